@@ -1,0 +1,1 @@
+"""The contract between a training method and the entry points."""
