@@ -171,13 +171,17 @@ def _naming(path):
         raise ValueError(f"Cannot read the image {path}: {error}") from error
 
 
+@contextlib.contextmanager
 def _open(path):
     if not os.path.isfile(path):
         raise FileNotFoundError("no such file")
-    try:
-        return PIL.Image.open(path)
-    except PIL.UnidentifiedImageError as error:
-        raise ValueError("not an image file, or broken at its start") from error
+    # Given a path, Pillow 12 and 13 map uncompressed files into memory and scramble turned TIFFs.
+    with open(path, "rb") as file:
+        try:
+            image = PIL.Image.open(file)
+        except PIL.UnidentifiedImageError as error:
+            raise ValueError("not an image file, or broken at its start") from error
+        yield image
 
 
 def _check_mode(image):
