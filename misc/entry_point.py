@@ -1,5 +1,6 @@
 """What all entry points and commands do before and around their main function."""
 
+# ruff: noqa: E402 - the order of the imports is this module's purpose
 import contextlib
 import logging as python_logging
 import os
@@ -79,8 +80,10 @@ def _set_up_logging():
     handler = logging.get_absl_handler()
     handler.setFormatter(python_logging.Formatter("%(message)s"))
     handler.addFilter(
-        lambda record: record.levelno >= python_logging.WARNING
-        or not any(name in record.pathname for name in ("tensorflow", "keras"))
+        lambda record: (
+            record.levelno >= python_logging.WARNING
+            or not any(name in record.pathname for name in ("tensorflow", "keras"))
+        )
     )
 
 
