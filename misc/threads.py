@@ -8,15 +8,18 @@ from absl import logging
 from misc import progress
 
 
-def for_each(work, items, description, skip_broken=False, unit="image"):
+def for_each(work, items, description, skip_broken=False, unit="image", total=None):
     """Calls `work(item)` for all items on a pool of threads.
+
+    Items are taken as threads become free, so that a generator may hold large ones.
 
     Args:
         work: function of one item; a ValueError that it raises means a broken item and names it.
-        items: sequence of items.
+        items: iterable of items.
         description: text beside the progress bar.
         skip_broken: whether broken items are logged and left out instead of raised.
         unit: what an item is, for the progress bar.
+        total: number of items, where `items` has no length.
 
     Returns:
         `(results, skipped)`: results in the order of `items`, None where skipped; and the list of
@@ -25,27 +28,38 @@ def for_each(work, items, description, skip_broken=False, unit="image"):
     Raises:
         ValueError: the first broken item's, unless `skip_broken`; items not yet begun are left.
     """
-    results = [None] * len(items)
-    skipped = []
+    results, skipped = {}, []
+    total = len(items) if total is None else total
     threads = min(8, max(2, os.cpu_count() or 1))
+    pending = {}
+
+    def collect(return_when):
+        done, _ = concurrent.futures.wait(pending, return_when=return_when)
+        for future in done:
+            number = pending.pop(future)
+            try:
+                results[number] = future.result()
+            except ValueError as error:
+                if not skip_broken:
+                    raise
+                results[number] = None
+                skipped.append(str(error))
+                logging.warning("Skipped: %s", error)
+            bar.update()
+
     with (
         concurrent.futures.ThreadPoolExecutor(threads) as pool,
-        progress.track(total=len(items), description=description, unit=unit) as bar,
+        progress.track(total=total, description=description, unit=unit) as bar,
     ):
-        futures = {pool.submit(work, item): number for number, item in enumerate(items)}
         try:
-            for future in concurrent.futures.as_completed(futures):
-                try:
-                    results[futures[future]] = future.result()
-                except ValueError as error:
-                    if not skip_broken:
-                        raise
-                    skipped.append(str(error))
-                    logging.warning("Skipped: %s", error)
-                bar.update()
+            for number, item in enumerate(items):
+                pending[pool.submit(work, item)] = number
+                if len(pending) >= 2 * threads:
+                    collect(concurrent.futures.FIRST_COMPLETED)
+            collect(concurrent.futures.ALL_COMPLETED)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     if skipped:
-        logging.warning("%s: skipped %d of %d", description, len(skipped), len(items))
-    return results, skipped
+        logging.warning("%s: skipped %d of %d", description, len(skipped), len(results))
+    return [results[number] for number in range(len(results))], skipped

@@ -1,0 +1,177 @@
+"""DIV2K from tensorflow-datasets -> patches for training, whole images for evaluation.
+
+Agustsson and Timofte, "NTIRE 2017 Challenge on Single Image Super-Resolution: Dataset and Study",
+CVPRW 2017; LR images: configs bicubic_x2, bicubic_x4, bicubic_x8 (the last one from NTIRE 2018).
+The first use downloads the archives (about 3.5 GB of HR images per config), unless they have been
+prepared before. Batches are those of `paired_images`.
+"""
+
+import hashlib
+import io
+
+import numpy as np
+import PIL.Image
+from absl import flags
+
+from eusr import pairs as pairing
+from eusr.dataloaders import paired_images
+from misc import threads
+
+
+def define_flags():
+    """Defines the flags of this dataloader."""
+    flags.DEFINE_string(
+        "div2k_data_dir",
+        None,
+        "Folder of tensorflow-datasets; default: TFDS_DATA_DIR, or ~/tensorflow_datasets.",
+    )
+    paired_images.define_patch_flags()
+
+
+def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
+    """Returns the batches of a split, as `paired_images.create_batches` does.
+
+    `'validation'` and `'test'` are both DIV2K's validation images: there are no others with truth.
+
+    Raises:
+        ImportError: if tensorflow-datasets is not installed.
+        ValueError: for a scale that DIV2K has no images of, or an unknown split.
+    """
+    if split in ("validation", "test"):
+        return _EvaluationImages(_builders(flags))
+    if split != "train":
+        raise ValueError(f"split must be train, validation or test. Received: {split!r}")
+    store = _build_store(_builders(flags), flags)
+    return paired_images.patch_batches(store, flags, seed, first_step, shard)
+
+
+def _builders(flags):
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            "--dataloader=div2k needs tensorflow-datasets: pip install 'degraded-vision[datasets]'"
+        ) from error
+    available = {
+        int(name.removeprefix("bicubic_x"))
+        for name in tfds.builder_cls("div2k").builder_configs
+        if name.startswith("bicubic_x")
+    }
+    if not available.issuperset(flags.scales):
+        raise ValueError(
+            f"DIV2K has LR images at the scales {sorted(available)}. Received: {flags.scales}"
+        )
+    builders = {
+        scale: tfds.builder(f"div2k/bicubic_x{scale}", data_dir=flags.div2k_data_dir)
+        for scale in flags.scales
+    }
+    for builder in builders.values():
+        builder.download_and_prepare()
+    return builders
+
+
+def _examples(builder, split):
+    """Yields the examples in a fixed order; `lr` and `hr` are the bytes of their files."""
+    import tensorflow_datasets as tfds
+
+    dataset = builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        decoders={"lr": tfds.decode.SkipDecoding(), "hr": tfds.decode.SkipDecoding()},
+        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+    )
+    return dataset.prefetch(2).as_numpy_iterator()
+
+
+def _build_store(builders, flags):
+    """Decodes the training images; the same HR image is in every config, in another order."""
+    scales = list(builders)
+    numbers = {}
+    sizes = [_look(builders[scale], scale, numbers) for scale in scales]
+    for scale, found in zip(scales, sizes, strict=True):
+        missing = set(numbers.values()).difference(found)
+        if missing:
+            raise ValueError(
+                f"{builders[scale].info.full_name} lacks {len(missing)} images of other scales"
+            )
+
+    def fill(write):
+        for position, scale in enumerate(scales, start=1):
+
+            def decode(example, position=position, scale=scale):
+                number = numbers[_digest(example["hr"])]
+                rows, columns = sizes[position - 1][number][1]
+                write(number, position, _decode(example["lr"])[:rows, :columns])
+                if position == 1:
+                    write(number, 0, _decode(example["hr"]))
+
+            threads.for_each(
+                decode,
+                _examples(builders[scale], "train"),
+                f"Decoding DIV2K x{scale}",
+                total=len(numbers),
+            )
+        return {number: f"DIV2K image {number}" for number in numbers.values()}, []
+
+    shapes = [size for found in sizes for _, size in found.values()]
+    shapes += [high_size for high_size, _ in sizes[0].values()]
+    key = ["div2k", [builder.info.full_name for builder in builders.values()], list(numbers)]
+    return pairing.choose_store(
+        fill,
+        key,
+        sum(3 * rows * columns for rows, columns in shapes),
+        False if flags.data_service else flags.data_cached,
+        flags.data_cache_path,
+    )
+
+
+def _look(builder, scale, numbers):
+    """Returns `{number: (HR size, LR size)}` of a config; numbers its HR images by their bytes."""
+    found = {}
+    for example in _examples(builder, "train"):
+        number = numbers.setdefault(_digest(example["hr"]), len(numbers))
+        high_size = _size(example["hr"])
+        name = f"{builder.info.full_name}, LR image {len(found)},"
+        found[number] = high_size, pairing.low_size(high_size, scale, _size(example["lr"]), name)
+    return found
+
+
+class _EvaluationImages:
+    """DIV2K's validation images as `paired_images.EvaluationImages` gives them.
+
+    tensorflow-datasets does not keep the files' names: they are numbered in its order.
+    """
+
+    def __init__(self, builders):
+        self._builders = builders
+
+    def __len__(self):
+        return sum(
+            builder.info.splits["validation"].num_examples for builder in self._builders.values()
+        )
+
+    def __iter__(self):
+        for scale, builder in self._builders.items():
+            for number, example in enumerate(_examples(builder, "validation")):
+                low, high = _decode(example["lr"]), _decode(example["hr"])
+                name = f"{number:04d}"
+                rows, columns = pairing.low_size(high.shape[:2], scale, low.shape[:2], name)
+                yield {
+                    "low": low[None, :rows, :columns].astype(np.float32),
+                    "high": high[None, : rows * scale, : columns * scale],
+                    "name": name,
+                    "scale": scale,
+                }
+
+
+def _digest(encoded):
+    return hashlib.sha256(encoded).hexdigest()
+
+
+def _size(encoded):
+    width, height = PIL.Image.open(io.BytesIO(encoded)).size
+    return height, width
+
+
+def _decode(encoded):
+    return np.asarray(PIL.Image.open(io.BytesIO(encoded)).convert("RGB"))

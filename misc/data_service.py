@@ -1,0 +1,87 @@
+"""Command: runs a dispatcher or a worker of a tf.data service, which does a trainer's input work.
+
+    python -m misc.data_service --dispatcher --port=5050
+    python -m misc.data_service --worker --dispatcher_address=HOST:5050 --address=THIS_HOST
+    python train.py --data_service=grpc://HOST:5050 --data_cache_path=/shared/folder ...
+
+Start any number of workers, on hosts that see the trainer's --data_cache_path under the same
+path. Each command runs until it is interrupted.
+"""
+
+from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+
+import contextlib
+import threading
+
+import tensorflow as tf
+from absl import flags
+
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+    """Defines the flags of this command."""
+    flags.DEFINE_bool("dispatcher", False, "Be the dispatcher, which hands out the work.")
+    flags.DEFINE_bool("worker", False, "Be a worker, which makes batches.")
+    flags.DEFINE_integer("port", 0, "Port to listen on; 0 takes a free one.", lower_bound=0)
+    flags.DEFINE_string("dispatcher_address", None, "HOST:PORT of the dispatcher, for a worker.")
+    flags.DEFINE_string(
+        "address", "localhost", "Name or address under which trainers reach this worker."
+    )
+    flags.mark_bool_flags_as_mutual_exclusive(["dispatcher", "worker"], required=True)
+
+
+def start_dispatcher(port=0):
+    """Starts a dispatcher in this process.
+
+    Returns:
+        `tf.data.experimental.service.DispatchServer`; its `target` is what trainers are given.
+    """
+    return tf.data.experimental.service.DispatchServer(
+        tf.data.experimental.service.DispatcherConfig(port=port, protocol="grpc")
+    )
+
+
+def start_worker(dispatcher_address, address="localhost", port=0):
+    """Starts a worker in this process.
+
+    Args:
+        dispatcher_address: `HOST:PORT` of the dispatcher; `grpc://` before it is allowed.
+        address: host under which trainers reach this worker.
+        port: port to listen on; 0 takes a free one.
+
+    Returns:
+        `tf.data.experimental.service.WorkerServer`.
+
+    Raises:
+        ValueError: if the dispatcher's address is missing.
+    """
+    if not dispatcher_address:
+        raise ValueError("A worker needs the dispatcher: give --dispatcher_address=HOST:PORT")
+    # TensorFlow replaces %port% by the port that was really taken.
+    config = tf.data.experimental.service.WorkerConfig(
+        dispatcher_address=dispatcher_address.removeprefix("grpc://"),
+        worker_address=f"{address}:{port or '%port%'}",
+        port=port,
+        protocol="grpc",
+    )
+    return tf.data.experimental.service.WorkerServer(config)
+
+
+def main(_):
+    """Runs the command."""
+    if FLAGS.dispatcher:
+        server = start_dispatcher(FLAGS.port)
+        print(f"Dispatcher: {server.target}", flush=True)
+    else:
+        server = start_worker(FLAGS.dispatcher_address, FLAGS.address, FLAGS.port)
+        print(f"Worker of {FLAGS.dispatcher_address}", flush=True)
+    # server.join() would not let an interrupt through.
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+    del server
+
+
+if __name__ == "__main__":
+    define_flags()
+    entry_point.run(main, with_model=False)
