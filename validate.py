@@ -1,18 +1,15 @@
 """Evaluates a trained model: figures to the screen, to JSON and CSV, pictures on request.
 
-    python validate.py --model=eusr --restore_path=runs/eusr --data_input_path=Set5/LR \\
+python validate.py --model=eusr --restore_path=runs/eusr --data_input_path=Set5/LR \\
         --data_truth_path=Set5/HR --save_path=results
 """
 
 from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
-import pathlib
-
 import keras
 from absl import flags
 
 from misc import common_flags, report
-from misc.run_folder import find_checkpoint
 
 FLAGS = flags.FLAGS
 
@@ -35,7 +32,7 @@ def main(selection):
     keras.utils.set_random_seed(FLAGS.seed)
     keras.config.set_dtype_policy(FLAGS.precision)
     results = report.Results(FLAGS.save_path, FLAGS.overwrite, FLAGS.save_pictures)
-    method = restore_method(selection)
+    method = selection.restore(FLAGS)
     batches = selection.dataloader.create_batches(FLAGS, "test", FLAGS.seed)
     means = method.evaluate(batches, results)
     results.finish(
@@ -43,7 +40,7 @@ def main(selection):
         {
             "model": selection.model_name,
             "checkpoint": FLAGS.restore_path,
-            "step": int(method.step.numpy()),
+            "step": method.restored_step,
         },
     )
     return 0

@@ -66,7 +66,9 @@ def define_restore_flags():
         "Step of the checkpoint, when --restore_path is a folder that holds several.",
     )
     flags.DEFINE_list(
-        "restore_target", None, "Networks to restore, such as generator; default: all that are used."
+        "restore_target",
+        None,
+        "Networks to restore, such as generator; default: all that are used.",
     )
     flags.DEFINE_bool(
         "restore_averages", True, "Use the averaged weights, where the checkpoint has any."

@@ -56,18 +56,32 @@ def distribute(strategy, create_shard):
     Args:
         strategy: the strategy that runs the steps.
         create_shard: function (index, count) -> `tf.data.Dataset` that yields, for every step, the
-            part of the batch that replica `index` of `count` works on.
+            part of the batch that host `index` of `count` works on.
+
+    Raises:
+        ValueError: if a host's part cannot be divided among its replicas.
     """
-    replicas = strategy.num_replicas_in_sync
-    if replicas == 1:
+    if strategy.num_replicas_in_sync == 1:
         return create_shard(0, 1)
 
-    def create_for_worker(context):
-        # A host's replicas take their elements from one dataset, in turn.
-        local = replicas // context.num_input_pipelines
-        first = context.input_pipeline_id * local
-        shards = [create_shard(first + replica, replicas) for replica in range(local)]
-        turns = tf.data.Dataset.range(local).repeat()
-        return tf.data.Dataset.choose_from_datasets(shards, turns, stop_on_empty_dataset=True)
+    def create_for_host(context):
+        hosts = context.num_input_pipelines
+        replicas = strategy.num_replicas_in_sync // hosts
+        shard = create_shard(context.input_pipeline_id, hosts)
+        if replicas == 1:
+            return shard
+        # The replicas of a host take their parts in turn from one dataset.
+        return shard.flat_map(
+            lambda batch: tf.data.Dataset.from_tensor_slices(
+                {name: _split_rows(value, replicas) for name, value in batch.items()}
+            )
+        )
 
-    return strategy.distribute_datasets_from_function(create_for_worker)
+    return strategy.distribute_datasets_from_function(create_for_host)
+
+
+def _split_rows(value, parts):
+    rows = value.shape[0]
+    if rows is None or rows % parts:
+        raise ValueError(f"--batch_size must be divisible by the number of devices, {parts}.")
+    return tf.reshape(value, tf.concat([[parts, rows // parts], tf.shape(value)[1:]], 0))

@@ -17,6 +17,7 @@ class Method(abc.ABC):
         optimizers: {name: optimizer}, each for the network of the same name; empty when the method
             was made for use only.
         step: number of steps that the state has seen, a `tf.Variable`.
+        restored_step: step of the checkpoint that weights were restored from.
         objective: name of the validation result that decides which weights are the best.
         higher_is_better: whether larger values of `objective` are better.
         scales: upscaling factors that `predict` takes, `()` if it takes none.
@@ -55,6 +56,7 @@ class Method(abc.ABC):
         self.validations_since_best = tf.Variable(0, dtype=tf.int64, trainable=False)
         for name, optimizer in self.optimizers.items():
             optimizer.build(networks[name].trainable_variables)
+        self.restored_step = 0
         self.averages = {}
         if average_decay:
             for name, network in networks.items():
@@ -265,6 +267,7 @@ class Method(abc.ABC):
             )
         for variable, key in assignments:
             variable.assign(reader.get_tensor(key))
+        self.restored_step = int(reader.get_tensor(_key("progress", "step")))
         for name in target or ():
             for variable in self.networks[name].variables:
                 if name in self.averages:

@@ -29,6 +29,24 @@ class Selection:
     dataloader: types.ModuleType | None
     model_flags: list
 
+    def restore(self, flags):
+        """Returns the model with the weights that --restore_path names, ready for use.
+
+        Args:
+            flags: parsed flags, with those of `common_flags.define_restore_flags`.
+
+        Raises:
+            ValueError: without --restore_path, or when the checkpoint does not fit.
+            FileNotFoundError: when there is no such checkpoint.
+        """
+        if not flags.restore_path:
+            raise ValueError("--restore_path is missing: a checkpoint, or the folder of a run.")
+        path = run_folder.find_checkpoint(flags.restore_path, flags.restore_global_step)
+        method = self.model.create_model(flags)
+        target = flags.restore_target or list(method.networks)
+        method.restore(path, target, use_averages=flags.restore_averages)
+        return method
+
 
 def list_names(kind):
     """Returns {name: module} of all modules of a kind, without importing them.

@@ -52,9 +52,7 @@ def define_flags():
     )
     flags.DEFINE_float("eusr_learning_rate", 1e-4, "Learning rate of the first step.")
     flags.DEFINE_float("eusr_learning_rate_decay", 0.5, "Factor of --schedule=step.")
-    flags.DEFINE_integer(
-        "eusr_learning_rate_decay_steps", 200000, "Steps between two reductions."
-    )
+    flags.DEFINE_integer("eusr_learning_rate_decay_steps", 200000, "Steps between two reductions.")
     flags.DEFINE_integer(
         "shave_size", 4, "Border pixels left out of PSNR and RMSE over R, G and B.", lower_bound=0
     )
