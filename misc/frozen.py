@@ -18,6 +18,7 @@ from misc import files, frozen_graph, frozen_onnx, frozen_saved_model, frozen_tf
 # Part of the largest output value: 0.01 grey levels for images in 0-255. Float32 sums in another
 # order differ by about a tenth of that.
 TOLERANCE = 4e-5
+EXTRA = "degraded-vision[deploy]"
 CHECK_SIZES = ((2, 19, 26), (1, 32, 21))
 
 
@@ -191,8 +192,8 @@ def load(path, threads=0):
             has one setting for the whole process.
 
     Raises:
-        ValueError: for an unknown kind of file, or one that cannot be read.
-        ImportError: when the package that runs such files is missing; says how to install it.
+        ValueError: for an unknown kind of file, one that cannot be read, or when the package that
+            runs such files is missing; says how to install it.
     """
     path = pathlib.Path(path)
     if not path.exists():
@@ -224,10 +225,18 @@ class FrozenMethod:
         self.path = path
         self.description = description
         self.scales = tuple(scale for scale in description.scales if scale is not None)
+        self.export_names = {
+            "images": description.images,
+            "scale": description.scale,
+            "outputs": description.outputs,
+        }
         self._run = run
 
     def predict(self, images, scale=None):
         """Returns {name: array} for float32 RGB images `[batch, height, width, 3]` in 0-255.
+
+        TensorFlow's formats return tensors, work inside a `tf.function` and, in files that take no
+        scale, pass gradients on.
 
         Raises:
             ValueError: for a scale that the file does not serve.
@@ -235,7 +244,7 @@ class FrozenMethod:
         if scale is None and len(self.scales) == 1:
             scale = self.scales[0]
         self._find(scale)
-        return self._run(np.asarray(images, np.float32), scale)
+        return self._run(images, scale)
 
     __call__ = predict
 
@@ -279,8 +288,7 @@ def largest_difference(method, model, scale, references):
             expected = references[size, scale][name]
             if actual[name].shape != expected.shape:
                 raise ValueError(
-                    f"{name} has shape {list(actual[name].shape)} instead of "
-                    f"{list(expected.shape)}"
+                    f"{name} has shape {list(actual[name].shape)} instead of {list(expected.shape)}"
                 )
             difference = np.max(np.abs(np.asarray(actual[name], np.float64) - expected))
             largest = float(np.maximum(largest, difference))  # keeps NaN
@@ -322,9 +330,8 @@ def _check_formats(formats):
 def _check_packages(name):
     missing = missing_packages(name)
     if missing:
-        raise ImportError(
-            f"{name} files need the package {' and '.join(missing)}: "
-            "pip install degraded-vision[deploy]"
+        raise ValueError(
+            f"{name} files need the package {' and '.join(missing)}: pip install {EXTRA}"
         )
 
 

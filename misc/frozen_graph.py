@@ -75,20 +75,24 @@ def _open(graph, description):
     )
     inputs = [name for name in (description.images, description.scale) if name]
     function = wrapped.prune(
-        [wrapped.graph.get_tensor_by_name(f"{name}:0") for name in inputs],
-        {
-            key: wrapped.graph.get_tensor_by_name(f"{name}:0")
-            for key, name in description.outputs.items()
-        },
+        [_tensor(wrapped.graph, name) for name in inputs],
+        {key: _tensor(wrapped.graph, name) for key, name in description.outputs.items()},
     )
 
     def run(images, scale):
-        arguments = [tf.convert_to_tensor(images)]
+        arguments = [tf.convert_to_tensor(images, tf.float32)]
         if description.scale:
             arguments.append(tf.constant(scale, tf.float32))
         return function(*arguments)
 
     return run
+
+
+def _tensor(graph, name):
+    try:
+        return graph.get_tensor_by_name(f"{name}:0")
+    except KeyError as error:
+        raise ValueError(f"The frozen graph has no node called {name}") from error
 
 
 def _switch(method, images, scale, scales):
@@ -103,6 +107,4 @@ def _switch(method, images, scale, scales):
 
 def _named(outputs, description):
     # Without identity the nodes would be called Identity, Identity_1, ... in order of the keys.
-    return {
-        name: tf.identity(outputs[key], name=name) for key, name in description.outputs.items()
-    }
+    return {name: tf.identity(outputs[key], name=name) for key, name in description.outputs.items()}

@@ -1,5 +1,7 @@
 """ONNX files, one per scale: batch, height and width are free."""
 
+import numpy as np
+
 from misc import frozen_graph
 
 # The newest that tf2onnx 1.17 writes.
@@ -51,7 +53,7 @@ def _open(path, description, threads):
 
     def run(images, scale):
         del scale  # the file has one
-        results = session.run(names, {description.images: images})
+        results = session.run(names, {description.images: np.asarray(images, np.float32)})
         return dict(zip(description.outputs, results, strict=True))
 
     return run

@@ -35,7 +35,7 @@ def _open(path, description):
     function = model.signatures[SIGNATURE]
 
     def run(images, scale, keep=model):  # the function alone does not keep its variables alive
-        arguments = {description.images: tf.convert_to_tensor(images)}
+        arguments = {description.images: tf.convert_to_tensor(images, tf.float32)}
         if description.scale:
             arguments[description.scale] = tf.constant(scale, tf.float32)
         outputs = function(**arguments)

@@ -8,6 +8,7 @@ import pathlib
 import tempfile
 import zipfile
 
+import numpy as np
 import tensorflow as tf
 
 from misc import frozen_saved_model
@@ -46,7 +47,7 @@ def _open(path, description, threads):
 
     def run(images, scale):
         del scale  # the file has one
-        results = runner(**{description.images: images})
+        results = runner(**{description.images: np.asarray(images, np.float32)})
         return {key: results[name] for key, name in description.outputs.items()}
 
     return run
