@@ -83,8 +83,10 @@ def _set_up_logging():
     handler = logging.get_absl_handler()
     handler.setFormatter(python_logging.Formatter("%(message)s"))
     handler.addFilter(
-        lambda record: record.levelno >= python_logging.WARNING
-        or not any(name in record.pathname for name in ("tensorflow", "keras"))
+        lambda record: (
+            record.levelno >= python_logging.WARNING
+            or not any(name in record.pathname for name in ("tensorflow", "keras"))
+        )
     )
 
 
