@@ -1,5 +1,7 @@
 """ONNX files, one per scale: batch, height and width are free."""
 
+import logging
+
 import numpy as np
 
 from misc import frozen_graph
@@ -15,9 +17,13 @@ def write(method, description, path):
     import tf2onnx
 
     function = frozen_graph.serving_function(method, description)
-    model, _ = tf2onnx.convert.from_function(
-        function, input_signature=function.input_signature, opset=OPSET
-    )
+    logging.disable(logging.INFO)  # a dozen lines for each file
+    try:
+        model, _ = tf2onnx.convert.from_function(
+            function, input_signature=function.input_signature, opset=OPSET
+        )
+    finally:
+        logging.disable(logging.NOTSET)
     model.metadata_props.add(key=METADATA_KEY, value=description.to_json())
     onnx.save(model, str(path))
 
