@@ -35,7 +35,7 @@ from misc import common_flags, distribution, zoo
 FLAGS = flags.FLAGS
 
 
-def run(main, with_model=True, with_dataloader=False):
+def run(main, with_model=True, with_dataloader=False, defaults=None):
     """Parses the command line, runs `main(selection)` and exits with its status.
 
     Errors that the user can mend (a wrong flag, file or value) are printed as one message; with
@@ -45,12 +45,16 @@ def run(main, with_model=True, with_dataloader=False):
         main: function of the `zoo.Selection` (`None` without model) that returns an exit status.
         with_model: whether the command works on a model: defines --model and its flags.
         with_dataloader: whether it reads data through a dataloader module.
+        defaults: {flag: value} for flags that the model's module defines with other defaults.
     """
     selection = None
     try:
         if with_model:
             common_flags.define_selection_flags(with_dataloader)
             selection = zoo.select(sys.argv, with_dataloader)
+            for name, value in (defaults or {}).items():
+                if name in FLAGS:
+                    FLAGS.set_default(name, value)
     except ValueError as error:
         if _asks_for_help(sys.argv):
             known = "\n  ".join(zoo.list_names("models"))
