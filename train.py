@@ -24,8 +24,9 @@ FLAGS = flags.FLAGS
 # What may change between a run and its continuation.
 CHANGEABLE = {
     *("max_steps", "log_freq", "summary_freq", "save_freq", "save_max_keep", "validate_freq"),
-    *("cuda_device", "sleep_ratio", "restore_path", "restore_target", "global_step", "train_path"),
-    *("data_cached", "data_cache_path", "data_service", "tile", "overlap", "flagfile"),
+    *("cuda_device", "distribute", "sleep_ratio", "train_path", "flagfile"),
+    *("restore_path", "restore_target", "global_step"),
+    *("data_cached", "data_cache_path", "data_service", "tile", "overlap"),
 }
 
 
@@ -139,6 +140,8 @@ def main(selection):
 
     progress.close()
     folder.close()
+    if FLAGS.distribute == "multi_worker":
+        print(distribution.describe_worker(strategy, method))
     if is_chief:
         print(f"Saved {folder.latest_checkpoint()}")
     return 128 + stop[0] if stop else 0

@@ -23,8 +23,7 @@ def _native_messages_hidden():
 
 # What TensorFlow logs later, also as errors, is about its own optimizations and missing drivers;
 # real errors are exceptions. Set the variable to 0 to see everything.
-if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
     with _native_messages_hidden():
         import tensorflow  # noqa: F401
 
@@ -80,6 +79,7 @@ def run(main, with_model=True, with_dataloader=False, defaults=None):
 
 def _set_up_logging():
     """Shows our own messages as plain lines, and only the warnings of libraries."""
+    python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
     logging.set_verbosity(max(FLAGS.verbosity, logging.INFO))
     handler = logging.get_absl_handler()
     handler.setFormatter(python_logging.Formatter("%(message)s"))

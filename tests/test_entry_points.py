@@ -2,9 +2,9 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
+import socket
 import time
 
 import numpy as np
@@ -195,35 +195,57 @@ def test_unknown_names_list_the_known_ones():
     assert "eusr" in errors.split("Known:")[1]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and TF_CONFIG as on Unix")
-def test_training_on_two_processes_gives_equal_weights(trained, training_arguments, tmp_path):
-    ports = _free_ports(2)
-    processes = []
-    for index in range(2):
-        cluster = {
-            "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
-            "task": {"type": "worker", "index": index},
-        }
-        processes.append(
-            commands.start(
-                "train.py",
-                *training_arguments,
-                f"--train_path={tmp_path}/worker{index}"
-                if index
-                else f"--train_path={tmp_path}/run",
-                "--distribute=multi_worker",
-                "--max_steps=8",
-                environment={"TF_CONFIG": json.dumps(cluster)},
-            )
+def test_two_hosts_train_as_one(trained, training_arguments, tmp_path):
+    folder = tmp_path / "run"
+    addresses = [f"127.0.0.1:{port}" for port in _free_ports(2)]
+    processes = [
+        commands.start(
+            "train.py",
+            *training_arguments,
+            f"--train_path={folder}",
+            "--distribute=multi_worker",
+            environment={
+                "TF_CONFIG": json.dumps(
+                    {
+                        "cluster": {"worker": addresses},
+                        "task": {"type": "worker", "index": index},
+                    }
+                )
+            },
         )
+        for index in range(2)
+    ]
+    checksums = set()
     for process in processes:
         output, errors = process.communicate(timeout=280)
         assert process.returncode == 0, output + errors
+        checksums.add(output.split("checksum of the weights ")[1].split()[0])
+    assert len(checksums) == 1
+
+    # Together they did what one process does, but for rounding, and one file restores it.
+    alone, together = losses(trained), losses(folder)
+    assert together.keys() == alone.keys()
+    np.testing.assert_allclose(list(together.values()), list(alone.values()), rtol=1e-3)
+    assert not list(folder.glob(".worker*"))
+    output = commands.run(
+        "train.py", *training_arguments, f"--train_path={folder}", "--max_steps=61"
+    )
+    assert f"Going on from {folder}/model.ckpt-60" in output
+
+
+def test_several_hosts_need_their_addresses(training_arguments, tmp_path):
+    errors = commands.run(
+        "train.py",
+        *training_arguments,
+        f"--train_path={tmp_path}",
+        "--distribute=multi_worker",
+        environment={"TF_CONFIG": ""},
+        status=1,
+    )
+    assert "TF_CONFIG" in errors
 
 
 def _free_ports(count):
-    import socket
-
     sockets = [socket.socket() for _ in range(count)]
     for item in sockets:
         item.bind(("127.0.0.1", 0))
