@@ -1,6 +1,7 @@
 """Where training runs: one device, all devices of a host, or several hosts."""
 
 import os
+import zlib
 
 import tensorflow as tf
 
@@ -48,6 +49,20 @@ def is_chief(strategy):
     """Returns whether this process is the one that writes results."""
     resolver = strategy.cluster_resolver
     return resolver is None or resolver.task_id in (None, 0)
+
+
+def describe_worker(strategy, method):
+    """Returns one line with this process's number and a checksum of its weights.
+
+    The hosts of a run hold equal weights at every step, so their checksums must be equal.
+    """
+    checksum = 0
+    for network in method.networks.values():
+        for variable in network.variables:
+            checksum = zlib.crc32(variable.numpy().tobytes(), checksum)
+    resolver = strategy.cluster_resolver
+    workers = len(resolver.cluster_spec().as_dict()["worker"])
+    return f"Worker {resolver.task_id} of {workers}: checksum of the weights {checksum:08x}"
 
 
 def distribute(strategy, create_shard):

@@ -1,10 +1,31 @@
 """What all entry points and commands do before and around their main function."""
 
+# ruff: noqa: E402 - the order of the imports is this module's purpose
+import contextlib
+import logging as python_logging
 import os
 import sys
 
-# The native libraries' start-up messages would bury ours; must be set before they are loaded.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+@contextlib.contextmanager
+def _native_messages_hidden():
+    # The native libraries write start-up notes to the file descriptor, whatever the log level is.
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+# What TensorFlow logs later, also as errors, is about its own optimizations and missing drivers;
+# real errors are exceptions. Set the variable to 0 to see everything.
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
+    with _native_messages_hidden():
+        import tensorflow  # noqa: F401
 
 from absl import app, flags, logging
 
@@ -13,7 +34,7 @@ from misc import common_flags, distribution, zoo
 FLAGS = flags.FLAGS
 
 
-def run(main, with_model=True, with_dataloader=False):
+def run(main, with_model=True, with_dataloader=False, defaults=None):
     """Parses the command line, runs `main(selection)` and exits with its status.
 
     Errors that the user can mend (a wrong flag, file or value) are printed as one message; with
@@ -23,12 +44,16 @@ def run(main, with_model=True, with_dataloader=False):
         main: function of the `zoo.Selection` (`None` without model) that returns an exit status.
         with_model: whether the command works on a model: defines --model and its flags.
         with_dataloader: whether it reads data through a dataloader module.
+        defaults: {flag: value} for flags that the model's module defines with other defaults.
     """
     selection = None
     try:
         if with_model:
             common_flags.define_selection_flags(with_dataloader)
             selection = zoo.select(sys.argv, with_dataloader)
+            for name, value in (defaults or {}).items():
+                if name in FLAGS:
+                    FLAGS.set_default(name, value)
     except ValueError as error:
         if _asks_for_help(sys.argv):
             known = "\n  ".join(zoo.list_names("models"))
@@ -48,9 +73,22 @@ def run(main, with_model=True, with_dataloader=False):
                 raise
             _fail(error)
 
-    # Every message of ours is meant for the user; absl's prefix with time and process is not.
-    logging.use_python_logging(quiet=True)
+    app.call_after_init(_set_up_logging)
     app.run(guarded)
+
+
+def _set_up_logging():
+    """Shows our own messages as plain lines, and only the warnings of libraries."""
+    python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
+    logging.set_verbosity(max(FLAGS.verbosity, logging.INFO))
+    handler = logging.get_absl_handler()
+    handler.setFormatter(python_logging.Formatter("%(message)s"))
+    handler.addFilter(
+        lambda record: (
+            record.levelno >= python_logging.WARNING
+            or not any(name in record.pathname for name in ("tensorflow", "keras"))
+        )
+    )
 
 
 def _asks_for_help(argv):

@@ -2,6 +2,7 @@
 
 import abc
 import contextlib
+import re
 
 import keras
 import tensorflow as tf
@@ -198,7 +199,9 @@ class Method(abc.ABC):
             for name, network in self.networks.items()
         }
         for name, optimizer in self.optimizers.items():
-            state[f"optimizers/{name}"] = {v.path: v.value for v in optimizer.variables}
+            state[f"optimizers/{name}"] = {
+                _unnumbered(v.path): v.value for v in optimizer.variables
+            }
         for name, averages in self.averages.items():
             state[f"averages/{name}"] = dict(averages)
         state["progress"] = {
@@ -272,6 +275,12 @@ class Method(abc.ABC):
             for variable in self.networks[name].variables:
                 if name in self.averages:
                     self.averages[name][variable.path].assign(variable.value)
+
+
+def _unnumbered(path):
+    # Keras numbers the optimizers of a process: adam, adam_1, ...
+    optimizer, _, variable = path.partition("/")
+    return f"{re.sub(r'_[0-9]+$', '', optimizer)}/{variable}"
 
 
 def _key(group, name):

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-# Input pixels; chosen by `python -m benchmarks.tiling` for the published EUSR network.
-TILE_AREA_OUT = 1536
+# Output pixels along one side; see `python -m benchmarks.tiling` for what sizes cost.
+OUTPUT_TILE = 1152
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def default_tile(factor, overlap):
         factor: size of the output divided by the size of the input.
         overlap: number of pixels beside a cut that are read but not kept.
     """
-    return max(int(TILE_AREA_OUT / factor), 2 * overlap + 128)
+    return max(int(OUTPUT_TILE / factor), 2 * overlap + 128)
 
 
 def apply_tiled(function, image, tile, overlap, factor=1, dtype=None, on_pixels=None):

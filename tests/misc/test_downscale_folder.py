@@ -86,7 +86,7 @@ def test_wrong_arguments(folder):
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match="no image"):
         downscale_folder.downscale_folder(folder / "empty", folder / "low", [2])
-    with pytest.raises(ValueError, match="Cannot reduce .*smaller than the scale 64"):
+    with pytest.raises(ValueError, match=r"Cannot reduce .*smaller than the scale 64"):
         downscale_folder.downscale_folder(folder / "high", folder / "low", [64], "cv")
     images.write_image(folder / "high/a.bmp", np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match=r"a\.bmp and .*a\.png would both"):

@@ -10,6 +10,7 @@ from eusr import network
 from misc import tiling
 
 
+@settings(deadline=None)
 @given(length=st.integers(1, 500), overlap=st.integers(0, 40), core=st.integers(1, 100))
 def test_spans_cover_each_pixel_once_and_keep_their_distance(length, overlap, core):
     tile = 2 * overlap + core

@@ -1,0 +1,239 @@
+"""The command over folders: what is kept, skipped and said; tiles, frozen files, exit codes."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from eusr import network
+from eusr.models import eusr
+from misc import frozen, images, predict_folder, tiling, upscale_files
+
+
+@pytest.fixture(scope="module")
+def method():
+    keras.utils.set_random_seed(0)
+    return eusr.EUSR(
+        network.Generator(scales=(2,), features=4, shared_blocks=1, residual_factor=0.1)
+    )
+
+
+@pytest.fixture(scope="module")
+def upscaler(method):
+    return upscale_files.FileUpscaler(method)
+
+
+@pytest.fixture(scope="module")
+def graph_path(method, tmp_path_factory):
+    (result,) = frozen.freeze(method, tmp_path_factory.mktemp("graph") / "model", ["pb"])
+    assert result.error is None
+    return result.path
+
+
+def random_pixels(shape, dtype=np.uint8, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def run_command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "misc.predict_folder", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_colour_image(method, upscaler, tmp_path):
+    pixels = random_pixels((10, 13, 3))
+    images.write_image(tmp_path / "in.png", pixels)
+    upscaler(tmp_path / "in.png", tmp_path / "out.png")
+    output = method.predict(pixels[None].astype(np.float32), 2)["output"][0]
+    expected = np.clip(np.rint(output), 0, 255)
+    difference = np.abs(images.read_image(tmp_path / "out.png").pixels - expected)
+    assert difference.max() <= 1
+    assert np.mean(difference > 0) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("grey", [True, False])
+def test_grey_alpha_and_16_bits_are_kept(upscaler, tmp_path, dtype, grey):
+    maximum = np.iinfo(dtype).max
+    pixels = random_pixels((9, 8) if grey else (9, 8, 3), dtype)
+    alpha = np.zeros((9, 8), dtype)
+    alpha[:, 4:] = maximum
+    images.write_image(tmp_path / "in.png", pixels, alpha)
+    upscaler(tmp_path / "in.png", tmp_path / "out.png")
+    result = images.read_image(tmp_path / "out.png")
+    assert result.pixels.dtype == dtype
+    assert result.pixels.shape == (18, 16, 3)
+    assert result.grey == grey
+    assert (result.alpha[:, :5] == 0).all()
+    assert (result.alpha[:, 11:] == maximum).all()
+
+
+def test_16_bits_have_more_than_256_values(upscaler, tmp_path):
+    ramp = np.linspace(20000, 21000, 40 * 40).reshape(40, 40).astype(np.uint16)
+    images.write_image(tmp_path / "in.png", ramp)
+    upscaler(tmp_path / "in.png", tmp_path / "out.png")
+    assert len(np.unique(images.read_image(tmp_path / "out.png").pixels)) > 1000
+
+
+def test_colours_under_transparent_pixels_do_not_bleed(upscaler, tmp_path):
+    pixels = np.full((20, 20, 3), 200, np.uint8)
+    alpha = np.full((20, 20), 255, np.uint8)
+    alpha[:, :10] = 0
+    results = []
+    for hidden in (0, 255):
+        pixels[:, :10] = hidden
+        images.write_image(tmp_path / "in.png", pixels, alpha)
+        upscaler(tmp_path / "in.png", tmp_path / "out.png")
+        results.append(images.read_image(tmp_path / "out.png").pixels)
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_opaque_alpha_stays_opaque():
+    alpha = np.full((5, 6), 255, np.uint8)
+    np.testing.assert_array_equal(upscale_files.resize_alpha(alpha, (20, 24)), 255)
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_tiled_equals_untiled(method, tmp_path, ensemble):
+    images.write_image(tmp_path / "in.png", random_pixels((80, 120, 3)))
+    for tile in (0, 64):
+        upscaler = upscale_files.FileUpscaler(method, 2, tile, ensemble=ensemble)
+        upscaler(tmp_path / "in.png", tmp_path / f"{tile}.png")
+    whole = images.read_image(tmp_path / "0.png").pixels.astype(int)
+    difference = np.abs(images.read_image(tmp_path / "64.png").pixels - whole)
+    assert difference.max() <= 1
+    assert np.mean(difference > 0) <= 1e-4
+
+
+def test_default_tile_follows_the_method(method):
+    upscaler = upscale_files.FileUpscaler(method)
+    assert upscaler.scale == 2
+    assert upscaler.overlap == method.receptive_radius(2)
+    assert upscaler.tile == tiling.default_tile(2, upscaler.overlap)
+    with pytest.raises(ValueError, match="--scale is one of"):
+        upscale_files.FileUpscaler(method, 3)
+    with pytest.raises(ValueError, match="--tile"):
+        upscale_files.FileUpscaler(method, 2, tile=10)
+
+
+def test_file_without_known_reach_needs_an_overlap(method):
+    class Unknown:
+        scales = (2,)
+        export_names = method.export_names
+        predict = method.predict
+        factor = method.factor
+
+        def receptive_radius(self, scale=None):
+            return None
+
+    with pytest.raises(ValueError, match="--overlap"):
+        upscale_files.FileUpscaler(Unknown())
+    assert upscale_files.FileUpscaler(Unknown(), tile=0).overlap == 0
+    assert upscale_files.FileUpscaler(Unknown(), overlap=20).overlap == 20
+
+
+def test_plan_mirrors_the_folder(tmp_path):
+    for name in ("a.JPG", "deep/er/b.png", "results/a.png"):
+        images.write_image(tmp_path / name, random_pixels((4, 4, 3)))
+    jobs = predict_folder.plan(tmp_path, tmp_path / "results")
+    targets = [job.target.relative_to(tmp_path).as_posix() for job in jobs]
+    assert targets == ["results/a.png", "results/deep/er/b.png"]
+    jobs = predict_folder.plan(tmp_path, tmp_path / "results", "same", "_x2")
+    assert jobs[0].target.name == "a_x2.JPG"
+    (job,) = predict_folder.plan(tmp_path / "a.JPG", tmp_path / "other/name.tif")
+    assert job.target == tmp_path / "other/name.tif"
+    (job,) = predict_folder.plan(tmp_path / "a.JPG", tmp_path / "other")
+    assert job.target == tmp_path / "other/a.png"
+
+
+def test_plan_refuses_to_lose_files(tmp_path):
+    images.write_image(tmp_path / "in/a.jpg", random_pixels((4, 4, 3)))
+    images.write_image(tmp_path / "in/a.webp", random_pixels((4, 4, 3)))
+    with pytest.raises(ValueError, match=r"a\.jpg and .*a\.webp would both become"):
+        predict_folder.plan(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(ValueError, match="would replace an input"):
+        predict_folder.plan(tmp_path / "in", tmp_path / "in", "same")
+    with pytest.raises(ValueError, match="file or a folder"):
+        predict_folder.plan(tmp_path / "missing", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no images"):
+        predict_folder.plan(tmp_path / "empty", tmp_path / "out")
+
+
+def write_folder(folder):
+    images.write_image(folder / "a.png", random_pixels((30, 40, 3)))
+    images.write_image(folder / "sub/b.jpg", random_pixels((25, 20)))
+    broken = folder / "broken.png"
+    images.write_image(broken, random_pixels((30, 30, 3)))
+    broken.write_bytes(broken.read_bytes()[:-900])
+
+
+def test_broken_file_stops_or_is_skipped(upscaler, tmp_path, caplog):
+    write_folder(tmp_path / "in")
+    jobs = predict_folder.plan(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        predict_folder.apply(upscaler, jobs)
+    assert predict_folder.apply(upscaler, jobs, skip_broken=True) == 1
+    found = [path.name for path in images.find_images(tmp_path / "out")]
+    assert found == ["a.png", "b.png"]
+
+
+def test_out_of_memory_names_the_file_and_a_way_out(tmp_path):
+    def process(source, target, on_pixels):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    process.description = "failing"
+    jobs = [predict_folder.Job(tmp_path / "a.png", tmp_path / "b.png")]
+    with pytest.raises(ValueError, match=r"a\.png: out of memory; a smaller --tile"):
+        predict_folder.apply(process, jobs)
+
+
+def test_frozen_file_gives_the_pixels_of_a_client_of_tensorflow_1(graph_path, tmp_path):
+    pixels = random_pixels((70, 60, 3))
+    images.write_image(tmp_path / "in.png", pixels)
+    upscaler = upscale_files.FileUpscaler(frozen.load(graph_path), tile=56)
+    upscaler(tmp_path / "in.png", tmp_path / "out.png")
+    expected = run_client(graph_path, pixels, 2)
+    difference = np.abs(images.read_rgb(tmp_path / "out.png").astype(int) - expected)
+    assert difference.max() <= 1
+    assert np.mean(difference > 0) <= 1e-4
+
+
+def test_command_with_frozen_file(graph_path, tmp_path):
+    write_folder(tmp_path / "in")
+    images.write_image(tmp_path / "out/a.png", random_pixels((60, 80, 3)))
+    result = run_command(
+        f"--frozen_path={graph_path}",
+        f"--input_path={tmp_path / 'in'}",
+        f"--output_path={tmp_path / 'out'}",
+        "--skip_broken",
+    )
+    assert result.returncode == 1
+    assert "broken.png" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "1 of 3 images written" in result.stdout
+    assert "1 skipped because their results exist, 1 failed" in result.stdout
+    assert images.read_image(tmp_path / "out/sub/b.png").grey
+
+
+def run_client(path, pixels, scale):
+    graph = tf.compat.v1.GraphDef()
+    graph.ParseFromString(path.read_bytes())
+    with tf.Graph().as_default():
+        image_input = tf.compat.v1.placeholder(tf.float32, [None, None, None, 3])
+        scale_input = tf.compat.v1.placeholder(tf.float32, [])
+        (output,) = tf.compat.v1.import_graph_def(
+            graph,
+            input_map={"sr_input:0": image_input, "sr_input_scale:0": scale_input},
+            return_elements=["sr_output:0"],
+        )
+        with tf.compat.v1.Session() as session:
+            feed = {image_input: pixels[None].astype(np.float32), scale_input: scale}
+            return np.clip(np.rint(session.run(output, feed)[0]), 0, 255).astype(np.uint8)

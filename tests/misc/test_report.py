@@ -1,0 +1,36 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from misc import images, report
+
+
+def test_results_are_shown_and_kept(tmp_path, capsys):
+    results = report.Results(tmp_path)
+    results.add_row({"scale": 2, "name": "a", "psnr_y": 30.0})
+    results.add_row({"scale": 2, "name": "b", "psnr_y": float("inf")})
+    results.add_picture("x2/a", np.full((4, 5, 3), 7, np.uint8))
+    results.finish({"x2/psnr_y": float("inf"), "psnr_y": float("inf")}, {"model": "eusr"})
+    output = capsys.readouterr().out
+    assert "30.000" in output
+    assert "mean of 2" in output
+    assert images.read_rgb(tmp_path / "x2/a.png").shape == (4, 5, 3)
+    kept = json.loads((tmp_path / "results.json").read_text())
+    assert kept["model"] == "eusr"
+    assert kept["images"][1] == {"scale": 2, "name": "b", "psnr_y": "inf"}
+    with open(tmp_path / "results.csv") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["a", "b"]
+
+
+def test_existing_results_are_not_replaced_silently(tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        report.Results(tmp_path)
+    assert report.Results(tmp_path, overwrite=True)
+
+
+def test_nothing_evaluated_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="No image"):
+        report.Results(tmp_path).finish({}, {})

@@ -1,0 +1,112 @@
+"""Every model: one step on its TINY settings, predict, save, restore, freeze."""
+
+import importlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+
+from misc import common_flags, frozen, zoo
+
+TINY_TRAINING = {"max_steps": 1, "average_decay": 0.5, "gradient_clip_norm": 10.0}
+
+
+def parse(module, training):
+    """Returns flags of their own, as the command line would give them for TINY settings."""
+    values = flags.FlagValues()
+    kept = dict(flags.FLAGS._flags())
+    with _definitions_in(values):
+        flags.DEFINE_integer("max_steps", 10, "")
+        common_flags.define_training_flags()
+        module.define_flags()
+    assert dict(flags.FLAGS._flags()) == kept
+    values(["test"])
+    for name, value in (module.TINY | (TINY_TRAINING if training else {})).items():
+        if name in values:
+            setattr(values, name, value)
+    return values
+
+
+class _definitions_in:  # noqa: N801 - used like a function
+    """Sends flag definitions to another set of flags, because tests share the global one."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def __enter__(self):
+        self._patch = pytest.MonkeyPatch()
+        values = self._values
+        for name in ("DEFINE", *[n for n in dir(flags) if n.startswith("DEFINE_")]):
+            original = getattr(flags, name)
+            self._patch.setattr(
+                flags,
+                name,
+                lambda *a, original=original, **k: original(*a, flag_values=values, **k),
+            )
+
+    def __exit__(self, *_):
+        self._patch.undo()
+
+
+@pytest.mark.parametrize("name", zoo.list_names("models"))
+def test_every_model_trains_predicts_saves_and_freezes(name, tmp_path):
+    module = zoo.load("models", name)
+    method = module.create_model(parse(module, training=True), training=True)
+    random = np.random.default_rng(0)
+    batch = {
+        "low": tf.constant(random.uniform(0, 255, (2, 12, 12, 3)), tf.float32),
+        "high": tf.constant(random.uniform(0, 255, (2, 24, 24, 3)), tf.float32),
+    }
+    before = [v.numpy() for network in method.networks.values() for v in network.variables]
+    step = tf.function(lambda batch: method.train_step(batch, tf.constant([0, 1])))
+    assert np.isfinite(float(step(batch)["loss"]))
+    method.update_averages()
+    after = [v.numpy() for network in method.networks.values() for v in network.variables]
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+
+    path = method.checkpoint().write(str(tmp_path / "model.ckpt-1"))
+    again = module.create_model(parse(module, training=False))
+    again.restore(path, list(again.networks))
+    for scale in again.scales:
+        expected = method.predict(batch["low"], scale)
+        for key, value in again.predict(batch["low"], scale).items():
+            np.testing.assert_array_equal(value, expected[key])
+    results = list(frozen.freeze(again, tmp_path / "frozen", ["pb"], overwrite=False))
+    assert [result.error for result in results] == [None]
+    assert zoo.load("dataloaders", module.DATALOADER).create_batches
+
+
+def test_names_are_unique_and_modules_import_without_effect():
+    names = [
+        *zoo.list_names("models").values(),
+        *zoo.list_names("dataloaders").values(),
+    ]
+    before = set(flags.FLAGS)
+    for name in names:
+        importlib.import_module(name)
+    assert set(flags.FLAGS) == before
+    stems = [name.rsplit(".", 1)[1] for name in names]
+    assert len(set(stems)) == len(stems)
+
+
+def test_selection_understands_every_way_to_write_a_flag(tmp_path):
+    file = tmp_path / "recipe.flags"
+    file.write_text("--model=eusr\n--unknown_here=3\n")
+    for argv in (
+        ["--model=eusr"],
+        ["--model", "eusr"],
+        ["-model=eusr"],
+        ["--other", "value", "--model=eusr"],
+        [f"--flagfile={file}"],
+    ):
+        assert zoo._parse(["train.py", *argv]).model == "eusr"
+
+
+def test_unknown_names_are_errors_that_list_the_known():
+    with pytest.raises(ValueError, match=r"--dataloader=nothing is unknown. .*paired_images"):
+        zoo.load("dataloaders", "nothing")
+
+
+def test_alias_of_the_original_name():
+    assert zoo.ALIASES["4pp_eusr"] == "perceptual_eusr"
