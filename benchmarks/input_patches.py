@@ -36,12 +36,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10, help="time per measurement")
     parser.add_argument("--memory_images", type=int, default=100, help="0 leaves the figure out")
+    parser.add_argument("--folder", help="where the temporary files go")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         measure_memory(arguments.measure, arguments.seconds)
         return
-    with tempfile.TemporaryDirectory(prefix="input_patches.") as folder:
+    with tempfile.TemporaryDirectory(prefix="input_patches.", dir=arguments.folder) as folder:
         compare_rates(pathlib.Path(folder), arguments.seconds)
         if arguments.memory_images:
             report_memory(pathlib.Path(folder), arguments.memory_images, arguments.seconds)
@@ -130,7 +131,7 @@ def measure_memory(argument, seconds):
     """Builds or opens the made-up set and reads batches from it, in a process of its own."""
     cache, count = argument.split(",")
     high = photograph()
-    lows = [resize.matlab_bicubic(high, 1 / scale) for scale in SCALES]
+    lows = [resize.matlab_bicubic(high, size=(ROWS // scale, COLUMNS // scale)) for scale in SCALES]
 
     def fill(write):
         for number in range(int(count)):

@@ -8,9 +8,9 @@ it is whole, so what a killed build leaves behind is never read.
 import contextlib
 import dataclasses
 import fcntl
-import functools
 import hashlib
 import json
+import mmap
 import os
 import pathlib
 import shutil
@@ -22,8 +22,6 @@ from misc import files
 
 _FORMAT = 1
 _INDEX = "index.json"
-# Mapped files kept open at a time; Linux allows 65,530 maps per process.
-_OPEN_MAPS = 16384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,24 +53,20 @@ class PixelStore:
         self.skipped = skipped
         self.folder = folder
         self._images = images
-        self._map = functools.lru_cache(_OPEN_MAPS)(self._map_file)
 
     def image(self, group, position):
-        """Returns image `position` of the group as uint8 `[H, W, C]`, not to be written to."""
+        """Returns image `position` of the group as uint8 `[H, W, C]`, not to be written to.
+
+        From disk, only the parts of it that are looked at are read, and they count as this
+        process's memory only as long as the array lives.
+        """
         if self.folder is None:
             return self._images[self.groups[group].number, position]
-        return self._map(group, position)
+        return _map(self.path(group, position), self.groups[group].shapes[position])
 
     def path(self, group, position):
         """Returns the raw file of an image on disk: its rows one after the other, no header."""
         return str(_raw_path(self.folder, self.groups[group].number, position))
-
-    def _map_file(self, group, position):
-        shape = self.groups[group].shapes[position]
-        if 0 in shape:
-            return np.empty(shape, np.uint8)
-        # A plain array over the map: np.memmap objects cost more at every slice.
-        return np.asarray(np.memmap(self.path(group, position), np.uint8, "r", shape=shape))
 
 
 def build_in_memory(fill):
@@ -188,6 +182,16 @@ def _groups(names, shapes):
         Group(names[number], tuple(shapes[number, place] for place in range(count)), number)
         for number, count in sorted(counts.items())
     ]
+
+
+def _map(path, shape):
+    if 0 in shape:
+        return np.empty(shape, np.uint8)
+    # Mapped anew each time: that takes microseconds, while maps that stay open would gather the
+    # whole set in this process's memory, and Linux allows 65,530 of them.
+    with open(path, "rb") as file:
+        pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return np.frombuffer(pixels, np.uint8).reshape(shape)
 
 
 def _raw_path(folder, number, position):
