@@ -10,8 +10,7 @@ path. Each command runs until it is interrupted.
 
 from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
-import contextlib
-import threading
+import signal
 
 import tensorflow as tf
 from absl import flags
@@ -76,10 +75,10 @@ def main(_):
     else:
         server = start_worker(FLAGS.dispatcher_address, FLAGS.address, FLAGS.port)
         print(f"Worker of {FLAGS.dispatcher_address}", flush=True)
-    # server.join() would not let an interrupt through.
-    with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
-    del server
+    # A server keeps nothing that an interrupt could damage. Python's own handling of it would wait
+    # for join() to return, and an orderly stop waits for the other side, which may be gone.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    server.join()
 
 
 if __name__ == "__main__":

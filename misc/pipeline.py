@@ -21,10 +21,11 @@ def step_stream(make, first_step=0):
 def shuffled_index(counter, count, seed):
     """Returns the image to read as number `counter` of an endless shuffled run over all images.
 
-    Each pass over `count` images reads every one once, in an order of its own.
+    Each pass over `count` images reads every one once, in an order of its own. The passes that
+    `counter` touches are sorted anew in every call: cheap for thousands of images.
 
     Args:
-        counter: int64 tensor `[N]`, samples read before.
+        counter: int64 tensor `[N]` of ascending numbers, samples read before.
         count: int64 scalar, number of images.
         seed: int64 scalar.
 
@@ -32,11 +33,21 @@ def shuffled_index(counter, count, seed):
         int64 tensor `[N]` in `[0, count)`.
     """
     epoch = counter // count
-    # index_shuffle of tf.random.experimental fails with one seed per element (TensorFlow 2.21).
-    seeds = tf.stack([tf.fill(tf.shape(epoch), seed), epoch, tf.zeros_like(epoch)], axis=1)
-    return tf.raw_ops.RandomIndexShuffle(
-        index=counter % count, seed=seeds, max_index=count - 1, rounds=4
+
+    # Not tf.random.experimental.index_shuffle: with few images its orders are far from uniform
+    # (one of five images came first in 11 % of 2,000 passes).
+    def order(number):
+        # Negative, since the draws of step n may be seeded with [seed, n].
+        keys = tf.random.stateless_uniform(
+            [count], tf.stack([seed, -1 - number]), dtype=tf.float64, alg="philox"
+        )
+        return tf.argsort(keys)
+
+    orders = tf.map_fn(
+        order, tf.range(epoch[0], epoch[-1] + 1), fn_output_signature=tf.TensorSpec([None], "int32")
     )
+    places = tf.stack([epoch - epoch[0], counter % count], axis=1)
+    return tf.cast(tf.gather_nd(orders, places), tf.int64)
 
 
 def distribute(dataset, address):

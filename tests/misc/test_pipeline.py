@@ -10,17 +10,28 @@ from misc import pipeline
 @hypothesis.given(count=st.integers(1, 300), seed=st.integers(-(2**40), 2**40))
 def test_every_pass_reads_every_image_once(count, seed):
     counter = tf.range(3 * count, dtype=tf.int64)
-    order = pipeline.shuffled_index(counter, tf.constant(count, tf.int64), tf.constant(seed))
+    order = pipeline.shuffled_index(
+        counter, tf.constant(count, tf.int64), tf.constant(seed, tf.int64)
+    )
     passes = np.sort(order.numpy().reshape(3, count), axis=1)
     np.testing.assert_array_equal(passes, np.tile(np.arange(count), (3, 1)))
 
 
 def test_passes_have_different_orders_and_all_images_come_first():
-    counter = tf.range(5 * 2000, dtype=tf.int64)
+    counter = tf.range(5 * 500, dtype=tf.int64)
     order = pipeline.shuffled_index(counter, tf.constant(5, tf.int64), tf.constant(1, tf.int64))
-    first = np.bincount(order.numpy().reshape(2000, 5)[:, 0], minlength=5)
-    # Five standard deviations of a fair draw.
-    assert np.abs(first - 400).max() < 5 * np.sqrt(2000 * 0.2 * 0.8)
+    passes = order.numpy().reshape(500, 5)
+    for place in range(5):
+        found = np.bincount(passes[:, place], minlength=5)
+        # Five standard deviations of a fair draw.
+        assert np.abs(found - 100).max() < 5 * np.sqrt(500 * 0.2 * 0.8)
+
+
+def test_a_part_of_the_run_equals_the_whole():
+    count, seed = tf.constant(7, tf.int64), tf.constant(3, tf.int64)
+    whole = pipeline.shuffled_index(tf.range(60, dtype=tf.int64), count, seed)
+    part = pipeline.shuffled_index(tf.range(16, 32, dtype=tf.int64), count, seed)
+    np.testing.assert_array_equal(whole[16:32], part)
 
 
 def test_stream_starts_anywhere():

@@ -1,0 +1,109 @@
+import signal
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from eusr.dataloaders import paired_images
+from misc import data_service, images
+
+
+@pytest.fixture
+def flags(tmp_path):
+    for number, shape in enumerate([(40, 48, 3), (56, 44, 3)]):
+        pixels = np.random.default_rng(number).integers(0, 256, shape, np.uint8)
+        images.write_image(tmp_path / f"HR/{number}.png", pixels)
+    return types.SimpleNamespace(
+        data_input_path=None,
+        data_truth_path=str(tmp_path / "HR"),
+        data_skip_broken=False,
+        data_edges="mirror",
+        batch_size=3,
+        input_patch_size=5,
+        data_cached=None,
+        data_cache_path=str(tmp_path / "cache"),
+        data_service=None,
+        scales=[2, 4],
+    )
+
+
+@pytest.fixture
+def service():
+    """A function that starts a dispatcher and workers and returns the dispatcher's address."""
+    servers = []
+
+    def start(workers):
+        servers.append(data_service.start_dispatcher())
+        target = servers[0].target
+        servers.extend(data_service.start_worker(target, "127.0.0.1") for _ in range(workers))
+        return target
+
+    yield start
+    # Workers first: one whose dispatcher is gone waits for it before it stops.
+    while servers:
+        servers.pop()
+
+
+def contents(dataset, count):
+    return [
+        batch["low"].numpy().tobytes() + batch["high"].numpy().tobytes()
+        for batch in dataset.take(count)
+    ]
+
+
+def test_workers_make_the_batches_of_a_local_run(flags, service):
+    local = contents(paired_images.create_batches(flags, "train", 7, first_step=4), 30)
+    flags.data_service = service(workers=2)
+    served = paired_images.create_batches(flags, "train", 7, first_step=4)
+    assert served.element_spec["low"].shape == (3, 5, 5, 3)
+    batches = contents(served, 12)
+    assert len(set(batches)) == 12
+    # Two workers may be a few steps ahead of each other.
+    assert set(batches) <= set(local)
+
+
+def test_one_worker_keeps_the_order(flags, service):
+    local = contents(paired_images.create_batches(flags, "train", 7), 6)
+    flags.data_service = service(workers=1)
+    assert contents(paired_images.create_batches(flags, "train", 7), 6) == local
+
+
+def test_several_training_processes_are_refused(flags):
+    flags.data_service = "grpc://127.0.0.1:1"
+    flags.batch_size = 4
+    with pytest.raises(ValueError, match=r"one training process.*2 processes"):
+        paired_images.create_batches(flags, "train", 0, shard=(0, 2))
+
+
+def test_worker_without_dispatcher():
+    with pytest.raises(ValueError, match="--dispatcher_address"):
+        data_service.start_worker(None)
+
+
+@pytest.mark.slow  # Starts two processes that load TensorFlow.
+def test_commands_serve_until_an_interrupt(flags):
+    command = [sys.executable, "-m", "misc.data_service"]
+    dispatcher = subprocess.Popen(
+        [*command, "--dispatcher", "--port=0"], stdout=subprocess.PIPE, text=True
+    )
+    worker = None
+    try:
+        target = dispatcher.stdout.readline().split()[-1]
+        worker = subprocess.Popen(
+            [*command, "--worker", f"--dispatcher_address={target}", "--address=127.0.0.1"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert target.split("://")[1] in worker.stdout.readline()
+        local = contents(paired_images.create_batches(flags, "train", 7), 4)
+        flags.data_service = target
+        assert contents(paired_images.create_batches(flags, "train", 7), 4) == local
+        for process in (worker, dispatcher):
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == -signal.SIGINT
+    finally:
+        for process in filter(None, (worker, dispatcher)):
+            process.kill()
+            process.wait()
