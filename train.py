@@ -253,4 +253,4 @@ class _TensorBoardPictures:
 
 if __name__ == "__main__":
     define_flags()
-    entry_point.run(main, with_dataloader=True)
+    entry_point.run(main, with_dataloader=True, for_use=False)

@@ -34,7 +34,7 @@ from misc import common_flags, distribution, zoo
 FLAGS = flags.FLAGS
 
 
-def run(main, with_model=True, with_dataloader=False, defaults=None):
+def run(main, with_model=True, with_dataloader=False, defaults=None, for_use=True):
     """Parses the command line, runs `main(selection)` and exits with its status.
 
     Errors that the user can mend (a wrong flag, file or value) are printed as one message; with
@@ -44,13 +44,15 @@ def run(main, with_model=True, with_dataloader=False, defaults=None):
         main: function of the `zoo.Selection` (`None` without model) that returns an exit status.
         with_model: whether the command works on a model: defines --model and its flags.
         with_dataloader: whether it reads data through a dataloader module.
+        for_use: whether a model is restored to be used: the settings of the run that trained it
+            then become the defaults of the model's flags.
         defaults: {flag: value} for flags that the model's module defines with other defaults.
     """
     selection = None
     try:
         if with_model:
             common_flags.define_selection_flags(with_dataloader)
-            selection = zoo.select(sys.argv, with_dataloader)
+            selection = zoo.select(sys.argv, with_dataloader, for_use)
             for name, value in (defaults or {}).items():
                 if name in FLAGS:
                     FLAGS.set_default(name, value)
@@ -80,7 +82,8 @@ def run(main, with_model=True, with_dataloader=False, defaults=None):
 def _set_up_logging():
     """Shows our own messages as plain lines, and only the warnings of libraries."""
     python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
-    logging.set_verbosity(max(FLAGS.verbosity, logging.INFO))
+    if not FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()
     handler.setFormatter(python_logging.Formatter("%(message)s"))
     handler.addFilter(

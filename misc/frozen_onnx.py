@@ -35,7 +35,7 @@ def read(path):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     try:
-        # This session only reads what the file says of itself: no optimization.
+        # Only what the file says of itself is read here, so nothing need be optimized.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]

@@ -69,23 +69,23 @@ def load(kind, name):
         ValueError: for an unknown name; lists the known ones.
     """
     known = list_names(kind)
-    module = known.get(ALIASES.get(name, name))
+    module = known.get(_unaliased(name))
     if module is None:
         raise ValueError(f"--{kind[:-1]}={name} is unknown. Known: {', '.join(known)}")
     return importlib.import_module(module)
 
 
-def select(argv, with_dataloader):
+def select(argv, with_dataloader, for_use=True):
     """Finds model and dataloader on the command line, and defines their flags.
 
     A model that is not named is taken from the arguments.json beside `--restore_path`, or from what
-    the dataloader is usually used with. There, the settings of the model's network are read too:
-    they become the defaults of its flags, so that a restored model has the shape that it was
-    trained with.
+    the dataloader is usually used with.
 
     Args:
         argv: command line with the program's name first.
         with_dataloader: whether the command reads data through a dataloader module.
+        for_use: whether the model's settings in that arguments.json become the defaults of its
+            flags, so that a restored model has the shape that it was trained with.
 
     Returns:
         `Selection`.
@@ -108,10 +108,9 @@ def select(argv, with_dataloader):
     before = set(flags.FLAGS)
     model.define_flags()
     model_flags = sorted(set(flags.FLAGS) - before)
-    for name in model_flags:
-        if name in trained and ALIASES.get(trained.get("model"), trained.get("model")) == (
-            ALIASES.get(model_name, model_name)
-        ):
+    same_model = _unaliased(trained.get("model")) == _unaliased(model_name)
+    if for_use and same_model:
+        for name in set(model_flags) & set(trained):
             flags.FLAGS.set_default(name, trained[name])
 
     dataloader = None
@@ -120,6 +119,10 @@ def select(argv, with_dataloader):
         dataloader = load("dataloaders", dataloader_name)
         dataloader.define_flags()
     return Selection(model_name, model, dataloader_name, dataloader, model_flags)
+
+
+def _unaliased(name):
+    return ALIASES.get(name, name)
 
 
 def _parse(argv):

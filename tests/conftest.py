@@ -2,6 +2,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -9,6 +10,11 @@ import scipy.ndimage
 from eusr.models import eusr
 from misc import images
 from tests import commands
+
+
+@pytest.fixture(autouse=True)
+def _same_weights_in_every_run():
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")

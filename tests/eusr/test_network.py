@@ -86,7 +86,8 @@ def test_residual_blocks_start_with_the_published_variance():
 
 @pytest.mark.parametrize("scale", [2, 8])
 def test_receptive_radius_bounds_what_an_output_depends_on(scale):
-    generator = Generator(scales=(scale,), features=3, shared_blocks=1, residual_factor=1.0)
+    keras.utils.set_random_seed(0)
+    generator = Generator(scales=(scale,), features=8, shared_blocks=1, residual_factor=1.0)
     radius = generator.receptive_radius(scale)
     image = np.random.default_rng(2).uniform(0, 255, (1, 2 * radius + 3, 5, 3)).astype("float32")
     changed = image.copy()
@@ -94,7 +95,7 @@ def test_receptive_radius_bounds_what_an_output_depends_on(scale):
     difference = np.abs(np.array(generator(image, scale=scale) - generator(changed, scale=scale)))
     reached = np.flatnonzero(difference.max(axis=(0, 2, 3)))
     assert reached.max() < (radius + 1) * scale
-    assert reached.max() >= (radius - 2) * scale
+    assert reached.max() >= (radius - 1) * scale
 
 
 def test_ends_stay_in_float32_under_mixed_precision():
