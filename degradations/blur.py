@@ -305,10 +305,10 @@ class ZoomBlur(Degradation):
         """Yields (first, last, matrix [B, K, tile, last - first]) for each tile of an axis."""
         for start in range(0, side, self._TILE):
             position = np.arange(start, min(start + self._TILE, side), dtype=np.float32)
-            bounds = [np.asarray(_zoomed(position, side, np.float32([[z]]))) for z in (1, largest)]
+            bounds = [np.asarray(zoomed(position, side, np.float32([[z]]))) for z in (1, largest)]
             first = max(math.floor(np.min(bounds)) - 2, 0)
             last = min(math.ceil(np.max(bounds)) + 3, side)
-            source = ops.expand_dims(_zoomed(position, side, ops.expand_dims(zooms, -1)), -1)
+            source = ops.expand_dims(zoomed(position, side, ops.expand_dims(zooms, -1)), -1)
             distance = ops.absolute(source - np.arange(first, last, dtype=np.float32))
             yield first, last, ops.maximum(1.0 - distance, 0.0)
 
@@ -320,7 +320,7 @@ def _mix(tile, zoomed, most):
     return ops.matmul(matrix, zoomed[:, :, first * most : last * most])
 
 
-def _zoomed(position, side, zoom):
+def zoomed(position, side, zoom):
     """Returns where each position of an axis lies in the image before a zoom into its centre."""
     # The slack keeps quotients that are whole numbers from being rounded up.
     crop = ops.ceil(side / zoom - 1e-4)

@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from degradations import filters, random, severity
-from degradations.base import Degradation, is_grey, per_image, register
+from degradations.base import ROUNDING_SLACK, Degradation, is_grey, per_image, register
 
 
 def split(images):
@@ -151,15 +151,20 @@ class Pixelate(Degradation):
         largest = self.largest("share")
         down_y, up_y, rows = _boxes(height, levels, largest)
         down_x, up_x, columns = _boxes(width, levels, largest)
-        small = ops.matmul(down_y, ops.reshape(images, [batch, height, width * channels]))
-        small = ops.reshape(small, [batch, rows, width, channels])
-        small = ops.transpose(small, [0, 2, 1, 3])
-        small = ops.matmul(down_x, ops.reshape(small, [batch, width, rows * channels]))
-        small = ops.floor(ops.clip(small, 0.0, 255.0) + 0.5)
-        small = ops.reshape(small, [batch, columns, rows, channels])
-        wide = _repeat(small, up_x)
-        wide = ops.transpose(wide, [0, 2, 1, 3])
+        # Along the rows first, then along the columns, as Pillow does.
+        small = ops.reshape(ops.transpose(images, [0, 2, 1, 3]), [batch, width, height * channels])
+        small = _round(ops.matmul(down_x, small))
+        small = ops.transpose(ops.reshape(small, [batch, columns, height, channels]), [0, 2, 1, 3])
+        small = ops.reshape(small, [batch, height, columns * channels])
+        small = _round(ops.matmul(down_y, small))
+        small = ops.transpose(ops.reshape(small, [batch, rows, columns, channels]), [0, 2, 1, 3])
+        wide = ops.transpose(_repeat(small, up_x), [0, 2, 1, 3])
         return _repeat(wide, up_y)
+
+
+def _round(values):
+    # Half goes up; the slack covers sums that should end in exactly one half.
+    return ops.floor(values + (0.5 + ROUNDING_SLACK))
 
 
 def _boxes(side, shares, largest):
