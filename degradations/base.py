@@ -182,15 +182,18 @@ class Degradation(keras.layers.Layer):
         values = self._draw_values(batch_size, random.fold_in(seed, 0))
         degraded = self.apply(images, self._to_levels(values), random.fold_in(seed, 1))
         degraded = to_8_bits(degraded, self.quantize)
+        keep = self._keep(values, seed)
+        return degraded if keep is None else ops.where(per_image(keep, images), images, degraded)
+
+    def _keep(self, values, seed):
+        """Returns which images stay as they are, bool [B], or None if all are degraded."""
         keep = None
         if self._table is not None and self._ranges[0, 0] < 1:
             keep = values[:, 0] < 0.5
         if self.p < 1:
-            missed = random.uniform([batch_size], random.fold_in(seed, 2)) >= self.p
+            missed = random.uniform([ops.shape(values)[0]], random.fold_in(seed, 2)) >= self.p
             keep = missed if keep is None else ops.logical_or(keep, missed)
-        if keep is None:
-            return degraded
-        return ops.where(per_image(keep, images), images, degraded)
+        return keep
 
     def __call__(self, images, seed, **kwargs):
         """Checks the images and the seed, then calls the layer.
