@@ -84,7 +84,7 @@ _AC_CODES, _AC_LENGTHS = (
 
 @functools.lru_cache(maxsize=64)
 def _scan_order(height, width, subsampling):
-    """Returns (luma order, stream order, chroma flags) of the blocks of an image.
+    """Returns (luma order, stream order) of the blocks of an image.
 
     Args:
         height: height of the image in pixels.
@@ -93,31 +93,28 @@ def _scan_order(height, width, subsampling):
 
     Returns:
         luma order: raster indices of the real luma blocks, as the scan meets them;
-        stream order: indices into [luma in scan order, Cb, Cr, one empty block] as they are coded;
-        chroma flags: whether each coded block is a chroma block.
+        stream order: indices into [luma in scan order, Cb, Cr, empty blocks] as they are coded.
     """
     across, down = FACTORS[subsampling] if subsampling else (1, 1)
     rows, columns = -(-height // 8), -(-width // 8)
-    unit_rows, unit_columns = -(-rows // down), -(-columns // across)
-    unit_row, unit_column, row, column = np.indices((unit_rows, unit_columns, down, across))
+    units = (-(-rows // down), -(-columns // across))
+    unit_row, unit_column, row, column = np.indices((*units, down, across))
     row, column = unit_row * down + row, unit_column * across + column
-    shape = (unit_rows * unit_columns, down * across)
+    shape = (units[0] * units[1], down * across)
     real = ((row < rows) & (column < columns)).reshape(shape)
-    raster = (row * columns + column).reshape(shape)
-    luma_order = raster[real]
-    stream = np.full(shape, -1)
-    stream[real] = np.arange(len(luma_order))
-    chroma = np.zeros(shape, bool)
+    luma_order = (row * columns + column).reshape(shape)[real]
+    stream = np.empty(shape, int)
+    stream[real] = np.arange(rows * columns)
+    chroma_blocks = 2 * shape[0] if subsampling else 0
+    stream[~real] = rows * columns + chroma_blocks + np.arange(np.count_nonzero(~real))
     if subsampling:
-        units = np.arange(shape[0])[:, None] + len(luma_order)
-        stream = np.concatenate([stream, units, units + shape[0]], axis=1)
-        chroma = np.concatenate([chroma, np.ones((shape[0], 2), bool)], axis=1)
-    stream[stream < 0] = len(luma_order) + (2 * shape[0] if subsampling else 0)
-    return luma_order, stream.reshape(-1), chroma.reshape(-1)
+        chroma = rows * columns + np.arange(chroma_blocks).reshape(2, -1).T
+        stream = np.concatenate([stream, chroma], axis=1)
+    return luma_order, stream.reshape(-1)
 
 
-def stream_coefficients(luma, chroma, height, width, subsampling):
-    """Brings coefficients into the order of the file and takes differences of the DC terms.
+def stream_coefficients(luma, chroma, height, width, subsampling, ordered):
+    """Brings coefficients into zigzag order and takes differences of the DC terms.
 
     Args:
         luma: float32 [8, 8, B, blocks] of whole values, from `jpeg_blocks.forward`.
@@ -125,40 +122,49 @@ def stream_coefficients(luma, chroma, height, width, subsampling):
         height: height of the image in pixels.
         width: width of the image in pixels.
         subsampling: a key of `FACTORS`; None for grey images.
+        ordered: whether blocks stand as they are coded, which their total length does not need.
 
     Returns:
-        int32 [B, 64, blocks], along zigzag and scan order; and bool [blocks], which are chroma.
+        int32 [64, B, blocks], and bool [blocks], which are chroma.
     """
-    luma_order, stream_order, is_chroma = _scan_order(height, width, subsampling)
-    parts = [_difference(ops.take(_zigzag(luma), luma_order, axis=2))]
+    luma_order, stream_order = _scan_order(height, width, subsampling)
+    luma = _zigzag(luma)
+    luma_dc = _difference(ops.take(luma[:1], luma_order, axis=2))
+    luma_ac = ops.take(luma[1:], luma_order, axis=2) if ordered else luma[1:]
+    parts = [ops.concatenate([luma_dc, luma_ac], axis=0)]
+    is_chroma = np.zeros(len(stream_order), bool)
     if chroma is not None:
-        both = _difference(_zigzag(chroma))
-        batch_size = ops.shape(luma)[2]
-        parts += [both[:batch_size], both[batch_size:]]
+        both = _zigzag(chroma)
+        both = ops.concatenate([_difference(both[:1]), both[1:]], axis=0)
+        batch_size = ops.shape(luma)[1]
+        parts += [both[:, :batch_size], both[:, batch_size:]]
+        is_chroma[len(luma_order) : len(luma_order) + 2 * both.shape[2]] = True
     # Blocks that only fill the last unit repeat the DC term: no difference, no AC terms.
-    parts.append(ops.zeros_like(parts[0][:, :, :1]))
-    blocks = ops.take(ops.concatenate(parts, axis=2), stream_order, axis=2)
+    padding = len(stream_order) - sum(part.shape[2] for part in parts)
+    if padding:
+        parts.append(ops.repeat(ops.zeros_like(parts[0][:, :, :1]), padding, axis=2))
+    blocks = ops.concatenate(parts, axis=2)
+    if ordered:
+        blocks, is_chroma = ops.take(blocks, stream_order, axis=2), is_chroma[stream_order]
     return ops.cast(blocks, "int32"), is_chroma
 
 
 def _zigzag(coefficients):
-    blocks = coefficients.shape[3]
-    flat = ops.take(ops.reshape(coefficients, (64, -1, blocks)), ZIGZAG, axis=0)
-    return ops.transpose(flat, (1, 0, 2))
+    return ops.take(ops.reshape(coefficients, (64, -1, coefficients.shape[3])), ZIGZAG, axis=0)
 
 
-def _difference(blocks):
-    first = blocks[:, :1]
-    before = ops.concatenate([ops.zeros_like(first[:, :, :1]), first[:, :, :-1]], axis=2)
-    return ops.concatenate([first - before, blocks[:, 1:]], axis=1)
+def _difference(dc_terms):
+    before = ops.concatenate([ops.zeros_like(dc_terms[..., :1]), dc_terms[..., :-1]], axis=-1)
+    return dc_terms - before
 
 
 def _symbols(blocks, is_chroma):
-    """Returns what each coefficient adds to the stream, as int32 [B, 64, blocks] each.
+    """Returns what each coefficient adds to the stream, as int32 [64, B, blocks] each.
 
     Returns:
         size: bits of the value itself; 0 for an AC term of zero;
-        code and length of its Huffman code; 0 for an AC term of zero;
+        symbol: index of its Huffman code, 256 more for chroma, of use where the code is there;
+        coded: bool, whether it has a code at all;
         skips: how many codes for sixteen zeros stand before it;
         ends: bool [B, blocks], whether the block needs an end-of-block code.
     """
@@ -166,34 +172,28 @@ def _symbols(blocks, is_chroma):
     size = ops.zeros_like(magnitude)
     for bit in range(11):
         size = size + ops.cast(magnitude >= (1 << bit), "int32")
-    present = size[:, 1:] > 0
-    index = np.arange(1, 64, dtype=np.int32)[:, None]
-    last = _running_maximum(ops.where(present, index, 0))
-    previous = ops.concatenate([ops.zeros_like(last[:, :1]), last[:, :-1]], axis=1)
-    run = ops.where(present, index - 1 - previous, 0)
-    table = 256 * is_chroma.astype(np.int32)
-    dc_index = size[:, :1] + table
-    ac_index = ops.where(present, (run % 16) * 16 + size[:, 1:] + table, 0)
-    code = ops.concatenate(
-        [ops.take(_DC_CODES, dc_index), ops.where(present, ops.take(_AC_CODES, ac_index), 0)],
-        axis=1,
-    )
-    length = ops.concatenate(
-        [ops.take(_DC_LENGTHS, dc_index), ops.where(present, ops.take(_AC_LENGTHS, ac_index), 0)],
-        axis=1,
-    )
-    skips = ops.concatenate([ops.zeros_like(run[:, :1]), run // 16], axis=1)
-    return size, code, length, skips, last[:, -1] < 63
+    coded = blocks != 0
+    index = np.arange(64, dtype=np.int32)[:, None, None]
+    last, previous = _previous(ops.where(coded, index, 0))
+    run = ops.where(coded, index - 1 - previous, 0)
+    run = ops.concatenate([ops.zeros_like(run[:1]), run[1:]], axis=0)
+    coded = ops.concatenate([ops.ones_like(coded[:1]), coded[1:]], axis=0)
+    symbol = (run % 16) * 16 + size + 256 * is_chroma.astype(np.int32)
+    return size, symbol, coded, run // 16, last < 63
 
 
-def _running_maximum(values):
-    """Running maximum along axis 1, of length 63, by doubling."""
-    for distance in (1, 2, 4, 8, 16, 32):
-        shifted = ops.concatenate(
-            [ops.zeros_like(values[:, :distance]), values[:, :-distance]], axis=1
-        )
-        values = ops.maximum(values, shifted)
-    return values
+def _previous(positions):
+    """Returns the largest of all positions along axis 0, and of those before each."""
+
+    def step(largest, position):
+        return ops.maximum(largest, position), largest
+
+    return ops.scan(step, ops.zeros_like(positions[0]), positions)
+
+
+def _look_up(dc_table, ac_table, symbol, coded):
+    dc = ops.take(dc_table, symbol[:1])
+    return ops.where(coded, ops.concatenate([dc, ops.take(ac_table, symbol[1:])], axis=0), 0)
 
 
 def _per_block(table, symbol, is_chroma):
@@ -203,11 +203,12 @@ def _per_block(table, symbol, is_chroma):
 
 def count_bits(blocks, is_chroma):
     """Returns the number of entropy-coded bits, int32 [B], of blocks of `stream_coefficients`."""
-    size, _, length, skips, ends = _symbols(blocks, is_chroma)
+    size, symbol, coded, skips, ends = _symbols(blocks, is_chroma)
+    length = _look_up(_DC_LENGTHS, _AC_LENGTHS, symbol, coded)
     skip_bits = _per_block(_AC_LENGTHS, _SIXTEEN_ZEROS, is_chroma)
     end_bits = _per_block(_AC_LENGTHS, _END_OF_BLOCK, is_chroma)
-    total = ops.sum(size + length + skips * skip_bits, axis=1)
-    return ops.sum(total + ops.where(ends, end_bits, 0), axis=1)
+    total = ops.sum(size + length + skips * skip_bits, axis=0)
+    return ops.sum(total + ops.where(ends, end_bits, 0), axis=-1)
 
 
 def estimate_bytes(blocks, is_chroma, components):
@@ -224,21 +225,29 @@ def estimate_bytes(blocks, is_chroma, components):
 
 
 def exact_bytes(blocks, is_chroma, components):
-    """Returns the length of the file, int32 [B]; one image after the other, to bound the memory."""
-    return ops.map(lambda one: _exact_bytes(one[None], is_chroma, components), blocks)
+    """Returns the length of the file, int32 [B]; one image after the other, to bound the memory.
+
+    Writes the whole bit stream: each code and value at its bit offset.
+    """
+    return ops.map(
+        lambda one: _exact_bytes(one[:, None], is_chroma, components),
+        ops.transpose(blocks, (1, 0, 2)),
+    )
 
 
 def _exact_bytes(blocks, is_chroma, components):
-    size, code, length, skips, ends = _symbols(blocks, is_chroma)
+    size, symbol, coded, skips, ends = _symbols(blocks, is_chroma)
+    code = _look_up(_DC_CODES, _AC_CODES, symbol, coded)
+    length = _look_up(_DC_LENGTHS, _AC_LENGTHS, symbol, coded)
     skip_code = _per_block(_AC_CODES, _SIXTEEN_ZEROS, is_chroma)
     skip_bits = _per_block(_AC_LENGTHS, _SIXTEEN_ZEROS, is_chroma)
     end_code = _per_block(_AC_CODES, _END_OF_BLOCK, is_chroma)
     end_bits = ops.where(ends, _per_block(_AC_LENGTHS, _END_OF_BLOCK, is_chroma), 0)
 
     bits = size + length + skips * skip_bits
-    block_bits = ops.sum(bits, axis=1) + end_bits
-    block_start = ops.cumsum(block_bits, axis=1) - block_bits
-    start = ops.cumsum(bits, axis=1) - bits + block_start[:, None]
+    block_bits = ops.sum(bits, axis=0) + end_bits
+    block_start = ops.cumsum(block_bits, axis=-1) - block_bits
+    start = ops.cumsum(bits, axis=0) - bits + block_start
     total_bits = block_start[:, -1] + block_bits[:, -1]
     # A negative value v is written as v + 2**size - 1.
     value = ops.where(blocks < 0, blocks + ops.left_shift(ops.ones_like(size), size) - 1, blocks)
