@@ -3,7 +3,7 @@
 from keras import ops
 
 from degradations import random
-from degradations.base import Degradation, check_images, per_image, to_8_bits
+from degradations.base import Degradation, check_images, choose, to_8_bits
 
 
 class SizedDegradation(Degradation):
@@ -35,8 +35,8 @@ class SizedDegradation(Degradation):
         """Draws and applies; the result holds whole values already."""
         values = self._draw_values(ops.shape(images)[0], random.fold_in(seed, 0))
         degraded = self.apply(images, self._to_levels(values), seed)
-        keep = self._keep(values, seed)
-        return degraded if keep is None else ops.where(per_image(keep, images), images, degraded)
+        keep = self._keep(values, ops.shape(images)[0], seed)
+        return degraded if keep is None else choose(keep, images, degraded)
 
     def to_whole(self, images):
         """Returns the 8-bit values that the codec stores."""
@@ -56,7 +56,7 @@ class SizedDegradation(Degradation):
         seed = random.make_seed(seed)
         values = self._draw_values(ops.shape(images)[0], random.fold_in(seed, 0))
         degraded, sizes = self.apply_with_bytes(self.to_whole(images), self._to_levels(values))
-        keep = self._keep(values, seed)
+        keep = self._keep(values, ops.shape(images)[0], seed)
         if keep is None:
             return degraded, sizes
-        return ops.where(per_image(keep, images), images, degraded), ops.where(keep, 0, sizes)
+        return choose(keep, images, degraded), ops.where(keep, 0, sizes)
