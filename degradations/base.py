@@ -196,15 +196,18 @@ class Degradation(keras.layers.Layer):
         degraded = self.apply(images, self._to_levels(values), random.fold_in(seed, 1))
         if not (self.whole and self.quantize == "truncate"):
             degraded = to_8_bits(degraded, self.quantize)
+        keep = self._keep(values, batch_size, seed)
+        return degraded if keep is None else choose(keep, images, degraded)
+
+    def _keep(self, values, batch_size, seed):
+        """Returns which images stay as they are, bool [B], or None if all are degraded."""
         keep = None
         if self._table is not None and self._ranges[0, 0] < 1:
             keep = ops.broadcast_to(values[:, 0] < 0.5, [batch_size])
         if self.p < 1:
             missed = random.uniform([batch_size], random.fold_in(seed, 2)) >= self.p
             keep = missed if keep is None else ops.logical_or(keep, missed)
-        if keep is None:
-            return degraded
-        return choose(keep, images, degraded)
+        return keep
 
     def __call__(self, images, seed, **kwargs):
         """Checks the images and the seed, then calls the layer.
