@@ -44,10 +44,17 @@ def per_value(values):
     return ops.reshape(values, (-1, 1, 1, 1))
 
 
+def shorter_side(height, width):
+    """Returns the smaller of two lengths: an integer where both are, else an int32 scalar."""
+    # Array shapes must stay plain integers wherever the backend knows them.
+    if isinstance(height, int) and isinstance(width, int):
+        return min(height, width)
+    return ops.minimum(height, width)
+
+
 def image_side(images):
     """Returns the shorter side of the images in pixels, a float32 scalar."""
-    shape = ops.shape(images)
-    return ops.cast(ops.minimum(shape[1], shape[2]), "float32")
+    return ops.cast(shorter_side(*ops.shape(images)[1:3]), "float32")
 
 
 def pixel_grid(images):
@@ -96,7 +103,7 @@ def cocentric_sine_waves(images, levels, centre, petals, amplitude, ring_width):
     right = columns - per_pixel(centre[:, 1])
     wave = ops.sin(per_pixel(petals) * ops.arctan2(right, down)) * per_pixel(amplitude)
     ring_width = ops.maximum(per_pixel(ring_width), 1e-3)
-    rings = (ops.sqrt(down**2 + right**2) + wave) / ring_width
+    rings = (ops.sqrt(ops.square(down) + ops.square(right)) + wave) / ring_width
     teeth = rings - ops.floor(rings) - 0.5
     return images + (per_pixel(amount(levels, 128.0)) * teeth)[..., None]
 
@@ -162,10 +169,10 @@ def fourier_noise(phases, amplitude):
     """
     shape = ops.shape(phases)
     height, width = shape[1], shape[2]
-    side = ops.cast(ops.minimum(height, width), "float32")
+    side = ops.cast(shorter_side(height, width), "float32")
     rows = ops.arange(height, dtype="float32") / ops.cast(height, "float32") - 0.5
     columns = ops.arange(width, dtype="float32") / ops.cast(width, "float32") - 0.5
-    power = amplitude((rows[:, None] ** 2 + columns[None, :] ** 2) * side**2)
+    power = amplitude(ops.square(rows[:, None] * side) + ops.square(columns[None, :] * side))
     shift = (height // 2, width // 2)
     real = ops.roll(power * ops.cos(phases), shift, axis=(1, 2))
     imaginary = ops.roll(power * ops.sin(phases), shift, axis=(1, 2))
@@ -238,7 +245,7 @@ def sparkle_weight(images, centre, ray_lengths, rays, exponent):
         centre: `[B, 2]`, row and column in pixels.
         ray_lengths: `[B, 200]`, pixels; the first `rays` of them count.
         rays: `[B]`, int32.
-        exponent: `[B]`.
+        exponent: `[B]`, or None for 1.
     """
     rows, columns = pixel_grid(images)
     down = rows - per_pixel(centre[:, 0])
@@ -254,8 +261,10 @@ def sparkle_weight(images, centre, ray_lengths, rays, exponent):
     start = ops.take(table, per_pixel(batch) + index)
     end = ops.take(table, per_pixel(batch) + following)
     length = start + between * (end - start)
-    glow = ops.power(length**2 / (down**2 + right**2 + 1e-4), per_pixel(exponent))
-    return ops.minimum((1.0 - (between - 0.5) ** 2) * glow, 1.0)
+    glow = ops.square(length) / (ops.square(down) + ops.square(right) + 1e-4)
+    if exponent is not None:
+        glow = ops.power(glow, per_pixel(exponent))
+    return ops.minimum((1.0 - ops.square(between - 0.5)) * glow, 1.0)
 
 
 def sparkles(images, levels, centres, ray_normals, rays):
@@ -270,10 +279,9 @@ def sparkles(images, levels, centres, ray_normals, rays):
         rays: `[B, N]`, int32.
     """
     radius = amount(levels, 0.1)[:, None] * image_side(images)
-    exponent = ops.ones_like(levels)
     for star in range(centres.shape[1]):
         lengths = ops.maximum(radius * (1.0 + RAY_VARIATION * ray_normals[:, star]), 1.0)
-        weight = sparkle_weight(images, centres[:, star], lengths, rays[:, star], exponent)
+        weight = sparkle_weight(images, centres[:, star], lengths, rays[:, star], None)
         images = blend(images, WHITE, weight[..., None])
     return images
 
@@ -295,7 +303,7 @@ def inverse_sparkles(images, levels, centre, ray_normals, rays):
 
 
 def perlin_lattice_size(length, side):
-    """Returns how many lattice points Perlin noise needs along `length` pixels (integers)."""
+    """Returns how many lattice points Perlin noise needs along `length` pixels, `side` the shorter."""
     cells = -(-PERLIN_CELLS * length // side)
     return PERLIN_FREQUENCIES[-1] * cells + 2
 
@@ -307,7 +315,7 @@ def _lattice_weights(length, spacing, frequency, points):
     position = ops.arange(length, dtype="float32")[:, None] * frequency / spacing
     offset = position - ops.arange(points, dtype="float32")[None, :]
     nearness = ops.maximum(1.0 - ops.abs(offset), 0.0)
-    fade = nearness**2 * (3.0 - 2.0 * nearness)
+    fade = ops.square(nearness) * (3.0 - 2.0 * nearness)
     return fade, fade * offset
 
 
@@ -320,8 +328,7 @@ def turbulence(angles, height, width):
         height: pixels.
         width: pixels.
     """
-    side = ops.minimum(height, width)
-    spacing = ops.cast(side, "float32") / PERLIN_CELLS
+    spacing = ops.cast(shorter_side(height, width), "float32") / PERLIN_CELLS
     gradient_y, gradient_x = ops.sin(angles), ops.cos(angles)
     shape = ops.shape(angles)
     total = 0.0
@@ -393,7 +400,7 @@ def _line_coverage(rows, columns, start, end):
     step = end - start
     down, right = per_pixel(step[:, 0]), per_pixel(step[:, 1])
     top, left = per_pixel(start[:, 0]), per_pixel(start[:, 1])
-    length = ops.maximum(ops.sqrt(down**2 + right**2), 1.0)
+    length = ops.maximum(ops.sqrt(ops.square(down) + ops.square(right)), 1.0)
     distance = ((rows - top) * right - (columns - left) * down) / length
     # Lines end square to the axis along which they are longer.
     is_steep = ops.abs(down) >= ops.abs(right)

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from keras import ops
 
-from degradations.cbar_noise import amount, image_side, per_pixel, pixel_grid
+from degradations.cbar_noise import amount, image_side, per_pixel, pixel_grid, shorter_side
 
 # Caustics: constants of the published pattern.
 CAUSTIC_ROUNDS = 5
@@ -34,13 +34,13 @@ SPLINE_RADIUS = 13
 
 
 def mirror_index(index, length):
-    """Reflects integer indices into 0..length-1, the border pixel not repeated (`d c b a b c d`)."""
+    """Reflects integer indices into 0..length-1, without repeating the border (`d c b a b c d`)."""
     period = ops.maximum(2 * (length - 1), 1)
     return ops.minimum(length - 1, ops.abs(ops.mod(index + length - 1, period) - (length - 1)))
 
 
 def reflect_index(index, length):
-    """Reflects integer indices into 0..length-1, the border pixel repeated (`b a a b c d d c`)."""
+    """Reflects integer indices into 0..length-1, repeating the border (`b a a b c d d c`)."""
     index = ops.mod(index, 2 * length)
     return ops.minimum(index, 2 * length - 1 - index)
 
@@ -120,14 +120,17 @@ def ripple(images, levels, wavelengths, phases):
 
 
 def twirl_cells(height, width):
-    """Returns cell size and number of cells down and right of `pinch_and_twirl` (integers).
+    """Returns cell size in pixels and the numbers of cells down and right of `pinch_and_twirl`.
 
     A square image has 3 by 3 cells, from 128 pixels on 5 by 5 (the published sets have 3 at 32 and
     5 at 224 pixels); an oblong one has more along its longer side.
     """
-    side = ops.minimum(height, width)
-    cells = 3 + 2 * ops.cast(ops.greater_equal(side, 128), "int32")
-    return ops.cast(side, "int32") // cells, cells * height // side, cells * width // side
+    side = shorter_side(height, width)
+    if isinstance(side, int):
+        cells = 5 if side >= 128 else 3
+    else:
+        cells = ops.where(side >= 128, 5, 3)
+    return side // cells, cells * height // side, cells * width // side
 
 
 def pinch_and_twirl(images, levels, signs):
@@ -148,7 +151,7 @@ def pinch_and_twirl(images, levels, signs):
     cell_row, cell_column = ops.floor(rows / size), ops.floor(columns / size)
     centre_row, centre_column = cell_row * size + radius, cell_column * size + radius
     down, right = rows - centre_row, columns - centre_column
-    distance = ops.sqrt(down**2 + right**2)
+    distance = ops.sqrt(ops.square(down) + ops.square(right))
     cell_row = ops.cast(cell_row, "int32") + 0 * ops.cast(cell_column, "int32")
     cell_column = ops.cast(cell_column, "int32") + 0 * cell_row
     moved = ops.logical_and(distance <= radius, distance >= 0.0005)
@@ -161,7 +164,7 @@ def pinch_and_twirl(images, levels, signs):
     relative = ops.where(moved, distance / radius, 1.0)
     exponent = per_pixel(amount(levels, 0.4) + 0.1)
     pinch = ops.power(ops.sin(relative * (math.pi / 2.0)), -exponent)
-    angle = sign * per_pixel(amount(levels, math.pi / 2.0)) * (1.0 - relative) ** 2
+    angle = sign * per_pixel(amount(levels, math.pi / 2.0)) * ops.square(1.0 - relative)
     sine, cosine = ops.sin(angle) * pinch, ops.cos(angle) * pinch
     from_row = ops.where(moved, centre_row + down * cosine - right * sine, rows)
     from_column = ops.where(moved, centre_column + down * sine + right * cosine, columns)
@@ -195,10 +198,11 @@ def caustics(rows, columns, time, size):
         sine = ops.sin(angle_y + moment) / CAUSTIC_INTENSITY
         cosine = ops.cos(angle_x + moment) / CAUSTIC_INTENSITY
         product = ops.abs(sine * cosine)
-        across = ((turn_y - CAUSTIC_OFFSET) * cosine) ** 2 + ((turn_x - CAUSTIC_OFFSET) * sine) ** 2
+        across = ops.square((turn_y - CAUSTIC_OFFSET) * cosine)
+        across = across + ops.square((turn_x - CAUSTIC_OFFSET) * sine)
         brightness = brightness + product / ops.sqrt(ops.maximum(across, 1e-12))
     brightness = ops.abs(1.17 - ops.power(brightness / CAUSTIC_ROUNDS, 1.4))
-    return ops.minimum(brightness**8, 1.0)
+    return ops.minimum(ops.square(ops.square(ops.square(brightness))), 1.0)
 
 
 def refract(slope_y, slope_x):
@@ -211,9 +215,9 @@ def refract(slope_y, slope_x):
     Returns:
         The first two components, each shaped as the slopes.
     """
-    length = ops.sqrt(slope_y**2 + slope_x**2 + 1.0)
+    length = ops.sqrt(ops.square(slope_y) + ops.square(slope_x) + 1.0)
     normal_z = 1.0 / length
-    squared_sine = 1.0 - normal_z**2
+    squared_sine = 1.0 - ops.square(normal_z)
     turn = ops.sqrt(1.0 - squared_sine / REFRACTION_INDEX**2) - normal_z / REFRACTION_INDEX
     turn = ops.where(normal_z >= STRAIGHT_RAY, 0.0, turn * normal_z)
     return slope_y * turn, slope_x * turn
@@ -252,8 +256,9 @@ def _gaussian_kernel():
 def spline_weights(distance):
     """Returns the cubic B-spline at these distances (any shape)."""
     distance = ops.abs(distance)
-    near = 2.0 / 3.0 - distance**2 * (1.0 - distance / 2.0)
-    far = ops.maximum(2.0 - distance, 0.0) ** 3 / 6.0
+    near = 2.0 / 3.0 - ops.square(distance) * (1.0 - distance / 2.0)
+    left = ops.maximum(2.0 - distance, 0.0)
+    far = ops.square(left) * left / 6.0
     return ops.where(distance < 1.0, near, far)
 
 
@@ -282,16 +287,16 @@ def _rotate(windows, sine, cosine, height, width, padded_width):
     batch = ops.reshape(ops.arange(ops.shape(sine)[0], dtype="int32"), (-1, 1, 1))
     start = (batch * (height + 3) + ops.cast(top, "int32")) * padded_width + ops.cast(left, "int32")
     channels = windows.shape[-1] // 4
-    column_weights = ops.stack(
-        [spline_weights(columns - left - (tap - 1)) for tap in range(4)], axis=-1
-    )
-    column_weights = ops.where(inside[..., None], column_weights, 0.0)
+    taps = ops.arange(4, dtype="float32") - 1.0
+    row_weights = spline_weights((rows - top)[..., None] - taps)
+    column_weights = spline_weights((columns - left)[..., None] - taps)
+    column_weights = ops.where(inside[..., None], column_weights, 0.0)[..., None]
     rotated = 0.0
     for tap in range(4):
         pixels = ops.take(windows, start + tap * padded_width, axis=0)
         pixels = ops.reshape(pixels, (-1, height, width, 4, channels))
-        line = ops.sum(pixels * column_weights[..., None], axis=-2)
-        rotated = rotated + spline_weights(rows - top - (tap - 1))[..., None] * line
+        line = ops.sum(pixels * column_weights, axis=-2)
+        rotated = rotated + row_weights[..., tap : tap + 1] * line
     return rotated
 
 
@@ -300,8 +305,7 @@ def circular_motion_blur(images, levels):
 
     Args:
         images: float32 `[B, H, W, C]`, 0-255.
-        levels: `[B]`; rotations up to `p(15)` degrees either way, weighted by `exp(-2 t^2)` with `t`
-            from -1 to 1.
+        levels: `[B]`; rotations by `t p(15)` degrees, `t` from -1 to 1, weighted by `exp(-2 t^2)`.
     """
     shape = ops.shape(images)
     height, width = shape[1], shape[2]

@@ -8,7 +8,7 @@ import scipy.ndimage
 from keras import ops
 
 from degradations import cbar_warp
-from tests.degradations.test_cbar_noise import SIZES, assert_close, grid, photo, to_float32
+from tests.degradations.test_cbar_noise import SIZES, assert_close, photo, to_float32
 
 
 def bilinear(image, y, x):
@@ -86,7 +86,7 @@ def test_pinch_and_twirl(size, cells):
             t = np.sin(np.pi / 2 * d) ** -exponent
             a = signs[b, row, column] * turn * (1 - d) ** 2
             c, s = np.cos(a) * t, np.sin(a) * t
-            return centre + [dy * c - dx * s, dy * s + dx * c]
+            return centre[0] + dy * c - dx * s, centre[1] + dy * s + dx * c
 
         assert_close(found[b], warp(images[b], move), tolerance=0.1)
 
