@@ -132,9 +132,7 @@ class InverseSparkles(BarCorruption):
     def draw_parameters(self, images, seed):
         """Draws the centre, in the middle half of the image, and the rays."""
         height, width = ops.shape(images)[1:3]
-        row, column = _uniform_columns(
-            images, random.fold_in(seed, 0), (0.25, 0.75), (0.25, 0.75)
-        )
+        row, column = _uniform_columns(images, random.fold_in(seed, 0), (0.25, 0.75), (0.25, 0.75))
         centre = [row * ops.cast(height, "float32"), column * ops.cast(width, "float32")]
         normals, rays = _rays(images, random.fold_in(seed, 1))
         return {"centre": ops.stack(centre, axis=1), "ray_normals": normals, "rays": rays}
@@ -318,4 +316,3 @@ class TransverseChromaticAbberation(BarCorruption):
     def draw_parameters(self, images, seed):
         """Draws the order of the channels."""
         return {"order": ops.argsort(random.uniform([ops.shape(images)[0], 3], seed), axis=1)}
-

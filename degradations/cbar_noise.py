@@ -303,7 +303,12 @@ def inverse_sparkles(images, levels, centre, ray_normals, rays):
 
 
 def perlin_lattice_size(length, side):
-    """Returns how many lattice points Perlin noise needs along `length` pixels, `side` the shorter."""
+    """Returns how many lattice points Perlin noise needs along `length` pixels.
+
+    Args:
+        length: height or width.
+        side: the shorter of both.
+    """
     cells = -(-PERLIN_CELLS * length // side)
     return PERLIN_FREQUENCIES[-1] * cells + 2
 

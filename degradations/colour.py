@@ -55,10 +55,9 @@ def _blend_by_severity(images, changed, levels):
     return images + per_image(levels / 5.0, images) * (changed - images)
 
 
-def _colour(*channels):
-    """Stacks three channels, numbers or tensors [B], to colours [B, 1, 1, 3]."""
-    like = next(channel for channel in channels if ops.is_tensor(channel))
-    channels = [channel + ops.zeros_like(like) for channel in channels]
+def _colour(shifts, *channels):
+    """Stacks three channels, numbers or tensors like `shifts` [B], to colours [B, 1, 1, 3]."""
+    channels = [channel + ops.zeros_like(shifts) for channel in channels]
     return ops.stack(channels, axis=-1)[:, None, None, :]
 
 
@@ -84,7 +83,7 @@ class Sunset(ColourWarp):
     def transform(self, images, levels, shifts):
         """Blends with the coloured image; shifts `[B, 1]` hold d."""
         shift = shifts[:, 0]
-        colour = _colour(255.0, 192.0 + shift, 192.0 - shift)
+        colour = _colour(shift, 255.0, 192.0 + shift, 192.0 - shift)
         return _blend_by_severity(images, colour * images / 255.0 + colour / 10.0, levels)
 
 
@@ -103,7 +102,7 @@ class Night(ColourWarp):
         """Blends with the dark image; shifts `[B, 1]` hold d."""
         is_bright = ops.mean(images, axis=-1, keepdims=True) > 128.0
         copy = ops.where(is_bright, 255.0 - images, images)
-        colour = _colour(32.0, 32.0, 64.0 + shifts[:, 0])
+        colour = _colour(shifts[:, 0], 32.0, 32.0, 64.0 + shifts[:, 0])
         return _blend_by_severity(images, 0.8 * colour + 0.2 * copy, levels)
 
 
@@ -121,4 +120,3 @@ class White(ColourWarp):
         """Multiplies each channel; shifts `[B, 3]`."""
         colour = 255.0 + levels[:, None] * shifts / 5.0
         return images * colour[:, None, None, :] / 255.0
-

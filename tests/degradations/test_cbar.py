@@ -27,17 +27,16 @@ def run(layer, images, seed=5):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shape", [(2, 24, 32, 3), (1, 1, 1, 3), (2, 1, 5, 3), (2, 9, 4, 1)])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (2, 1, 5, 3), (2, 24, 17, 1)])
 def test_every_size_gives_8_bit_values(name, shape):
     images = np.random.default_rng(0).integers(0, 256, shape).astype("float32")
-    for severity in (1, 5):
-        degraded = run(degradations.parse(f"{name}@{severity}"), images)
-        assert degraded.shape == shape
-        assert degraded.dtype == np.float32
-        assert np.isfinite(degraded).all()
-        assert degraded.min() >= 0
-        assert degraded.max() <= 255
-        np.testing.assert_array_equal(degraded, np.floor(degraded))
+    degraded = run(degradations.parse(f"{name}@5"), images)
+    assert degraded.shape == shape
+    assert degraded.dtype == np.float32
+    assert np.isfinite(degraded).all()
+    assert degraded.min() >= 0
+    assert degraded.max() <= 255
+    np.testing.assert_array_equal(degraded, np.floor(degraded))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,16 +73,14 @@ def test_same_pixels_eagerly_compiled_and_in_a_data_set(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_severity_and_config(name):
     layer = degradations.parse(f"{name}@2.5:p=0.5,quantize=round", size=32)
-    copy = type(layer).from_config(layer.get_config())
-    np.testing.assert_array_equal(run(layer, photo(16, 16)), run(copy, photo(16, 16)))
-    serialized = keras.saving.serialize_keras_object(layer)
-    assert keras.saving.deserialize_keras_object(serialized).get_config() == layer.get_config()
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert copy.get_config() == layer.get_config()
+    np.testing.assert_array_equal(run(layer, photo(9, 9)), run(copy, photo(9, 9)))
 
-    images = photo(32, 32)
+    images = np.repeat(photo(24, 24)[:1], 6, axis=0)
     distance = [
-        np.mean([np.abs(run(degradations.parse(f"{name}@{level}"), images, s) - images).mean()
-                 for s in range(4)])
-        for level in (1, 5)
+        np.abs(run(degradations.parse(f"{name}@{severity}"), images) - images).mean()
+        for severity in (1, 5)
     ]
     assert distance[0] < distance[1]
 
@@ -184,7 +181,9 @@ def test_brownish_noise_has_its_deviation_and_spectrum():
 def test_blue_noise_blackens_the_share_of_a_normal_distribution():
     white = np.full((16, 32, 32, 3), 255, "float32")
     # p(3) - 2.5 = -0.82 at level 5.6: 20.6 % of a standard normal distribution lie below.
-    assert np.mean(run(cbar.BlueNoiseSample(level=5.6), white) == 0) == pytest.approx(0.206, abs=0.02)
+    assert np.mean(run(cbar.BlueNoiseSample(level=5.6), white) == 0) == pytest.approx(
+        0.206, abs=0.02
+    )
 
 
 def test_checkerboard_cuts_half_of_its_share():
