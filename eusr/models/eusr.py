@@ -1,0 +1,256 @@
+"""EUSR, pre-trained with the L1 loss.
+
+Kim and Lee, "Deep Residual Network with Enhanced Upscaling Module for Super-Resolution",
+CVPR Workshops 2018.
+
+    python train.py --model=eusr --scales=2,4,8 --data_input_path=DIV2K/train/LR \\
+        --data_truth_path=DIV2K/train/HR --train_path=runs/eusr
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from degradations import resize
+from eusr import losses, metrics, network
+from misc import common_flags, schedules, self_ensemble, tiling
+from misc.method import Method
+
+DATALOADER = "paired_images"
+# A run of seconds, to try things.
+TINY = {
+    "scales": [2, 4],
+    "eusr_conv_features": 4,
+    "eusr_shared_blocks": 1,
+    "input_patch_size": 16,
+    "batch_size": 2,
+}
+
+
+def define_flags():
+    """Defines the flags of EUSR; the names are the original project's."""
+    common_flags.define_numbers("scales", [2, 4, 8], "Upscaling factors of this run.")
+    common_flags.define_numbers(
+        "eusr_model_scales",
+        None,
+        "Upscaling factors that the network has weights for; default: those of --scales.",
+    )
+    flags.DEFINE_integer("eusr_conv_features", 64, "Features of every inner convolution.")
+    flags.DEFINE_integer("eusr_shared_blocks", 32, "Residual blocks that all scales share.")
+    flags.DEFINE_integer("eusr_upscale_blocks", 1, "Residual blocks per module of the upscaling.")
+    common_flags.define_numbers(
+        "eusr_rgb_mean", list(network.RGB_MEAN), "Mean intensity of R, G and B in 0-255.", float
+    )
+    flags.DEFINE_float(
+        "eusr_residual_factor",
+        None,
+        "Variance factor that initialises residual blocks; default: the published 1e-4 divided by "
+        "the number of blocks. 0.1 learns faster at first in small networks.",
+    )
+    flags.DEFINE_float("eusr_learning_rate", 1e-4, "Learning rate of the first step.")
+    flags.DEFINE_float("eusr_learning_rate_decay", 0.5, "Factor of --schedule=step.")
+    flags.DEFINE_integer("eusr_learning_rate_decay_steps", 200000, "Steps between two reductions.")
+    flags.DEFINE_integer(
+        "shave_size", 4, "Border pixels left out of PSNR and RMSE over R, G and B.", lower_bound=0
+    )
+    flags.DEFINE_bool(
+        "compare_bicubic", False, "Also report the figures of MATLAB's bicubic interpolation."
+    )
+    common_flags.define_tiling_flags(default_tile=0)
+
+
+def create_model(flags, training=False):
+    """Returns the `EUSR` that the flags describe, with optimizers when it is to be trained."""
+    model_scales = flags.eusr_model_scales or flags.scales
+    network.check_scales(model_scales)
+    if not set(flags.scales) <= set(model_scales):
+        raise ValueError(
+            f"--scales={_join(flags.scales)} must be among --eusr_model_scales="
+            f"{_join(model_scales)}, the scales that the weights have."
+        )
+    generator = network.Generator(
+        scales=model_scales,
+        features=flags.eusr_conv_features,
+        shared_blocks=flags.eusr_shared_blocks,
+        upscale_blocks=flags.eusr_upscale_blocks,
+        rgb_mean=flags.eusr_rgb_mean,
+        residual_factor=flags.eusr_residual_factor,
+    )
+    evaluation = Evaluation(
+        tile=flags.tile,
+        overlap=flags.overlap,
+        self_ensemble=flags.self_ensemble,
+        shave_size=flags.shave_size,
+        compare_bicubic=flags.compare_bicubic,
+    )
+    if not training:
+        return EUSR(generator, evaluation)
+    return EUSR(
+        generator,
+        evaluation,
+        {"generator": create_optimizer(flags)},
+        average_decay=flags.average_decay,
+        gradient_clip_norm=flags.gradient_clip_norm,
+    )
+
+
+def create_optimizer(flags):
+    """Returns the generator's Adam with the schedule that the flags describe."""
+    rate = schedules.create(
+        flags.schedule,
+        flags.eusr_learning_rate,
+        flags.eusr_learning_rate_decay,
+        flags.eusr_learning_rate_decay_steps,
+        flags.max_steps,
+    )
+    # Keras' own epsilon is 1e-7; the authors trained with TensorFlow 1's 1e-8.
+    return keras.optimizers.Adam(rate, epsilon=1e-8)
+
+
+@dataclasses.dataclass
+class Evaluation:
+    """How upscaled images are made and measured.
+
+    Attributes:
+        tile: side of the tiles in input pixels, 0 for whole images.
+        overlap: input pixels by which tiles reach over each other, `None` for the exact amount.
+        self_ensemble: average over the 8 flips and rotations of the input.
+        shave_size: border pixels left out of the figures over R, G and B.
+        compare_bicubic: measure MATLAB's bicubic interpolation too.
+    """
+
+    tile: int = 0
+    overlap: int | None = None
+    self_ensemble: bool = False
+    shave_size: int = 4
+    compare_bicubic: bool = False
+
+
+class EUSR(Method):
+    """The generator, trained with the mean absolute error."""
+
+    objective = "psnr_y"
+    higher_is_better = True
+
+    def __init__(self, generator, evaluation=None, optimizers=None, **kwargs):
+        """Sets the method up.
+
+        Args:
+            generator: `network.Generator`.
+            evaluation: `Evaluation`; `None` for its defaults.
+            optimizers: {"generator": optimizer}, or `None` without training.
+            **kwargs: for `Method`.
+        """
+        super().__init__({"generator": generator}, optimizers, **kwargs)
+        self.generator = generator
+        self.evaluation = evaluation or Evaluation()
+        self.scales = generator.scales
+        self.export_names = {
+            "images": "sr_input",
+            "scale": "sr_input_scale",
+            "outputs": {"output": "sr_output"},
+        }
+        self._upscale = {}
+
+    def train_step(self, batch, seed):
+        """Runs one update on {"low", "high"} batches; see `Method.train_step`."""
+        del seed  # this method draws nothing
+        low, high = batch["low"], batch["high"]
+        with tf.GradientTape() as tape:
+            output = self.generator(low, scale=_scale(batch))
+            loss = losses.reconstruction(output, high)
+        self.update_weights("generator", loss, tape)
+        return {"loss": loss}
+
+    def predict(self, images, scale=None):
+        """Returns {"output": upscaled images}; see `Method.predict`."""
+        return {"output": self.generator(images, scale=scale)}
+
+    def receptive_radius(self, scale=None):
+        """Returns the generator's reach in input pixels."""
+        return self.generator.receptive_radius(scale)
+
+    def tag(self, batch):
+        """Returns the batch's scale, such as "x2"."""
+        return f"x{_scale(batch)}"
+
+    def pictures(self, batch):
+        """Returns input, output and truth of a training batch."""
+        output = self._upscale_function(_scale(batch))(batch["low"])
+        return {"input": batch["low"], "output": output, "truth": batch["high"]}
+
+    def upscale(self, low, scale):
+        """Returns one image upscaled, rounded and clipped to 8 bits.
+
+        Args:
+            low: float32 `[height, width, 3]` in 0-255.
+            scale: upscaling factor.
+        """
+        function = self._upscale_function(scale)
+        if self.evaluation.self_ensemble:
+            function = self_ensemble.self_ensemble(function)
+        overlap = self.evaluation.overlap
+        if overlap is None:
+            overlap = self.receptive_radius(scale)
+        return tiling.apply_tiled(function, low, self.evaluation.tile, overlap, scale)
+
+    def evaluate(self, batches, report=None):
+        """Upscales every image and compares it with its truth; see `Method.evaluate`.
+
+        Args:
+            batches: dicts with "low" `[1, height, width, 3]`, "scale", "name" and, to be measured,
+                "high" `[1, scale * height, scale * width, 3]`.
+            report: see `Method.evaluate`; pictures are named x2/NAME.
+
+        Returns:
+            Means over the images of each scale, as "x2/psnr_y", and over all of them, as "psnr_y".
+        """
+        rows = []
+        for item in batches:
+            low, scale = np.asarray(item["low"][0]), item["scale"]
+            output = self.upscale(low, scale)
+            row = {"scale": scale, "name": item["name"]}
+            if "high" in item:
+                truth = metrics.to_uint8(item["high"][0])[: output.shape[0], : output.shape[1]]
+                row |= metrics.compare(output, truth, scale, self.evaluation.shave_size)
+                if self.evaluation.compare_bicubic:
+                    bicubic = resize.matlab_bicubic(metrics.to_uint8(low), scale)
+                    figures = metrics.compare(bicubic, truth, scale, self.evaluation.shave_size)
+                    row |= {f"bicubic_{name}": value for name, value in figures.items()}
+            rows.append(row)
+            if report is not None:
+                report.add_row(row)
+                report.add_picture(f"x{scale}/{item['name']}", output)
+        return _means(rows)
+
+    def _upscale_function(self, scale):
+        # One trace serves all image sizes.
+        if scale not in self._upscale:
+            self._upscale[scale] = tf.function(
+                lambda images: self.predict(images, scale)["output"],
+                input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
+            )
+        return self._upscale[scale]
+
+
+def _scale(batch):
+    return int(batch["high"].shape[1] // batch["low"].shape[1])
+
+
+def _means(rows):
+    means = {}
+    figures = [name for name in (rows[0] if rows else {}) if name not in ("scale", "name")]
+    for scale in sorted({row["scale"] for row in rows}):
+        chosen = [row for row in rows if row["scale"] == scale]
+        for name in figures:
+            means[f"x{scale}/{name}"] = float(np.mean([row[name] for row in chosen]))
+    for name in figures:
+        means[name] = float(np.mean([row[name] for row in rows]))
+    return means
+
+
+def _join(values):
+    return ",".join(str(value) for value in values)

@@ -1,0 +1,259 @@
+"""Pairs of a photograph (HR) and its reduced copies (LR): found, checked and decoded."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+
+from degradations import resize
+from misc import images, pixel_store, threads
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """One photograph and its copies.
+
+    Attributes:
+        name: file name without extension.
+        high: path or pixels of the HR image; None if there is none.
+        high_size: `(H, W)` of it; None if there is none.
+        low: path of the LR image by scale; scales that are absent are made from `high`.
+        low_sizes: `(h, w)` of the LR image by scale, after cropping (see `low_size`).
+    """
+
+    name: str
+    high: pathlib.Path | np.ndarray | None
+    high_size: tuple | None
+    low: dict
+    low_sizes: dict
+
+    def read_high(self):
+        """Returns the HR image, uint8 `[H, W, 3]`."""
+        return _read(self.high, self.high_size)
+
+    def read_low(self, scale, edges, high=None):
+        """Returns the LR image, uint8 `[h, w, 3]`, read or made with MATLAB's bicubic.
+
+        Args:
+            scale: scale factor.
+            edges: `'mirror'` or `'clamp'`, for an image that is made.
+            high: HR image, where it has been read already.
+        """
+        rows, columns = self.low_sizes[scale]
+        if scale in self.low:
+            return images.read_rgb(self.low[scale])[:rows, :columns]
+        if 0 in (rows, columns):
+            return np.empty((rows, columns, 3), np.uint8)
+        high = self.read_high() if high is None else high
+        high = high[: rows * scale, : columns * scale]
+        return resize.matlab_bicubic(high, size=(rows, columns), edges=edges)
+
+
+def low_size(high_size, scale, found=None, path=None):
+    """Returns the `(rows, columns)` of an LR image that have a full counterpart in the HR image.
+
+    MATLAB's imresize rounds sizes up: the last row or column of such an LR image shows less than
+    `scale` HR pixels and is left out. Benchmarks crop the HR image first instead.
+
+    Args:
+        high_size: `(H, W)`.
+        scale: scale factor.
+        found: `(h, w)` of the LR file, None if the LR image is made from the HR image.
+        path: the LR file, for the message.
+
+    Raises:
+        ValueError: if the LR file is no reduced copy of the HR image by its size.
+    """
+    size = tuple(length // scale for length in high_size)
+    if found is not None:
+        allowed = [{length // scale, -(-length // scale)} for length in high_size]
+        if any(length not in lengths for length, lengths in zip(found, allowed, strict=True)):
+            raise ValueError(
+                f"{path} must have 1/{scale} of the rows and columns of its HR image, "
+                f"{high_size[0]}x{high_size[1]}. Received: {found[0]}x{found[1]}"
+            )
+    return size
+
+
+def pairs_from_arrays(photos, scales):
+    """Returns the pairs of a list of `(name, uint8 [H, W, 3])`, with LR images to be made."""
+    return [
+        Pair(name, photo, photo.shape[:2], {}, _made_sizes(photo.shape[:2], scales))
+        for name, photo in photos
+    ]
+
+
+def find_pairs(input_path, truth_path, scales, skip_broken=False):
+    """Returns the pairs in folders of images, checked by what the files' headers say.
+
+    Args:
+        input_path: folder with x2/, x4/, ... of LR images; None to make them from the HR images.
+        truth_path: folder of HR images; None for LR images alone.
+        scales: scale factors.
+        skip_broken: whether to leave out what does not fit instead of raising.
+
+    Returns:
+        `(pairs, skipped)`: list of `Pair`, sorted by name, and messages about what was left out.
+
+    Raises:
+        ValueError: when a folder is missing or empty; and, unless `skip_broken`, when a file is
+            broken, has no partner, or its size does not fit. The message names it.
+    """
+    low_files = {scale: _by_name(_scale_folder(input_path, scale), scale) for scale in scales}
+    if input_path is None:
+        low_files = {}
+    high_files = _by_name(pathlib.Path(truth_path)) if truth_path is not None else None
+    if high_files is None:
+        names = sorted(set().union(*low_files.values()))
+    else:
+        names = sorted(set(high_files).union(*low_files.values()))
+
+    def find(name):
+        high = None
+        if high_files is not None:
+            high = _partner(high_files, name, truth_path, low_files)
+        low = {
+            scale: _partner(found, name, f"{input_path}/x{scale}", {0: high_files or {}})
+            for scale, found in low_files.items()
+            if high_files is not None or name in found
+        }
+        return _pair_of_files(name, high, low, scales)
+
+    pairs, skipped = threads.for_each(find, names, "Looking at image sizes", skip_broken)
+    pairs = [pair for pair in pairs if pair is not None]
+    if not pairs:
+        raise ValueError(f"All {len(names)} images were skipped. The first: {skipped[0]}")
+    return pairs, skipped
+
+
+def build_store(pairs, scales, edges, cached, cache_path, skip_broken=False):
+    """Decodes the pairs into a store with the groups [HR, LR at scales[0], LR at scales[1], ...].
+
+    Args:
+        pairs: list of `Pair` with HR images.
+        scales: scale factors.
+        edges: `'mirror'` or `'clamp'`, for LR images that are made.
+        cached: True for memory, False for the disk, None for memory if the images need less than
+            half of what is available.
+        cache_path: folder of stores on disk; None for `default_cache_path()`.
+        skip_broken: whether to leave out broken images instead of raising.
+
+    Returns:
+        `pixel_store.PixelStore`.
+
+    Raises:
+        ValueError: for a broken image, named, or if none remain.
+    """
+
+    def fill(write):
+        def decode(numbered):
+            number, pair = numbered
+            high = pair.read_high()
+            lows = [pair.read_low(scale, edges, high) for scale in scales]
+            for position, pixels in enumerate([high, *lows]):
+                write(number, position, pixels)
+
+        _, skipped = threads.for_each(
+            decode, list(enumerate(pairs)), "Decoding images", skip_broken
+        )
+        if len(skipped) == len(pairs):
+            raise ValueError(f"All {len(pairs)} images were skipped. The first: {skipped[0]}")
+        return [pair.name for pair in pairs], skipped
+
+    key = ["pairs", list(scales), edges, skip_broken, [_fingerprint(pair) for pair in pairs]]
+    return choose_store(fill, key, _decoded_bytes(pairs), cached, cache_path)
+
+
+def choose_store(fill, key, expected_bytes, cached, cache_path):
+    """Builds a store in memory or on disk; arguments as for `build_store` and `pixel_store`."""
+    if cached is None:
+        available = pixel_store.available_memory()
+        cached = available is not None and expected_bytes < available / 2
+    if cached:
+        return pixel_store.build_in_memory(fill)
+    return pixel_store.build_on_disk(fill, cache_path or default_cache_path(), key, expected_bytes)
+
+
+def default_cache_path():
+    """Returns the folder of the disk cache in the user's cache folder (XDG Base Directory)."""
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "degraded-vision" / "images"
+
+
+def _pair_of_files(name, high, low, scales):
+    found = {scale: images.image_size(path) for scale, path in low.items()}
+    if high is None:
+        return Pair(name, None, None, low, found)
+    high_size = images.image_size(high)
+    if not low:
+        return Pair(name, high, high_size, {}, _made_sizes(high_size, scales))
+    sizes = {scale: low_size(high_size, scale, found[scale], low[scale]) for scale in scales}
+    return Pair(name, high, high_size, low, sizes)
+
+
+def _made_sizes(high_size, scales):
+    return {scale: low_size(high_size, scale) for scale in scales}
+
+
+def _scale_folder(input_path, scale):
+    if input_path is None:
+        return None
+    # DIV2K's own archives write X2.
+    for name in (f"x{scale}", f"X{scale}"):
+        if pathlib.Path(input_path, name).is_dir():
+            return pathlib.Path(input_path, name)
+    raise ValueError(f"The LR images at scale {scale} must lie in {input_path}/x{scale}")
+
+
+def _by_name(folder, scale=None):
+    """Returns the image files of a folder by name; DIV2K's LR name 0001x2.png counts as 0001."""
+    if folder is None:
+        return {}
+    found = {}
+    for path in images.find_images(folder):
+        name = path.stem
+        if scale is not None and name.lower().endswith(f"x{scale}"):
+            name = name[: -len(f"x{scale}")] or name
+        if name in found:
+            raise ValueError(f"Two images have the same name: {found[name]} and {path}")
+        found[name] = path
+    if not found:
+        raise ValueError(f"There is no image in the folder {folder}")
+    return found
+
+
+def _partner(files, name, folder, others):
+    if name in files:
+        return files[name]
+    known = next((group[name] for group in others.values() if name in group), name)
+    raise ValueError(f"{known} has no partner of the same name in {folder}")
+
+
+def _read(source, size):
+    if isinstance(source, np.ndarray):
+        return source
+    pixels = images.read_rgb(source)
+    if pixels.shape[:2] != tuple(size):
+        raise ValueError(f"{source} changed its size while it was being used")
+    return pixels
+
+
+def _fingerprint(pair):
+    """Returns what tells that a pair's files are the same as before."""
+    if isinstance(pair.high, np.ndarray):
+        return [pair.name, hashlib.sha256(pair.high.tobytes()).hexdigest()]
+    stats = [
+        [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+        for path in [pair.high, *pair.low.values()]
+    ]
+    return [pair.name, stats]
+
+
+def _decoded_bytes(pairs):
+    return sum(
+        3 * rows * columns
+        for pair in pairs
+        for rows, columns in [pair.high_size, *pair.low_sizes.values()]
+    )

@@ -1,0 +1,87 @@
+"""Where training runs: one device, all devices of a host, or several hosts."""
+
+import os
+
+import tensorflow as tf
+
+STRATEGIES = ("none", "mirrored", "multi_worker")
+
+
+def select_devices(cuda_device):
+    """Restricts which CUDA devices are used; call before TensorFlow touches any.
+
+    Args:
+        cuda_device: `None` for all, "-1" for none, or numbers separated by commas such as "0,1".
+    """
+    if cuda_device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(cuda_device)
+
+
+def create_strategy(name, devices=None):
+    """Returns the `tf.distribute.Strategy` of that name.
+
+    Args:
+        name: "none": the first device; "mirrored": all visible GPUs of this host (or its CPU);
+            "multi_worker": the hosts that the environment variable TF_CONFIG names, as TensorFlow
+            documents it. Must be created before any other use of TensorFlow.
+        devices: devices of "mirrored", such as ["CPU:0", "CPU:1"]; `None` for all.
+
+    Raises:
+        ValueError: for an unknown name, or "multi_worker" without TF_CONFIG.
+    """
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy(devices)
+    if name == "multi_worker":
+        if not os.environ.get("TF_CONFIG"):
+            raise ValueError(
+                "--distribute=multi_worker needs the environment variable TF_CONFIG, for example "
+                '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
+                '"task": {"type": "worker", "index": 0}}. It is not set.'
+            )
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    raise ValueError(f"--distribute={name} is unknown. Known: {', '.join(STRATEGIES)}")
+
+
+def is_chief(strategy):
+    """Returns whether this process is the one that writes results."""
+    resolver = strategy.cluster_resolver
+    return resolver is None or resolver.task_id in (None, 0)
+
+
+def distribute(strategy, create_shard):
+    """Returns an iterable of batches, ready for `strategy.run`.
+
+    Args:
+        strategy: the strategy that runs the steps.
+        create_shard: function (index, count) -> `tf.data.Dataset` that yields, for every step, the
+            part of the batch that host `index` of `count` works on.
+
+    Raises:
+        ValueError: if a host's part cannot be divided among its replicas.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return create_shard(0, 1)
+
+    def create_for_host(context):
+        hosts = context.num_input_pipelines
+        replicas = strategy.num_replicas_in_sync // hosts
+        shard = create_shard(context.input_pipeline_id, hosts)
+        if replicas == 1:
+            return shard
+        # The replicas of a host take their parts in turn from one dataset.
+        return shard.flat_map(
+            lambda batch: tf.data.Dataset.from_tensor_slices(
+                {name: _split_rows(value, replicas) for name, value in batch.items()}
+            )
+        )
+
+    return strategy.distribute_datasets_from_function(create_for_host)
+
+
+def _split_rows(value, parts):
+    rows = value.shape[0]
+    if rows is None or rows % parts:
+        raise ValueError(f"--batch_size must be divisible by the number of devices, {parts}.")
+    return tf.reshape(value, tf.concat([[parts, rows // parts], tf.shape(value)[1:]], 0))

@@ -1,0 +1,168 @@
+"""The folder of one training run: its settings, checkpoints, best weights and history."""
+
+import json
+import os
+import pathlib
+
+import tensorflow as tf
+
+from misc import files
+
+ARGUMENTS = "arguments.json"
+HISTORY = "history.jsonl"
+CHECKPOINT = "model.ckpt"
+BEST = "best"
+
+
+class RunFolder:
+    """Keeps what a run writes under `--train_path`, and finds it again to go on from there."""
+
+    def __init__(self, path, method, max_to_keep, is_chief=True):
+        """Prepares the folder.
+
+        Args:
+            path: the run's folder; made if missing.
+            method: `Method` whose state is saved.
+            max_to_keep: number of newest checkpoints that stay.
+            is_chief: whether this process is the one that writes; the others take part in saving
+                by writing to a folder that they remove again.
+        """
+        self.path = pathlib.Path(path)
+        self.method = method
+        self.is_chief = is_chief
+        self.path.mkdir(parents=True, exist_ok=True)
+        checkpoint = method.checkpoint()
+        folder = self.path if is_chief else self.path / f".worker_{os.getpid()}"
+        self._latest = tf.train.CheckpointManager(
+            checkpoint, folder, max_to_keep=max_to_keep, checkpoint_name=CHECKPOINT
+        )
+        self._best = tf.train.CheckpointManager(
+            checkpoint, folder / BEST, max_to_keep=1, checkpoint_name=CHECKPOINT
+        )
+
+    def latest_checkpoint(self):
+        """Returns the newest checkpoint's path, or `None`."""
+        return tf.train.latest_checkpoint(self.path)
+
+    def check_settings(self, settings, changeable):
+        """Raises ValueError if the folder holds checkpoints of a run with other settings.
+
+        Args:
+            settings: {flag: value} of the run that is to start.
+            changeable: names that may differ between a run and its continuation.
+        """
+        if self.latest_checkpoint() is None:
+            return
+        before = read_arguments(self.path)
+        differing = [
+            f"  --{name}: {before[name]!r} there, {value!r} now"
+            for name, value in settings.items()
+            if name in before and name not in changeable and before[name] != value
+        ]
+        if differing:
+            raise ValueError(
+                f"--train_path={self.path} holds checkpoints of a run with other settings:\n"
+                + "\n".join(differing)
+                + "\nGive the settings of that run to continue it, or another --train_path."
+            )
+
+    def write_arguments(self, settings):
+        """Saves the run's flags."""
+        if self.is_chief:
+            files.write_json(self.path / ARGUMENTS, settings)
+
+    def save(self, step):
+        """Saves everything that the run needs to continue at `step`, as model.ckpt-STEP."""
+        self.method.step.assign(step)
+        path = self._latest.save(checkpoint_number=step)
+        self._remove_copy(self._latest)
+        return path
+
+    def save_best(self, step, results):
+        """Saves the state as the best so far, with the validation results beside it."""
+        self.method.step.assign(step)
+        path = self._best.save(checkpoint_number=step)
+        if self.is_chief:
+            files.write_json(self.path / BEST / "results.json", {"step": step, **results})
+            arguments = self.path / ARGUMENTS
+            files.write_json(self.path / BEST / ARGUMENTS, json.loads(arguments.read_text()))
+        self._remove_copy(self._best)
+        return path
+
+    def append_history(self, step, scalars):
+        """Appends one line {"step": ..., name: value} to history.jsonl."""
+        if self.is_chief:
+            with open(self.path / HISTORY, "a") as file:
+                file.write(json.dumps({"step": step, **scalars}) + "\n")
+
+    def _remove_copy(self, manager):
+        if not self.is_chief and tf.io.gfile.exists(manager.directory):
+            tf.io.gfile.rmtree(manager.directory)
+            tf.io.gfile.makedirs(manager.directory)
+
+    def close(self):
+        """Removes what a process that is not the chief left behind."""
+        if not self.is_chief:
+            folder = self.path / f".worker_{os.getpid()}"
+            if folder.exists():
+                tf.io.gfile.rmtree(str(folder))
+
+
+def read_history(path):
+    """Returns the run's history as a list of {"step": ..., name: value}, each step once, sorted.
+
+    Steps that were run twice, because a run was killed after its last save, appear as they were
+    run last.
+    """
+    rows = {}
+    for line in (pathlib.Path(path) / HISTORY).read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the line that a killed run did not finish
+        rows.setdefault((row["step"], frozenset(row)), {}).update(row)
+    return sorted(rows.values(), key=lambda row: row["step"])
+
+
+def read_arguments(restore_path):
+    """Returns the flags of the run that a checkpoint belongs to, {} where none are stored.
+
+    Args:
+        restore_path: a checkpoint `FOLDER/model.ckpt-STEP`, or its folder.
+    """
+    path = pathlib.Path(restore_path)
+    folder = path if path.is_dir() else path.parent
+    file = folder / ARGUMENTS
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def find_checkpoint(restore_path, step=None):
+    """Returns the path of a checkpoint without its .index.
+
+    Args:
+        restore_path: `FOLDER/model.ckpt-STEP`, the same with .index, or a folder: the newest one.
+        step: the step to take from a folder, or that the checkpoint must have.
+
+    Raises:
+        FileNotFoundError: if there is none; lists those that are there.
+    """
+    path = pathlib.Path(restore_path)
+    if path.is_dir():
+        if step is not None:
+            path = path / f"{CHECKPOINT}-{step}"
+        else:
+            path = pathlib.Path(tf.train.latest_checkpoint(path) or path / CHECKPOINT)
+    if path.suffix == ".index":
+        path = path.with_suffix("")
+    if not path.with_name(path.name + ".index").exists():
+        there = sorted(p.with_suffix("").name for p in path.parent.glob(f"{CHECKPOINT}-*.index"))
+        raise FileNotFoundError(
+            f"--restore_path={restore_path} is no checkpoint: {path}.index is missing. "
+            f"Found in {path.parent}: {', '.join(there) or 'no checkpoint'}"
+        )
+    if step is not None and not path.name.endswith(f"-{step}"):
+        raise FileNotFoundError(
+            f"--restore_path={restore_path} is not the checkpoint of step {step}, "
+            "which --restore_global_step asks for."
+        )
+    return str(path)

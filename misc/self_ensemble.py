@@ -1,0 +1,33 @@
+"""Self-ensemble: the mean over eight flips and rotations.
+
+Timofte, Rothe and Van Gool, "Seven ways to improve example-based single image super resolution",
+CVPR 2016, section 3.6; with this name in Lim et al. (EDSR), CVPR Workshops 2017, section 3.4.
+"""
+
+import numpy as np
+
+
+def self_ensemble(function):
+    """Returns a function that averages `function` over eight views of its input.
+
+    Args:
+        function: images `[B, H, W, C]` -> images `[B, sH, sW, D]`, tensor or array.
+
+    Returns:
+        Function of the same signature, on arrays; the mean is float32 and neither rounded nor
+        clipped. It takes eight times as long.
+    """
+
+    def averaged(images):
+        images = np.asarray(images)
+        total = 0
+        for turns in range(4):
+            for mirror in (False, True):
+                view = images[:, :, ::-1] if mirror else images
+                view = np.ascontiguousarray(np.rot90(view, turns, axes=(1, 2)))
+                result = np.asarray(function(view), np.float32)
+                result = np.rot90(result, -turns, axes=(1, 2))
+                total = total + (result[:, :, ::-1] if mirror else result)
+        return total / np.float32(8)
+
+    return averaged

@@ -1,0 +1,132 @@
+"""Large images piece by piece, with the same result as in one go.
+
+Tiles overlap by at least the receptive radius of the network, and only what lies that far from a
+cut is kept. At the image's own border a tile ends exactly there, because the network pads with
+zeros there. All tiles of an image have one shape.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+# Input pixels; chosen by `python -m benchmarks.tiling` for the published EUSR network.
+TILE_AREA_OUT = 1536
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """One tile along one axis, in input pixels: what is read, and which part of it is kept."""
+
+    start: int
+    stop: int
+    keep_start: int
+    keep_stop: int
+
+
+def split(length, tile, overlap):
+    """Returns the `Span`s, all of one size, that cover `length` pixels.
+
+    Args:
+        length: number of pixels along the axis, at least 1.
+        tile: largest number of pixels to read at once; 0 for all.
+        overlap: number of pixels beside a cut that are read but not kept.
+
+    Raises:
+        ValueError: when the tile is not larger than twice the overlap.
+    """
+    check(tile, overlap)
+    if tile == 0 or length <= tile:
+        return [Span(0, length, 0, length)]
+    count = math.ceil((length - 2 * overlap) / (tile - 2 * overlap))
+    size = math.ceil((length - 2 * overlap) / count) + 2 * overlap
+    starts = [i * (length - size) // (count - 1) for i in range(count)]
+    cuts = [0, *(start + overlap for start in starts[1:]), length]
+    return [Span(start, start + size, cuts[i], cuts[i + 1]) for i, start in enumerate(starts)]
+
+
+def check(tile, overlap):
+    """Raises ValueError unless tiles of this size and overlap can cover an image."""
+    if overlap < 0:
+        raise ValueError(f"--overlap is at least 0. Received: {overlap}")
+    if tile != 0 and tile <= 2 * overlap:
+        raise ValueError(
+            f"--tile is 0 (no tiles) or more than twice the overlap ({2 * overlap}). "
+            f"Received: {tile}"
+        )
+
+
+def default_tile(factor, overlap):
+    """Returns a tile size in input pixels: memory grows with the output, waste with the overlap.
+
+    Args:
+        factor: size of the output divided by the size of the input.
+        overlap: number of pixels beside a cut that are read but not kept.
+    """
+    return max(int(TILE_AREA_OUT / factor), 2 * overlap + 128)
+
+
+def apply_tiled(function, image, tile, overlap, factor=1, dtype=None, on_pixels=None):
+    """Applies a function on image batches to one image, tile by tile.
+
+    Args:
+        function: float32 `[1, height, width, C]` in 0-255 -> float32
+            `[1, factor * height, factor * width, D]` in 0-255, a tensor or an array.
+        image: `[height, width, C]`; uint8, uint16 (65535 is 255.0 to the function) or float.
+        tile: largest height and width to process at once, in pixels of `image`; 0 for all.
+        overlap: pixels on each inner side of a tile that are computed and thrown away; the result
+            equals the untiled one from the function's receptive radius on.
+        factor: whole number, size of the output divided by the size of the input.
+        dtype: type of the result: uint8 or uint16 (rounded and clipped), or float32 (as it comes);
+            `None` is uint16 for a uint16 image and uint8 for others.
+        on_pixels: called after each tile with the number of input pixels that are done with it.
+
+    Returns:
+        `[factor * height, factor * width, D]`.
+
+    Raises:
+        ValueError: when the tile is not larger than twice the overlap, or the function returns
+            another size.
+    """
+    if dtype is None:
+        dtype = np.uint16 if image.dtype == np.uint16 else np.uint8
+    output = None
+    for rows in split(image.shape[0], tile, overlap):
+        for columns in split(image.shape[1], tile, overlap):
+            piece = image[rows.start : rows.stop, columns.start : columns.stop]
+            result = np.asarray(function(_to_float(piece)[None]))[0]
+            expected = (piece.shape[0] * factor, piece.shape[1] * factor)
+            if result.shape[:2] != expected:
+                raise ValueError(
+                    f"The function should return {list(expected)} pixels for {factor} times "
+                    f"{list(piece.shape[:2])}. Received: {list(result.shape[:2])}"
+                )
+            if output is None:
+                size = [length * factor for length in image.shape[:2]]
+                output = np.empty((*size, result.shape[2]), dtype)
+            target = _scaled(rows, 0, factor), _scaled(columns, 0, factor)
+            source = _scaled(rows, rows.start, factor), _scaled(columns, columns.start, factor)
+            output[target] = from_float(result[source], dtype)
+            if on_pixels:
+                kept_rows = rows.keep_stop - rows.keep_start
+                on_pixels(kept_rows * (columns.keep_stop - columns.keep_start))
+    return output
+
+
+def from_float(values, dtype):
+    """Returns float intensities in 0-255 as uint8 or uint16, rounded and clipped, or as float."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    maximum = np.iinfo(dtype).max
+    return np.clip(np.rint(values * (maximum / 255)), 0, maximum).astype(dtype)
+
+
+def _to_float(values):
+    if values.dtype == np.uint16:
+        return values.astype(np.float32) / np.float32(257)
+    return values.astype(np.float32)
+
+
+def _scaled(span, origin, factor):
+    return slice((span.keep_start - origin) * factor, (span.keep_stop - origin) * factor)

@@ -1,0 +1,132 @@
+"""Models and dataloaders by name: the file name is the registry.
+
+`--model=eusr` is the one `models/eusr.py` of all packages. Only the chosen modules are imported, so
+`--helpfull` shows their flags and no others.
+"""
+
+import dataclasses
+import importlib
+import pathlib
+import types
+
+from absl import flags
+
+from misc import run_folder
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGES = ("eusr", "score_predictors", "classifiers")
+# Names of the original projects that are no Python module names.
+ALIASES = {"4pp_eusr": "perceptual_eusr"}
+
+
+@dataclasses.dataclass
+class Selection:
+    """The chosen modules, and the flags that the model's module defined."""
+
+    model_name: str
+    model: types.ModuleType
+    dataloader_name: str | None
+    dataloader: types.ModuleType | None
+    model_flags: list
+
+    def restore(self, flags):
+        """Returns the model with the weights that --restore_path names, ready for use.
+
+        Args:
+            flags: parsed flags, with those of `common_flags.define_restore_flags`.
+
+        Raises:
+            ValueError: without --restore_path, or when the checkpoint does not fit.
+            FileNotFoundError: when there is no such checkpoint.
+        """
+        if not flags.restore_path:
+            raise ValueError("--restore_path is missing: a checkpoint, or the folder of a run.")
+        path = run_folder.find_checkpoint(flags.restore_path, flags.restore_global_step)
+        method = self.model.create_model(flags)
+        target = flags.restore_target or list(method.networks)
+        method.restore(path, target, use_averages=flags.restore_averages)
+        return method
+
+
+def list_names(kind):
+    """Returns {name: module} of all modules of a kind, without importing them.
+
+    Args:
+        kind: "models" or "dataloaders".
+    """
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package / kind).glob("*.py")):
+            if not path.stem.startswith("_"):
+                found[path.stem] = f"{package}.{kind}.{path.stem}"
+    return found
+
+
+def load(kind, name):
+    """Imports and returns the module of that name.
+
+    Raises:
+        ValueError: for an unknown name; lists the known ones.
+    """
+    known = list_names(kind)
+    module = known.get(ALIASES.get(name, name))
+    if module is None:
+        raise ValueError(f"--{kind[:-1]}={name} is unknown. Known: {', '.join(known)}")
+    return importlib.import_module(module)
+
+
+def select(argv, with_dataloader):
+    """Finds model and dataloader on the command line, and defines their flags.
+
+    A model that is not named is taken from the arguments.json beside `--restore_path`, or from what
+    the dataloader is usually used with. There, the settings of the model's network are read too:
+    they become the defaults of its flags, so that a restored model has the shape that it was
+    trained with.
+
+    Args:
+        argv: command line with the program's name first.
+        with_dataloader: whether the command reads data through a dataloader module.
+
+    Returns:
+        `Selection`.
+
+    Raises:
+        ValueError: when no model is named, or a name is unknown.
+    """
+    chosen = _parse(argv)
+    trained = {}
+    if chosen.restore_path:
+        trained = run_folder.read_arguments(chosen.restore_path)
+    dataloader_name = chosen.dataloader
+    model_name = chosen.model or trained.get("model")
+    if model_name is None and dataloader_name:
+        model_name = load("dataloaders", dataloader_name).MODEL
+    if model_name is None:
+        raise ValueError(f"--model is missing. Known: {', '.join(list_names('models'))}")
+
+    model = load("models", model_name)
+    before = set(flags.FLAGS)
+    model.define_flags()
+    model_flags = sorted(set(flags.FLAGS) - before)
+    for name in model_flags:
+        if name in trained and ALIASES.get(trained.get("model"), trained.get("model")) == (
+            ALIASES.get(model_name, model_name)
+        ):
+            flags.FLAGS.set_default(name, trained[name])
+
+    dataloader = None
+    if with_dataloader:
+        dataloader_name = dataloader_name or model.DATALOADER
+        dataloader = load("dataloaders", dataloader_name)
+        dataloader.define_flags()
+    return Selection(model_name, model, dataloader_name, dataloader, model_flags)
+
+
+def _parse(argv):
+    # A private set of flags: the real ones cannot be parsed before the modules define theirs.
+    private = flags.FlagValues()
+    private.set_gnu_getopt(True)
+    for name in ("model", "dataloader", "restore_path"):
+        flags.DEFINE_string(name, None, "", flag_values=private)
+    private(argv, known_only=True)
+    return private

@@ -1,0 +1,51 @@
+"""Evaluates a trained model: figures to the screen, to JSON and CSV, pictures on request.
+
+python validate.py --model=eusr --restore_path=runs/eusr --data_input_path=Set5/LR \\
+        --data_truth_path=Set5/HR --save_path=results
+"""
+
+from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+
+import keras
+from absl import flags
+
+from misc import common_flags, report
+
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+    """Defines the flags of validation that do not depend on the model."""
+    common_flags.define_restore_flags()
+    common_flags.define_device_flags()
+    flags.DEFINE_string("save_path", None, "Folder for pictures, results.json and results.csv.")
+    flags.DEFINE_bool("overwrite", False, "Replace results that --save_path holds already.")
+    flags.DEFINE_bool("save_pictures", True, "Write result pictures to --save_path.")
+    flags.DEFINE_integer("seed", 0, "Seed of all random draws.")
+    flags.DEFINE_enum(
+        "precision", "float32", common_flags.PRECISIONS, "Number format of the inner layers."
+    )
+
+
+def main(selection):
+    """Evaluates the selected model; returns the exit status."""
+    keras.utils.set_random_seed(FLAGS.seed)
+    keras.config.set_dtype_policy(FLAGS.precision)
+    results = report.Results(FLAGS.save_path, FLAGS.overwrite, FLAGS.save_pictures)
+    method = selection.restore(FLAGS)
+    batches = selection.dataloader.create_batches(FLAGS, "test", FLAGS.seed)
+    means = method.evaluate(batches, results)
+    results.finish(
+        means,
+        {
+            "model": selection.model_name,
+            "checkpoint": FLAGS.restore_path,
+            "step": method.restored_step,
+        },
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    define_flags()
+    entry_point.run(main, with_dataloader=True)
