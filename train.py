@@ -94,6 +94,7 @@ def main(selection):
             for name, value in scalars.items()
         }
 
+    validation = selection.dataloader.create_batches(FLAGS, "validation", FLAGS.seed)
     writer = Writer(path if is_chief else None)
     writer.text("arguments", "\n".join(f"    --{k}={v}" for k, v in settings.items()), first)
     if is_chief:
@@ -127,8 +128,8 @@ def main(selection):
             writer.scalars(step, _learning_rates(method))
             writer.pictures(step, method.pictures(local), f"{method.tag(local)}/")
             writer.flush()
-        if validate and not stop:
-            _validate(selection, method, folder, writer, progress, step)
+        if validate and validation is not None and not stop:
+            _validate(method, validation, folder, writer, progress, step)
         if save:
             folder.save(step)
         if stop:
@@ -147,7 +148,7 @@ def _settings(selection):
     """Returns {flag: value} of everything that describes the run."""
     settings = {}
     for module, defined in FLAGS.flags_by_module_dict().items():
-        if not module.startswith("absl"):
+        if not module.startswith(("absl", "tensorflow")):
             settings |= {flag.name: flag.value for flag in defined}
     return settings | {"model": selection.model_name, "dataloader": selection.dataloader_name}
 
@@ -212,11 +213,8 @@ def _learning_rates(method):
     return {f"learning_rate/{name}": rate for name, rate in method.learning_rates().items()}
 
 
-def _validate(selection, method, folder, writer, progress, step):
+def _validate(method, batches, folder, writer, progress, step):
     """Evaluates the validation split; keeps the weights if they are the best so far."""
-    batches = selection.dataloader.create_batches(FLAGS, "validation", FLAGS.seed)
-    if batches is None:
-        return
     with method.averaged_weights():
         results = method.evaluate(batches, _TensorBoardPictures(writer, step))
     writer.scalars(step, results, "validation/")

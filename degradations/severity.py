@@ -1,11 +1,18 @@
 """Severity 1 to 5 of the ImageNet-C corruptions, for images of 224, 64 and 32 pixels.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations" (ICLR 2019): the parameters of ImageNet-C, Tiny-ImageNet-C and CIFAR-10-C. One row per
+Perturbations" (ICLR 2019): the parameters of ImageNet-C, Tiny-ImageNet-C, CIFAR-10-C. One row per
 severity; the columns are the `parameters` of the class of that name.
 """
 
 import numpy as np
+
+
+def _zooms(*ends):
+    # The data sets hold what numpy.arange(1, end, .01) gave, whose rounding may include the end.
+    zooms = [np.arange(1, end, 0.01) for end in ends]
+    return tuple((float(series[-1]), len(series)) for series in zooms)
+
 
 _224 = {
     "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),
@@ -16,7 +23,7 @@ _224 = {
     "glass_blur": ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
     "defocus_blur": ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
     "motion_blur": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
-    "zoom_blur": ((1.11, 0.01), (1.15, 0.01), (1.20, 0.02), (1.24, 0.02), (1.30, 0.03)),
+    "zoom_blur": ((1.11, 12), (1.15, 16), (1.20, 11), (1.24, 13), (1.30, 11)),
     "fog": ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
     "frost": ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
     "snow": (
@@ -57,7 +64,7 @@ _64 = {
     "glass_blur": ((0.1, 1, 1), (0.5, 1, 1), (0.6, 1, 2), (0.7, 2, 1), (0.9, 2, 2)),
     "defocus_blur": ((0.5, 0.6), (1, 0.1), (1.5, 0.1), (2.5, 0.01), (3, 0.1)),
     "motion_blur": ((10, 1), (10, 1.5), (10, 2), (10, 2.5), (12, 3)),
-    "zoom_blur": ((1.05, 0.01), (1.10, 0.01), (1.15, 0.01), (1.20, 0.01), (1.25, 0.01)),
+    "zoom_blur": _zooms(1.06, 1.11, 1.16, 1.21, 1.26),
     "fog": ((0.4, 3), (0.7, 3), (1, 2.5), (1.5, 2), (2, 1.75)),
     "frost": ((1, 0.3), (0.9, 0.4), (0.8, 0.45), (0.75, 0.5), (0.7, 0.55)),
     "snow": (

@@ -4,7 +4,8 @@ from absl import flags
 
 from misc import distribution, schedules
 
-FLAGS = flags.FLAGS
+# The flags belong to the modules that call the functions below, also in --helpfull.
+flags.disclaim_key_flags()
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 

@@ -1,10 +1,31 @@
 """What all entry points and commands do before and around their main function."""
 
+import contextlib
+import logging as python_logging
 import os
 import sys
 
-# The native libraries' start-up messages would bury ours; must be set before they are loaded.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+@contextlib.contextmanager
+def _native_messages_hidden():
+    # The native libraries write start-up notes to the file descriptor, whatever the log level is.
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+# What TensorFlow logs later, also as errors, is about its own optimizations and missing drivers;
+# real errors are exceptions. Set the variable to 0 to see everything.
+if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with _native_messages_hidden():
+        import tensorflow  # noqa: F401
 
 from absl import app, flags, logging
 
@@ -52,9 +73,19 @@ def run(main, with_model=True, with_dataloader=False, defaults=None):
                 raise
             _fail(error)
 
-    # Every message of ours is meant for the user; absl's prefix with time and process is not.
-    logging.use_python_logging(quiet=True)
+    app.call_after_init(_set_up_logging)
     app.run(guarded)
+
+
+def _set_up_logging():
+    """Shows our own messages as plain lines, and only the warnings of libraries."""
+    logging.set_verbosity(max(FLAGS.verbosity, logging.INFO))
+    handler = logging.get_absl_handler()
+    handler.setFormatter(python_logging.Formatter("%(message)s"))
+    handler.addFilter(
+        lambda record: record.levelno >= python_logging.WARNING
+        or not any(name in record.pathname for name in ("tensorflow", "keras"))
+    )
 
 
 def _asks_for_help(argv):
