@@ -27,6 +27,8 @@ STRAIGHT_RAY = 1.0 - 1e-3
 ROTATIONS = 21
 ROTATION_POSITIONS = np.linspace(-1.0, 1.0, ROTATIONS)
 ROTATION_WEIGHTS = np.exp(-2.0 * ROTATION_POSITIONS**2)
+# Values of a batch that is rotated as a whole: 256 images of 32x32, 5 of 224x224.
+ROTATED_AT_ONCE = 256 * 32 * 32 * 3
 
 # Pole of the cubic B-spline's inverse filter; 0.268^13 is below the precision of float32.
 SPLINE_POLE = math.sqrt(3.0) - 2.0
@@ -269,7 +271,7 @@ def spline_coefficients(images):
     return filter_separably(images, kernel, mirror_index)
 
 
-def _rotate(windows, sine, cosine, height, width, padded_width):
+def _rotate(windows, sine, cosine, height, width):
     # windows: [B * (H + 3) * (W + 3), 4 C], four neighbouring pixels of a row side by side, so that
     # one lookup fetches them all.
     middle_row = (ops.cast(height, "float32") - 1.0) / 2.0
@@ -285,7 +287,7 @@ def _rotate(windows, sine, cosine, height, width, padded_width):
     top = ops.where(inside, ops.floor(rows), 0.0)
     left = ops.where(inside, ops.floor(columns), 0.0)
     batch = ops.reshape(ops.arange(ops.shape(sine)[0], dtype="int32"), (-1, 1, 1))
-    start = (batch * (height + 3) + ops.cast(top, "int32")) * padded_width + ops.cast(left, "int32")
+    start = (batch * (height + 3) + ops.cast(top, "int32")) * width + ops.cast(left, "int32")
     channels = windows.shape[-1] // 4
     taps = ops.arange(4, dtype="float32") - 1.0
     row_weights = spline_weights((rows - top)[..., None] - taps)
@@ -293,7 +295,7 @@ def _rotate(windows, sine, cosine, height, width, padded_width):
     column_weights = ops.where(inside[..., None], column_weights, 0.0)[..., None]
     rotated = 0.0
     for tap in range(4):
-        pixels = ops.take(windows, start + tap * padded_width, axis=0)
+        pixels = ops.take(windows, start + tap * width, axis=0)
         pixels = ops.reshape(pixels, (-1, height, width, 4, channels))
         line = ops.sum(pixels * column_weights, axis=-2)
         rotated = rotated + row_weights[..., tap : tap + 1] * line
@@ -307,6 +309,15 @@ def circular_motion_blur(images, levels):
         images: float32 `[B, H, W, C]`, 0-255.
         levels: `[B]`; rotations by `t p(15)` degrees, `t` from -1 to 1, weighted by `exp(-2 t^2)`.
     """
+    largest = amount(levels, 15.0) * (math.pi / 180.0)
+    values = math.prod(images.shape) if None not in images.shape else ROTATED_AT_ONCE + 1
+    if values <= ROTATED_AT_ONCE:
+        return _average_rotations(images, largest)
+    # One after the other: 21 rotations of a large batch need gigabytes.
+    return ops.map(lambda one: _average_rotations(one[0][None], one[1][None])[0], (images, largest))
+
+
+def _average_rotations(images, largest):
     shape = ops.shape(images)
     height, width = shape[1], shape[2]
     coefficients = spline_coefficients(images)
@@ -318,13 +329,12 @@ def circular_motion_blur(images, levels):
         axis=-1,
     )
     windows = ops.reshape(windows, (-1, 4 * images.shape[-1]))
-    largest = per_pixel(amount(levels, 15.0)) * (math.pi / 180.0)
     positions = ops.convert_to_tensor(ROTATION_POSITIONS.astype("float32"))
     weights = ops.convert_to_tensor((ROTATION_WEIGHTS / ROTATION_WEIGHTS.sum()).astype("float32"))
 
     def add_rotation(step, total):
-        angle = ops.take(positions, step) * largest
-        rotated = _rotate(windows, ops.sin(angle), ops.cos(angle), height, width, width)
+        angle = per_pixel(ops.take(positions, step) * largest)
+        rotated = _rotate(windows, ops.sin(angle), ops.cos(angle), height, width)
         return total + ops.take(weights, step) * rotated
 
     return ops.fori_loop(0, ROTATIONS, add_rotation, ops.zeros_like(images))
