@@ -296,7 +296,7 @@ def _rotate(windows, sine, cosine, height, width):
     rotated = 0.0
     for tap in range(4):
         pixels = ops.take(windows, start + tap * width, axis=0)
-        pixels = ops.reshape(pixels, (-1, height, width, 4, channels))
+        pixels = ops.reshape(pixels, (sine.shape[0] or -1, height, width, 4, channels))
         line = ops.sum(pixels * column_weights, axis=-2)
         rotated = rotated + row_weights[..., tap : tap + 1] * line
     return rotated
