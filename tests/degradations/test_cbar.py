@@ -1,5 +1,11 @@
 """ImageNet-C-bar's layers: contract, places where they run, and the distribution of the draws."""
 
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -197,3 +203,29 @@ def test_lines_draws_more_with_the_level():
     touched = [np.mean(run(cbar.Lines(level=level), white) < 255) for level in (0.3, 0.7, 2.5)]
     assert touched[0] == 0  # less than one line at this size
     assert 0 < touched[1] < touched[2]
+
+
+@pytest.mark.slow  # XLA compiles each layer
+@pytest.mark.parametrize("name", NAMES)
+def test_same_pixels_under_xla(name):
+    images = photo(20, 28)
+    layer = degradations.parse(f"{name}@1-5")
+    compiled = tf.function(lambda batch, seed: layer(batch, seed=seed), jit_compile=True)
+    found = compiled(tf.constant(images), tf.constant([0, 5])).numpy()
+    expected = run(layer, images)
+    np.testing.assert_allclose(found, expected, atol=1)
+    assert np.mean(found != expected) < 0.01
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
+def test_parity_with_the_definitions_under_jax():
+    folder = pathlib.Path(__file__).parent
+    tests = [folder / f"test_{name}.py" for name in ("cbar_noise", "cbar_warp", "colour")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *map(str, tests)],
+        cwd=folder.parents[1],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
