@@ -217,6 +217,7 @@ def test_same_pixels_under_xla(name):
     assert np.mean(found != expected) < 0.01
 
 
+@pytest.mark.slow  # JAX compiles every operation
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
 def test_parity_with_the_definitions_under_jax():
     folder = pathlib.Path(__file__).parent
