@@ -1,7 +1,7 @@
 """Command: stores degraded copies of all images of a folder, or shows degradations on one image.
 
     python -m misc.degrade_folder --input_path=ImageNet/val --output_path=ImageNet-C \\
-        --degradations=imagenet_c --severities=1-5
+        --degradations=imagenet_c --severities=1-5 --resize=256 --crop=224
     python -m misc.degrade_folder --input_path=photos --output_path=jpeg10 \\
         --degradations=jpeg:10 --degradations='noise:25|jpeg:quality=30,subsampling=444'
     python -m misc.degrade_folder --show=sheet.png [--input_path=photo.jpg]
@@ -54,6 +54,18 @@ def define_flags():
         "224",
         ["224", "64", "32"],
         "Size of the images that the severities were made for: ImageNet, Tiny-ImageNet, CIFAR.",
+    )
+    flags.DEFINE_integer(
+        "resize",
+        None,
+        "First resize the shorter side to this length; ImageNet-C: 256.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "crop",
+        None,
+        "Then cut out the central square of this side; ImageNet-C: 224.",
+        lower_bound=1,
     )
     flags.DEFINE_enum(
         "layout",
@@ -109,6 +121,8 @@ def main(_):
         FLAGS.output_path,
         degraded_copies.create_variants(FLAGS.degradations, severities, size),
         seed=FLAGS.seed,
+        resize=FLAGS.resize,
+        crop=FLAGS.crop,
         layout=FLAGS.layout,
         output_format=FLAGS.format,
         quality=FLAGS.quality,
@@ -130,6 +144,8 @@ def degrade_folder(
     output_path,
     variants,
     seed=0,
+    resize=None,
+    crop=None,
     layout="imagenet_c",
     output_format="png",
     quality=degraded_copies.JPEG_QUALITY,
@@ -144,6 +160,8 @@ def degrade_folder(
         output_path: folder for the copies.
         variants: list of `degraded_copies.Variant`.
         seed: seed of all draws.
+        resize: length of the shorter side that images are resized to first, or None.
+        crop: side of the central square that is then cut out, or None.
         layout: "imagenet_c" or "flat", see `degraded_copies.plan`.
         output_format: "png" or "jpeg".
         quality: quality of JPEG copies.
@@ -161,10 +179,11 @@ def degrade_folder(
     found, folder = _find(input_path, output_path)
     jobs = degraded_copies.plan(found, folder, output_path, variants, layout, output_format)
     settings = {"seed": seed, "format": output_format, "layout": layout}
+    settings |= {"resize": resize, "crop": crop}
     if output_format == "jpeg":
         settings["quality"] = quality
     records = degraded_copies.Records(output_path, settings, overwrite)
-    degrader = degraded_copies.Degrader()
+    degrader = degraded_copies.Degrader((crop, crop) if crop else _common_size(found, resize))
 
     def work(source, copies, on_copy):
         todo = [
@@ -174,7 +193,8 @@ def degrade_folder(
         ]
         counts = collections.Counter(present=len(copies) - len(todo))
         on_copy(counts["present"])
-        pixels = images.read_rgb(source) if todo else None
+        if todo:
+            pixels = degraded_copies.resize_and_crop(images.read_rgb(source), resize, crop)
         for copy in todo:
             if copy.target.exists() and not overwrite:
                 degraded_copies.measure_copy(copy, pixels, records, output_format)
@@ -205,6 +225,22 @@ def _find(input_path, output_path):
     if not found:
         raise ValueError(f"--input_path={input_path} holds no images")
     return found, source
+
+
+def _common_size(found, resize):
+    """Returns (height, width) of all images, or None where they differ or will be resized."""
+    if resize:
+        return None
+    common = None
+    for path in found:
+        try:
+            size = images.image_size(path)
+        except ValueError:
+            continue  # reported when its turn comes
+        if common not in (None, size):
+            return None
+        common = size
+    return common
 
 
 def _run(work, jobs, workers, skip_broken):

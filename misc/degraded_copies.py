@@ -14,6 +14,7 @@ import threading
 
 import cv2
 import numpy as np
+import PIL.Image
 import tensorflow as tf
 
 import degradations
@@ -180,14 +181,17 @@ def make_seed(run_seed, relative_path, name):
 
 
 class Degrader:
-    """Degrades images of any size; safe to call from several threads."""
+    """Degrades images; safe to call from several threads."""
 
-    def __init__(self, compiled=True):
+    def __init__(self, size=None, compiled=True):
         """Prepares nothing yet: a degradation is traced when it is first needed.
 
         Args:
+            size: (height, width) of all images, or None if they differ. Then degradations that need
+                a known size to be compiled run without; the pixels are the same.
             compiled: whether to trace; a single image is done faster without.
         """
+        self._size = size or (None, None)
         self._compiled = compiled
         self._functions = {}
         self._lock = threading.Lock()
@@ -214,9 +218,13 @@ class Degrader:
 
         if not self._compiled:
             return function
-        return tf.function(function, autograph=False).get_concrete_function(
-            tf.TensorSpec([1, None, None, 3], tf.float32), tf.TensorSpec([2], tf.int32)
-        )
+        try:
+            return tf.function(function, autograph=False).get_concrete_function(
+                tf.TensorSpec([1, *self._size, 3], tf.float32), tf.TensorSpec([2], tf.int32)
+            )
+        except ValueError:
+            # It needs a known size; any other reason shows again, in full, without tracing.
+            return function
 
 
 def degrade_with_bytes(layer, batch, seed):
@@ -238,6 +246,32 @@ def codec_name(layer):
     if hasattr(layer, "call_with_bytes"):
         return getattr(layer, "codec_name", type(layer).__name__)
     return None
+
+
+def resize_and_crop(image, resize=None, crop=None):
+    """Returns the image as ImageNet-C prepares it: resized bilinearly, its middle cut out.
+
+    Args:
+        image: uint8 RGB.
+        resize: length of the shorter side, or None.
+        crop: side of the central square, or None.
+
+    Raises:
+        ValueError: if the image is smaller than the square.
+    """
+    if resize:
+        shorter = min(image.shape[:2])
+        width, height = (int(resize * side / shorter) for side in (image.shape[1], image.shape[0]))
+        picture = PIL.Image.fromarray(image)
+        image = np.asarray(picture.resize((width, height), PIL.Image.Resampling.BILINEAR))
+    if crop:
+        height, width = image.shape[:2]
+        if min(height, width) < crop:
+            raise ValueError(f"an image of {height}x{width} pixels is smaller than --crop={crop}")
+        # The rounding of torchvision's CenterCrop, which the authors used.
+        top, left = round((height - crop) / 2.0), round((width - crop) / 2.0)
+        image = np.ascontiguousarray(image[top : top + crop, left : left + crop])
+    return image
 
 
 def encode(image, output_format="png", quality=JPEG_QUALITY):

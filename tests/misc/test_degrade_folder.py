@@ -156,6 +156,31 @@ def test_flat_layout_and_jpeg(tree, tmp_path):
         assert picture.quantization == PIL.Image.open(buffer).quantization
 
 
+def test_images_are_prepared_as_for_imagenet_c(tree, tmp_path):
+    variants = create_variants(["darken", "brownish_noise"], [1])
+    degrade_folder.degrade_folder(tree, tmp_path / "out", variants, resize=18, crop=16)
+    stored = read_tree(tmp_path / "out")
+    assert {image.shape for image in stored.values()} == {(16, 16, 3)}
+    with PIL.Image.open(tree / "cat" / "a.png") as picture:  # 24x32
+        resized = np.asarray(picture.resize((24, 18), PIL.Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(stored["darken/1/cat/a.png"], resized[1:17, 4:20] // 2)
+    with pytest.raises(ValueError, match="smaller than --crop=21"):
+        degrade_folder.degrade_folder(tree, tmp_path / "other", variants, crop=21)
+
+
+def test_compiled_for_one_size_or_any_gives_the_same_pixels():
+    image = np.ascontiguousarray(skimage.data.chelsea()[100:124, 150:182])
+    seed = degraded_copies.make_seed(0, "a", "b")
+    # Fog cannot be traced for any size, the others can.
+    for variant in create_variants(["fog", "shot_noise", "ripple"], [3]):
+        eager, _ = degraded_copies.Degrader(compiled=False)(variant, image, seed)
+        for size in (None, (24, 32)):
+            found, _ = degraded_copies.Degrader(size)(variant, image, seed)
+            difference = np.abs(found.astype(int) - eager)
+            assert difference.max() <= 1, variant.name
+            assert np.mean(difference > 0) < 0.01, variant.name
+
+
 def test_statistics(tree, tmp_path):
     output = tmp_path / "out"
     degrade_folder.degrade_folder(tree, output, create_variants(["darken@0", "darken@1"], [1]))
