@@ -200,6 +200,8 @@ def degrade_folder(
                 degraded_copies.measure_copy(copy, pixels, records, output_format)
                 counts["present"] += 1
             else:
+                if copy.target in records:
+                    degraded_copies.remove_leftovers(copy)
                 relative = source.relative_to(folder)
                 own_seed = degraded_copies.make_seed(seed, relative, copy.variant.name)
                 degraded_copies.write_copy(

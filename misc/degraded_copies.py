@@ -5,11 +5,13 @@ path and the degradation: neither the order nor the number of workers changes a 
 """
 
 import dataclasses
+import glob
 import hashlib
 import json
 import math
 import pathlib
 import re
+import shutil
 import threading
 
 import cv2
@@ -399,6 +401,12 @@ def _summarize(label, severity, records):
         "bits_per_pixel": 8 * sum(sizes) / sum(pixels),
         "psnr": sum(ratios) / len(ratios) if ratios else None,
     }
+
+
+def remove_leftovers(copy):
+    """Removes what a killed run left of a copy whose record it had written."""
+    for folder in copy.target.parent.glob(f".{glob.escape(copy.target.name)}.*.tmp"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_copy(copy, source_pixels, degrader, seed, records, output_format, quality):

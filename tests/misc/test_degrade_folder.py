@@ -95,10 +95,16 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_files(tree, tmp_path, monk
     kept = read_tree(stopped)
     assert len(kept) == 3
     assert not list(stopped.rglob("*.tmp"))
+    # As killed runs leave them: a record without its image, and half a line.
+    victim = sorted(stopped.rglob("*.png"))[0]
+    holder = victim.with_name(f".{victim.name}.x1y2.tmp")
+    holder.mkdir()
+    victim.rename(holder / victim.name)
     with open(stopped / ".degrade_folder" / "records.jsonl", "a") as file:
-        file.write('\n{"path": "whi')  # as a killed run leaves it
+        file.write('\n{"path": "whi')
     counts = degrade_folder.degrade_folder(tree, stopped, variants)
-    assert counts == {"written": 3, "present": 3, "broken": []}
+    assert counts == {"written": 4, "present": 2, "broken": []}
+    assert not holder.exists()
     assert_same_trees(read_tree(whole), read_tree(stopped))
     statistics = [
         json.loads((folder / "statistics.json").read_text()) for folder in (whole, stopped)
