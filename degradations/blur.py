@@ -305,7 +305,7 @@ class ZoomBlur(Degradation):
         """Yields (first, last, matrix [B, K, tile, last - first]) for each tile of an axis."""
         for start in range(0, side, self._TILE):
             position = np.arange(start, min(start + self._TILE, side), dtype=np.float32)
-            bounds = [np.asarray(zoomed(position, side, np.float32([[z]]))) for z in (1, largest)]
+            bounds = [zoomed(position, side, np.float32(zoom)) for zoom in (1, largest)]
             first = max(math.floor(np.min(bounds)) - 2, 0)
             last = min(math.ceil(np.max(bounds)) + 3, side)
             source = ops.expand_dims(zoomed(position, side, ops.expand_dims(zooms, -1)), -1)
@@ -322,9 +322,11 @@ def _mix(tile, zoomed, most):
 
 def zoomed(position, side, zoom):
     """Returns where each position of an axis lies in the image before a zoom into its centre."""
-    # The slack keeps quotients that are whole numbers from being rounded up.
-    crop = ops.ceil(side / zoom - 1e-4)
-    enlarged = ops.round(crop * zoom)
-    first = ops.floor((side - crop) / 2)
-    trim = ops.floor((enlarged - side) / 2)
-    return first + (position + trim) * (crop - 1) / ops.maximum(enlarged - 1, 1)
+    # Arrays stay arrays, for bounds that are needed while a graph is traced. The slack keeps
+    # quotients that are whole numbers from being rounded up.
+    library = ops if ops.is_tensor(zoom) else np
+    crop = library.ceil(side / zoom - 1e-4)
+    enlarged = library.round(crop * zoom)
+    first = library.floor((side - crop) / 2)
+    trim = library.floor((enlarged - side) / 2)
+    return first + (position + trim) * (crop - 1) / library.maximum(enlarged - 1, 1)
