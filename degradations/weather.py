@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 from keras import ops
 
-from degradations import blur, filters, frost_texture, random, severity
-from degradations.base import Degradation, is_grey, per_image, register
+from degradations import blur, edges, filters, frost_texture, random, severity
+from degradations.base import Degradation, choose, is_grey, per_image, register
 from degradations.photometric import join, split
 
 # Weights of red, green and blue in a grey value, ITU-R BT.601, as OpenCV takes them.
@@ -262,3 +262,82 @@ def _enlarging(side, most, zoom):
     position = ops.expand_dims(np.arange(side, dtype=np.float32), -1)
     source = blur.zoomed(position, side, zoom) - first
     return ops.maximum(1.0 - ops.absolute(source - np.arange(most, dtype=np.float32)), 0.0)
+
+
+@register
+class Spatter(Degradation):
+    """Drops of water or splashes of mud on the lens: ImageNet-C's spatter.
+
+    Source: Hendrycks & Dietterich (ICLR 2019): N(mean, spread) per pixel, blurred, values under the
+    threshold set to 0. Water (mud below 1/2): the layer times a function of the distance to its
+    edges (Canny 50 / 150, cut at 20, 3x3 box, histogram equalised, embossed, 3x3 box), divided by
+    its maximum, times the strength, in pale turquoise. Mud: where the layer is above the threshold,
+    blurred by the strength and cut below 0.8, in brown. Distances are Euclidean; the reference's
+    are OpenCV's approximation, within 2 %.
+    """
+
+    parameters = ("mean", "spread", "deviation", "threshold", "strength", "mud")
+    unit = "mean, spread, blur and threshold of the drops, strength (mud: blur), mud 0 or 1"
+    limits = (
+        (-10.0, 10.0),
+        (0.0, 10.0),
+        (0.0, 50.0),
+        (0.0, 1.0),
+        (0.0, 50.0),
+        (0.0, 1.0),
+    )
+
+    _WATER = (175.0, 238.0, 238.0)
+    _MUD = (63.0, 42.0, 20.0)
+    _EMBOSS = (((-1, -1), -2), ((-1, 0), -1), ((0, -1), -1), ((0, 0), 1), ((0, 1), 1))
+    _EMBOSS += (((1, 0), 1), ((1, 1), 2))
+
+    @classmethod
+    def severities(cls, size=224):
+        """Returns the six parameters of severity 1 to 5, shape [5, 6]."""
+        return severity.table("spatter", size)
+
+    def apply(self, images, levels, seed):
+        """Spatters images [B, H, W, C] by `levels` [B, 6], drops drawn from the seed."""
+        height, width = filters.static_sides(images, type(self).__name__)
+        mean, spread, threshold = (ops.reshape(levels[:, i], [-1, 1, 1]) for i in (0, 1, 3))
+        layer = random.normal([ops.shape(images)[0], height, width], seed) * spread + mean
+        layer = ops.expand_dims(layer, -1)
+        layer = filters.gaussian(layer, levels[:, 2], self.largest("deviation"))[..., 0]
+        planes = split(images)
+        if self.largest("mud") < 0.5:
+            return join(self._water(planes, layer, threshold, levels[:, 4]))
+        if self.smallest("mud") >= 0.5:
+            return join(self._mud(planes, layer, threshold, levels[:, 4]))
+        water = join(self._water(planes, layer, threshold, levels[:, 4]))
+        mud = join(self._mud(planes, layer, threshold, levels[:, 4]))
+        return choose(levels[:, 5] >= 0.5, mud, water)
+
+    def _water(self, planes, layer, threshold, strength):
+        layer = layer * ops.cast(layer >= threshold, "float32")
+        layer = ops.floor(ops.clip(layer, 0.0, 1.0) * 255.0)
+        depth = edges.distance(edges.canny(layer, 50.0, 150.0), 20)
+        depth = edges.equalize(ops.floor(edges.box(depth) + 1e-3), 20)
+        near = edges.neighbourhood(depth, "mirror")
+        depth = sum(weight * near(*shift) for shift, weight in self._EMBOSS)
+        depth = ops.floor(edges.box(ops.clip(depth, 0.0, 255.0)) + 0.5)
+        mask = layer * depth
+        mask = mask / ops.maximum(ops.max(mask, axis=(1, 2), keepdims=True), 1.0)
+        mask = mask * ops.reshape(strength, [-1, 1, 1])
+        return [
+            plane + ops.minimum(mask * colour, 255.0)
+            for plane, colour in zip(planes, _colour(planes, self._WATER), strict=True)
+        ]
+
+    def _mud(self, planes, layer, threshold, strength):
+        mask = ops.expand_dims(ops.cast(layer > threshold, "float32"), -1)
+        mask = filters.gaussian(mask, strength, self.largest("strength"))[..., 0]
+        mask = mask * ops.cast(mask >= 0.8, "float32")
+        return [
+            plane * (1 - mask) + mask * colour
+            for plane, colour in zip(planes, _colour(planes, self._MUD), strict=True)
+        ]
+
+
+def _colour(planes, colour):
+    return colour if len(planes) == 3 else [luminance(colour)]
