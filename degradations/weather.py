@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from keras import ops
 
-from degradations import blur, edges, filters, random, severity
+from degradations import blur, edges, filters, frost_texture, random, severity
 from degradations.base import Degradation, choose, is_grey, per_image, register
 from degradations.photometric import join, split
 
@@ -117,7 +117,7 @@ class Frost(Degradation):
             raise ValueError(f"photos must be a whole number from 1. Received: {photos!r}")
         self.folder, self.photos = None if folder is None else str(folder), photos
         if self.folder is None:
-            self._textures = frost_textures(photos)
+            self._textures = frost_texture.frost_textures(photos)
         else:
             self._textures = _read_photos(self.folder, photos)
         if self.size == 32:
@@ -191,38 +191,6 @@ def _resize(photo, factor, least=(1, 1)):
         for side, low in zip(photo.shape, least, strict=False)
     )
     return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def frost_textures(count, side=512):
-    """Returns textures like frost on glass, a list of uint8 [side, side, 3]; always the same ones.
-
-    Long needles in a few directions, branches off them, over a fine grain; pale blue.
-    """
-    return [_frost_texture(np.random.default_rng(index), side) for index in range(count)]
-
-
-def _frost_texture(generator, side):
-    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)) + 1.0 / side
-    angle = np.arctan2(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
-
-    def field(spectrum):
-        waves = np.fft.rfft2(generator.standard_normal((side, side))) * spectrum
-        values = np.fft.irfft2(waves, (side, side))
-        return values / values.std()
-
-    # Needles at a random direction and 60 degrees to either side, as ice crystals branch.
-    first = generator.uniform(0, math.pi)
-    ice = np.zeros((side, side))
-    for turn in (0, math.pi / 3, -math.pi / 3):
-        across = np.cos(2 * (angle - first - turn))
-        # Ridges: where a field that is smooth along the needle and rough across it crosses zero.
-        needles = field(np.exp(12 * (across - 1)) / frequency**0.8)
-        ice = np.maximum(ice, np.exp(-np.abs(needles) / 0.12) * (0.5 + 0.5 * np.tanh(needles)))
-    patches = 1 / (1 + np.exp(-1.5 * field(1 / frequency**1.6)))
-    grain = field(frequency**-0.5)
-    value = 70 + 95 * patches + 90 * ice * (0.4 + patches) + 12 * grain
-    tint = np.array([0.82, 0.95, 1.06])
-    return np.clip(value[..., None] * tint, 0, 255).astype(np.uint8)
 
 
 @register
