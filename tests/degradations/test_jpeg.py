@@ -314,12 +314,11 @@ def test_runs_on_jax():
 import numpy as np, jax
 from degradations import jpeg
 images = np.random.default_rng(0).integers(0, 256, (2, 19, 21, 3)).astype("float32")
-for subsampling in ("444", "422", "420", "400"):
-    for arithmetic in ("float32", "int32"):
-        work = lambda x: jpeg.round_trip_and_bytes(x, [10, 90], subsampling, True, arithmetic)
-        results = [work(images), jax.jit(work)(images)]
-        for pixels, sizes in results:
-            print(int(np.asarray(pixels).astype("int64").dot(np.arange(1, 4)).sum()), *sizes)
+for subsampling, arithmetic in (("444", "int32"), ("420", "float32")):
+    work = lambda x: jpeg.round_trip(x, [10, 90], subsampling, arithmetic=arithmetic)
+    for pixels in (work(images), jax.jit(work)(images)):
+        print(int(np.asarray(pixels).astype("int64").dot(np.arange(1, 4)).sum()))
+print(*np.asarray(jax.jit(lambda x: jpeg.byte_length(x, [10, 90], exact=False))(images)))
 layer = jpeg.Jpeg(10, differentiable=True)
 gradient = jax.grad(lambda x: (layer(x, seed=1) ** 2).sum())(images)
 assert np.isfinite(gradient).all() and np.any(gradient != 0)
@@ -338,7 +337,8 @@ np.testing.assert_array_equal(jpeg.Jpeg(10)(images, seed=1), jpeg.round_trip(ima
     assert result.returncode == 0, result.stderr[-2000:]
     lines = result.stdout.splitlines()
     images = np.random.default_rng(0).integers(0, 256, (2, 19, 21, 3)).astype("uint8")
-    for i, subsampling in enumerate(SUBSAMPLINGS):
+    for i, subsampling in enumerate(("444", "420")):
         pixels, sizes = references(images, [10, 90], subsampling)
-        expected = " ".join(map(str, [pixels.astype(int).dot(np.arange(1, 4)).sum(), *sizes]))
-        assert lines[4 * i : 4 * i + 4] == [expected] * 4
+        expected = str(pixels.astype(int).dot(np.arange(1, 4)).sum())
+        assert lines[2 * i : 2 * i + 2] == [expected] * 2
+    np.testing.assert_allclose([int(size) for size in lines[4].split()], sizes, rtol=0.02)
