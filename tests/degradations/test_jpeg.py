@@ -68,12 +68,10 @@ def content(kind, shape, seed):
 
 
 def check(images, qualities, subsampling, arithmetic=None):
-    pixels, sizes = jpeg.round_trip_and_bytes(
+    pixels = jpeg.round_trip(
         images.astype(np.float32), qualities, subsampling, arithmetic=arithmetic
     )
-    expected, expected_sizes = references(images, qualities, subsampling)
-    np.testing.assert_array_equal(pixels, expected)
-    np.testing.assert_array_equal(sizes, expected_sizes)
+    np.testing.assert_array_equal(pixels, references(images, qualities, subsampling)[0])
 
 
 @pytest.mark.parametrize("subsampling", SUBSAMPLINGS)
@@ -117,13 +115,24 @@ def test_equals_pillow_on_tiny_images(shape):
         check(images, [20, 95], subsampling)
 
 
+@pytest.mark.parametrize("subsampling", SUBSAMPLINGS)
+def test_byte_length_equals_that_of_pillow(subsampling):
+    qualities = [1, 10, 50, 75, 95, 100]
+    length = tf.function(lambda x: jpeg.byte_length(x, qualities, subsampling))
+    for kind in ("noise", "saturated", "smooth"):
+        for seed in range(3):
+            images = content(kind, (len(qualities), 26, 35, 3), seed)
+            expected = references(images, qualities, subsampling)[1]
+            np.testing.assert_array_equal(length(images.astype(np.float32)), expected)
+
+
 def test_compiled_equals_eager_equals_graph():
     # More pixels than one part holds, so that the compiled form loops.
-    images = content("smooth", (4, 150, 230, 3), 1).astype(np.float32)
-    qualities = [5, 30, 80, 100]
+    images = content("smooth", (3, 150, 230, 3), 1).astype(np.float32)
+    qualities = [5, 30, 100]
 
     def work(x, q):
-        return jpeg.round_trip_and_bytes(x, q, "420")
+        return jpeg.round_trip_and_bytes(x, q, "420", exact=False)
 
     eager = work(images, qualities)
     for compile_it in (True, False):
@@ -177,7 +186,7 @@ def test_gradient_flows_through_the_layer_and_compiles():
 
 @pytest.mark.parametrize("subsampling", SUBSAMPLINGS)
 def test_codec_and_tensor_implementations_agree(subsampling):
-    images = content("smooth", (6, 19, 30, 3), 7).astype(np.float32)
+    images = content("smooth", (2, 19, 30, 3), 7).astype(np.float32)
     layers = [
         Jpeg((1, 101), subsampling=subsampling, implementation=name) for name in ("tensor", "codec")
     ]
@@ -210,7 +219,7 @@ def test_level_101_leaves_the_image_and_counts_no_bytes():
 
 def test_undegraded_images_count_no_bytes():
     images = content("noise", (64, 8, 8, 3), 0).astype(np.float32)
-    layer = Jpeg(5, p=0.5, implementation="tensor")
+    layer = Jpeg(5, p=0.5, implementation="tensor", size_estimate=True)
     pixels, sizes = (np.asarray(part) for part in layer.call_with_bytes(images, 3))
     same = np.all(pixels == images, axis=(1, 2, 3))
     assert 10 < same.sum() < 54
@@ -305,12 +314,11 @@ def test_runs_on_jax():
 import numpy as np, jax
 from degradations import jpeg
 images = np.random.default_rng(0).integers(0, 256, (2, 19, 21, 3)).astype("float32")
-for subsampling in ("444", "422", "420", "400"):
-    for arithmetic in ("float32", "int32"):
-        work = lambda x: jpeg.round_trip_and_bytes(x, [10, 90], subsampling, True, arithmetic)
-        results = [work(images), jax.jit(work)(images)]
-        for pixels, sizes in results:
-            print(int(np.asarray(pixels).astype("int64").dot(np.arange(1, 4)).sum()), *sizes)
+for subsampling, arithmetic in (("444", "int32"), ("420", "float32")):
+    work = lambda x: jpeg.round_trip(x, [10, 90], subsampling, arithmetic=arithmetic)
+    for pixels in (work(images), jax.jit(work)(images)):
+        print(int(np.asarray(pixels).astype("int64").dot(np.arange(1, 4)).sum()))
+print(*np.asarray(jax.jit(lambda x: jpeg.byte_length(x, [10, 90], exact=False))(images)))
 layer = jpeg.Jpeg(10, differentiable=True)
 gradient = jax.grad(lambda x: (layer(x, seed=1) ** 2).sum())(images)
 assert np.isfinite(gradient).all() and np.any(gradient != 0)
@@ -329,7 +337,8 @@ np.testing.assert_array_equal(jpeg.Jpeg(10)(images, seed=1), jpeg.round_trip(ima
     assert result.returncode == 0, result.stderr[-2000:]
     lines = result.stdout.splitlines()
     images = np.random.default_rng(0).integers(0, 256, (2, 19, 21, 3)).astype("uint8")
-    for i, subsampling in enumerate(SUBSAMPLINGS):
+    for i, subsampling in enumerate(("444", "420")):
         pixels, sizes = references(images, [10, 90], subsampling)
-        expected = " ".join(map(str, [pixels.astype(int).dot(np.arange(1, 4)).sum(), *sizes]))
-        assert lines[4 * i : 4 * i + 4] == [expected] * 4
+        expected = str(pixels.astype(int).dot(np.arange(1, 4)).sum())
+        assert lines[2 * i : 2 * i + 2] == [expected] * 2
+    np.testing.assert_allclose([int(size) for size in lines[4].split()], sizes, rtol=0.02)
