@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.stats
 import skimage.color
 import skimage.data
 from PIL import Image
@@ -131,3 +132,22 @@ def test_within_one_grey_level_of_imagecorruptions(name):
     for level in range(1, 6):
         expected = np.asarray(peer(Image.fromarray(PHOTO), level)).astype(np.uint8)
         assert np.abs(here(f"{name}@{level}") - expected).max() <= 1
+
+
+@pytest.mark.parametrize("text", ["shot_noise@{}", "shot_noise:{}-{}"])
+@pytest.mark.parametrize("photons", [3, 60])
+def test_shot_noise_follows_poisson(text, photons):
+    level = {60: 1, 3: 5}[photons]
+    # A range of almost no width takes the way of drawn levels.
+    text = text.format(level) if "@" in text else text.format(photons, photons * 1.00001)
+    for grey in (0, 20, 255):
+        draws = here(
+            text + ("," if "-" in text else ":") + "quantize=none", np.full((90, 90, 3), grey)
+        )
+        counts = np.bincount(np.round(draws.ravel() / 255 * photons).astype(int), minlength=9)
+        expected = scipy.stats.poisson.pmf(np.arange(len(counts)), photons * grey / 255)
+        expected[photons:] = 0
+        counts = counts.astype(float)
+        counts[photons:] = 0
+        spread = np.sqrt(draws.size * expected * (1 - expected)) + 1
+        assert (np.abs(counts - draws.size * expected) < 5 * spread).all()
