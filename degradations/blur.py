@@ -218,14 +218,15 @@ class GlassBlur(Degradation):
         dx = ops.cast(ops.floor((draws - dy) * side), "int32") - reach
         dy = ops.cast(dy, "int32") - reach
         y, x = ops.expand_dims(ops.arange(height), -1), ops.arange(width)
-
-        def processed(y, x):
-            rows = ops.logical_and(y > reach, y <= height - reach)
-            return ops.logical_and(rows, ops.logical_and(x > reach, x <= width - reach))
-
-        offset = (dy * width + dx) * ops.cast(processed(y, x), "int32")
-        earlier = ops.logical_and(offset > 0, processed(y + dy, x + dx))
-        return offset, ops.cast(earlier, "int32")
+        rows = ops.logical_and(y > reach, y <= height - reach)
+        columns = ops.logical_and(x > reach, x <= width - reach)
+        processed = ops.cast(ops.logical_and(rows, columns), "int32")
+        offset = (dy * width + dx) * processed
+        # Looked up per image, or for all images in the same plane.
+        plane = origin if processed.shape[0] != 1 else ops.arange(height * width)
+        plane = ops.reshape(plane, [-1, height, width])
+        partner = ops.take(ops.reshape(processed, [-1]), plane + offset)
+        return offset, ops.cast(offset > 0, "int32") * partner
 
 
 def doublings(reach):
@@ -266,7 +267,7 @@ class ZoomBlur(Degradation):
     shares_level = True
 
     # Side of the tiles that are computed at once: a zoom needs few pixels around each.
-    _TILE = 56
+    _TILE = 32
 
     @classmethod
     def severities(cls, size=224):

@@ -181,11 +181,10 @@ def _filter_by_spectrum(images, transfer, reach, border, who):
     height, width = static_sides(images, who)
     batch, channels = ops.shape(images)[0], images.shape[-1]
     rows, columns = fast_length(height + 2 * reach), fast_length(width + 2 * reach)
-    y = border_index(np.arange(rows) - reach, height, border)
-    x = border_index(np.arange(columns) - reach, width, border)
     real_transfer, imaginary_transfer = transfer(rows, columns)
     planes = ops.transpose(images, [0, 3, 1, 2])
-    planes = ops.take(ops.take(planes, y, axis=2), x, axis=3)
+    planes = _extend(planes, 2, reach, rows - height - reach, border)
+    planes = _extend(planes, 3, reach, columns - width - reach, border)
     # A real kernel filters the two halves of a complex plane independently, so that two channels
     # share one transform. Channels of different images may share only where the kernel is shared.
     shared = real_transfer.shape[0] == 1
@@ -207,6 +206,15 @@ def _filter_by_spectrum(images, transfer, reach, border, who):
     return ops.transpose(planes, [0, 2, 3, 1])
 
 
+def _extend(planes, axis, before, after, border):
+    # Only what is added is gathered; gathering the whole axis would copy value by value.
+    side = planes.shape[axis]
+    first = border_index(np.arange(-before, 0), side, border)
+    last = border_index(np.arange(side, side + after), side, border)
+    parts = [ops.take(planes, first, axis=axis), planes, ops.take(planes, last, axis=axis)]
+    return ops.concatenate(parts, axis=axis)
+
+
 def fast_length(length):
     """Returns the smallest product of 2, 3 and 5 that is at least `length`, and even."""
     while True:
@@ -219,7 +227,7 @@ def fast_length(length):
         length += 1
 
 
-def sample(images, y, x, border):
+def sample(images, y, x, border, reach=None):
     """Samples images at fractional positions, bilinearly.
 
     Args:
@@ -227,6 +235,8 @@ def sample(images, y, x, border):
         y: row of each sample, float32 [B, H', W'].
         x: column of each sample, float32 [B, H', W'].
         border: see `border_index`.
+        reach: how far outside the image a position can lie, in pixels, if that is known; less than
+            the sides, it saves divisions.
 
     Returns:
         float32 [B, H', W', C].
@@ -235,13 +245,24 @@ def sample(images, y, x, border):
     top, left = ops.floor(y), ops.floor(x)
     below, right = ops.expand_dims(y - top, -1), ops.expand_dims(x - left, -1)
     top, left = ops.cast(top, "int32"), ops.cast(left, "int32")
-    rows = [border_index(top + i, height, border) for i in (0, 1)]
-    columns = [border_index(left + i, width, border) for i in (0, 1)]
+
+    def inside(index, side):
+        if reach is None or not isinstance(side, int) or reach + 2 >= side or border == "nearest":
+            return border_index(index, side, border)
+        # One reflection at either end, without the division of the general case.
+        if border == "mirror":
+            return (side - 1) - ops.absolute((side - 1) - ops.absolute(index))
+        index = ops.maximum(index, -1 - index)
+        return ops.minimum(index, 2 * side - 1 - index)
+
+    rows = [inside(top + i, height) * width for i in (0, 1)]
+    columns = [inside(left + i, width) for i in (0, 1)]
     first = ops.reshape(ops.arange(batch) * (height * width), [-1, 1, 1])
+    rows = [first + row for row in rows]
     pixels = ops.reshape(images, [-1, channels])
 
     def pick(row, column):
-        return ops.take(pixels, first + row * width + column, axis=0)
+        return ops.take(pixels, row + column, axis=0)
 
     # Weights as wide as the pixels: a product that broadcasts along the last axis is slow.
     ones = np.ones([1, channels], np.float32)

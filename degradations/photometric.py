@@ -225,12 +225,15 @@ class ElasticTransform(Degradation):
             a, b, c = (ops.reshape(matrix[:, row, i], [-1, 1, 1]) for i in range(3))
             return a * x + b * y + c
 
-        images = filters.sample(images, linear(1), linear(0), "mirror")
+        # Corners lie at most two sides of the triangle outside it and move as much more.
+        reach = 6 * self.largest("shift") + 1
+        images = filters.sample(images, linear(1), linear(0), "mirror", reach)
         field = random.uniform([batch, height, width, 2], random.fold_in(seed, 1), -1.0, 1.0)
         largest = self.largest("deviation")
         field = filters.gaussian(field, levels[:, 1], largest, truncate=3.0, border="reflect")
         field = field * per_image(levels[:, 0], field)
-        return filters.sample(images, y + field[..., 1], x + field[..., 0], "reflect")
+        reach = self.largest("strength") + 1
+        return filters.sample(images, y + field[..., 1], x + field[..., 0], "reflect", reach)
 
 
 def affine_maps(shifts, height, width):
