@@ -97,10 +97,13 @@ def test_copies_are_followed_as_one_after_the_other(reach):
     origin = np.arange(height * width, dtype=np.int32).reshape(1, height, width)
     inside = np.zeros((height, width), bool)
     inside[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] = True
-    expected = origin[0].copy()
+    # ImageNet-C's own statement, on a colour image: views of one array, hence copies, not swaps.
+    pixels = np.repeat(origin[0][..., None], 3, axis=-1)
     for y in range(height - reach, reach, -1):
         for x in range(width - reach, reach, -1):
-            expected[y, x] = expected[y + dy[y, x], x + dx[y, x]]
+            y2, x2 = y + dy[y, x], x + dx[y, x]
+            pixels[y, x], pixels[y2, x2] = pixels[y2, x2], pixels[y, x]
+    expected = pixels[..., 0]
     offset = np.where(inside, dy * width + dx, 0).astype(np.int32)[None]
     earlier = (offset > 0) & inside.ravel()[origin + offset]
     times = blur.doublings(reach)
