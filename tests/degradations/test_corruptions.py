@@ -1,10 +1,9 @@
-"""Every layer: range, seed, per-image draws, tf.data = step, configuration, odd sizes, grey."""
+"""Every layer: range, seed, per-image draws, configuration, odd sizes, grey."""
 
 import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import degradations
 
@@ -48,18 +47,6 @@ def test_contract(text):
     np.testing.assert_allclose(layer(batch[:2], seed=5), result[:2], atol=1)
     again = type(layer).from_config(json.loads(json.dumps(layer.get_config())))
     np.testing.assert_array_equal(again(batch, seed=5), result)
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_dataset_map_equals_step(text):
-    layer = degradations.parse(text)
-    batch = tf.constant(images((2, 16, 18, 3)))
-    step = tf.function(lambda x, s: layer(x, seed=s))
-    dataset = tf.data.Dataset.range(3).map(
-        lambda i: layer(batch, seed=tf.stack([7, tf.cast(i, tf.int32)])), num_parallel_calls=2
-    )
-    for i, mapped in enumerate(dataset):
-        np.testing.assert_array_equal(mapped, step(batch, tf.constant([7, i])))
 
 
 @pytest.mark.parametrize("text", TEXTS)
