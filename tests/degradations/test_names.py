@@ -26,8 +26,10 @@ LEVELS = {
 
 
 def images(count=2, side=24):
-    low = np.random.default_rng(3).uniform(0, 255, (count, 6, 6, 3))
-    return np.floor(np.kron(low, np.ones((1, side // 6, side // 6, 1)))).astype("float32")
+    # Squares that fit no grid of pixelate's, which would leave them as they are.
+    low = np.random.default_rng(3).uniform(0, 255, (count, 5, 5, 3))
+    squares = np.kron(low, np.ones((1, -(-side // 5), -(-side // 5), 1)))
+    return np.floor(squares[:, :side, :side]).astype("float32")
 
 
 def layer_of(name):
