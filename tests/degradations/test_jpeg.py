@@ -308,6 +308,7 @@ def test_tables_equal_those_in_pillow_files():
             np.testing.assert_array_equal(ours.ravel(), tables[index])
 
 
+@pytest.mark.slow  # JAX compiles every operation
 def test_runs_on_jax():
     pytest.importorskip("jax")
     script = """
