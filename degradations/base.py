@@ -1,0 +1,499 @@
+"""The contract of a degradation, and the ways to combine several."""
+
+import math
+import numbers
+
+import keras
+import numpy as np
+from keras import ops
+
+from degradations import random
+
+# A float32 sum that should be a whole number may end just below it; truncation would then lose a
+# grey level. Anything this close below a whole number counts as that number.
+ROUNDING_SLACK = 2.0**-10
+
+QUANTIZE = ("truncate", "round", None)
+
+
+def register(layer):
+    """Makes a layer class known to `keras.saving` under the name of this package."""
+    return keras.saving.register_keras_serializable(package="degradations")(layer)
+
+
+def is_grey(images):
+    """Returns whether [B, H, W, 1] rather than [B, H, W, 3]."""
+    return images.shape[-1] == 1
+
+
+def per_image(levels, images):
+    """Reshapes levels of shape [B] to [B, 1, 1, 1], to act on images of shape [B, H, W, C]."""
+    return ops.reshape(levels, [-1] + [1] * (len(images.shape) - 1))
+
+
+def choose(mask, images, others):
+    """Returns, per image, `images` where the mask [B] is true, else `others`; both finite."""
+    # Five times as fast as ops.where on a CPU, and exact, since the mask is 0 or 1.
+    mask = per_image(ops.cast(mask, "float32"), images)
+    return images * mask + others * (1.0 - mask)
+
+
+def to_8_bits(images, quantize="truncate"):
+    """Cuts to 0-255 and drops ("truncate") or rounds ("round") what 8 bits can't hold.
+
+    None only cuts. The result stays float32.
+    """
+    if quantize == "truncate":
+        return ops.floor(ops.clip(images + ROUNDING_SLACK, 0.0, 255.0))
+    images = ops.clip(images, 0.0, 255.0)
+    # Half goes up, as in images stored by C code; ops.round would send half to even.
+    return ops.floor(images + 0.5) if quantize == "round" else images
+
+
+class Degradation(keras.layers.Layer):
+    """Base class: draws a level per image, applies it, and returns to 8-bit values.
+
+    `layer(images, seed=seed)` takes float32 RGB images of shape [B, H, W, 3], or grey ones of shape
+    [B, H, W, 1], with values 0-255, any H and W from 1 up, and returns the same shape and range.
+    Image i of a batch depends on the seed and on i, not on the batch size.
+
+    A subclass implements `apply`, and names its level:
+
+    - `parameters`: names of the numbers that make one level, at least one;
+    - `unit`: what they mean;
+    - `limits`: smallest and largest allowed value of each parameter;
+    - `integer`: whether drawn levels are whole numbers;
+    - `severities(size)`: a table of five levels, where the literature has one;
+    - `host_only`: True if it needs host code, such as a codec library. It then works eagerly and in
+      a `Dataset.map`, not in a compiled step on an accelerator;
+    - `shares_level`: True if `apply` also takes one level for the whole batch. It then gets that
+      when all images have the same, which saves work;
+    - `whole`: True if `apply` itself returns whole numbers from 0 to 255, cut as by "truncate".
+
+    Bad input raises ValueError when values are at hand (eagerly). While a graph is traced they
+    aren't: there values outside 0-255 are cut and undefined ones (NaN) count as 0, so that no NaN
+    comes out.
+
+    Args:
+        level: one number for every image; a pair (low, high) to draw from uniformly, per image;
+            with several parameters, a mapping from each parameter's name to a number or a pair.
+        severity: instead of a level, a number from 1 to 5 or a pair (low, high); fractions
+            interpolate the table linearly. 0 leaves the image as it is.
+        p: probability that an image is degraded at all.
+        step: distance between the levels (or severities) that can be drawn, counted from low, with
+            high included; None draws any real number. Layers with whole levels have step 1.
+        quantize: how the result returns to 8-bit values: "truncate", "round", or None to keep
+            fractions (cut to 0-255).
+        size: whose table of severities: 224 (ImageNet-C), 64 (Tiny-ImageNet-C), 32 (CIFAR-10-C).
+
+    Raises:
+        ValueError: if an argument is outside its range.
+    """
+
+    parameters = ("level",)
+    unit = ""
+    limits = ((-math.inf, math.inf),)
+    integer = False
+    host_only = False
+    shares_level = False
+    whole = False
+
+    def __init__(
+        self,
+        level=None,
+        severity=None,
+        p=1.0,
+        step=None,
+        quantize="truncate",
+        size=224,
+        name=None,
+    ):
+        super().__init__(name=name, dtype="float32", autocast=False, trainable=False)
+        if quantize not in QUANTIZE:
+            raise ValueError(f"quantize must be one of {QUANTIZE}. Received: {quantize!r}")
+        _check_number("p", p, 0.0, 1.0)
+        if step is not None:
+            _check_number("step", step, 0.0, math.inf)
+            if step == 0:
+                raise ValueError("step must be above 0, or None. Received: 0")
+        if size not in (32, 64, 224):
+            raise ValueError(f"size must be 32, 64 or 224. Received: {size!r}")
+        self.level, self.severity = _plain(level), _plain(severity)
+        self.p, self.step, self.quantize, self.size = p, step, quantize, size
+        self._table = None
+        self._ranges = None
+        self._set_level()
+
+    @classmethod
+    def severities(cls, size=224):
+        """Returns the levels of severity 1 to 5, shape [5, parameters], or None without a table."""
+        del size
+        return
+
+    def _set_level(self):
+        kind = type(self).__name__
+        if (self.level is None) == (self.severity is None):
+            raise ValueError(
+                f"{kind} needs either a level ({', '.join(self.parameters)}; {self.unit}) or a "
+                f"severity. Received: level={self.level!r}, severity={self.severity!r}"
+            )
+        if self.severity is not None:
+            table = self.severities(self.size)
+            if table is None:
+                raise ValueError(f"{kind} has no severities, give its level ({self.unit})")
+            self._table = np.asarray(table, np.float32).reshape(5, len(self.parameters))
+            low, high = _as_range("severity", self.severity, 0.0, 5.0)
+            fractions = [v for v in (low, high) if 0 < v < 1]
+            if fractions or (low == 0 and high > 0 and (self.step or 0) != 1):
+                raise ValueError(
+                    "severity must be 0 or from 1 to 5; a range from 0 needs step=1. "
+                    f"Received: {self.severity!r}"
+                )
+            self._ranges = np.array([[low, high]], np.float32)
+            return
+        values = self.level
+        if not isinstance(values, dict):
+            if len(self.parameters) > 1:
+                raise ValueError(
+                    f"{kind} has several parameters: give each of {', '.join(self.parameters)}, or "
+                    f"a severity. Received: {values!r}"
+                )
+            values = {self.parameters[0]: values}
+        missing = set(self.parameters) ^ set(values)
+        if missing:
+            raise ValueError(
+                f"{kind} takes exactly the parameters {', '.join(self.parameters)}. "
+                f"Received: {', '.join(values)}"
+            )
+        self._ranges = np.array(
+            [
+                _as_range(f"{kind} {name}", values[name], *limit)
+                for name, limit in zip(self.parameters, self.limits, strict=True)
+            ],
+            np.float32,
+        )
+
+    def draw(self, batch_size, seed):
+        """Draws one level per image.
+
+        Returns:
+            float32 tensor of shape [B] if the layer has one parameter, else [B, parameters].
+        """
+        return self._to_levels(self._draw_values(batch_size, random.make_seed(seed)))
+
+    def apply(self, images, levels, seed):
+        """Degrades float32 images [B, H, W, C] of 0-255 by one level per image.
+
+        The result is float32; it may leave 0-255 and hold fractions, which `call` removes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no apply")
+
+    def call(self, images, seed):
+        """Draws, applies, and returns to 8-bit values."""
+        batch_size = ops.shape(images)[0]
+        rows = 1 if self.shares_level and self.fixed else batch_size
+        values = self._draw_values(rows, random.fold_in(seed, 0))
+        degraded = self.apply(images, self._to_levels(values), random.fold_in(seed, 1))
+        if not (self.whole and self.quantize == "truncate"):
+            degraded = to_8_bits(degraded, self.quantize)
+        keep = self._keep(values, batch_size, seed)
+        return degraded if keep is None else choose(keep, images, degraded)
+
+    def _keep(self, values, batch_size, seed):
+        """Returns which images stay as they are, bool [B], or None if all are degraded."""
+        keep = None
+        if self._table is not None and self._ranges[0, 0] < 1:
+            keep = ops.broadcast_to(values[:, 0] < 0.5, [batch_size])
+        if self.p < 1:
+            missed = random.uniform([batch_size], random.fold_in(seed, 2)) >= self.p
+            keep = missed if keep is None else ops.logical_or(keep, missed)
+        return keep
+
+    def __call__(self, images, seed, **kwargs):
+        """Checks the images and the seed, then calls the layer.
+
+        Args:
+            images: float32 [B, H, W, 3] or [B, H, W, 1], values 0-255.
+            seed: integer, or integer tensor of shape [2].
+            **kwargs: what Keras itself passes.
+
+        Raises:
+            ValueError: if the images have another type, shape or range, hold NaN, or the seed is
+                not an integer or a pair.
+        """
+        images = check_images(images, type(self).__name__)
+        return super().__call__(images, seed=random.make_seed(seed), **kwargs)
+
+    def build(self, *_, **__):
+        """A degradation has no weights."""
+        self.built = True
+
+    def compute_output_shape(self, images_shape, *_, **__):
+        """A degradation keeps the shape."""
+        return images_shape
+
+    def get_config(self):
+        """Returns the arguments of the constructor, plain enough for JSON."""
+        return {
+            "name": self.name,
+            "level": self.level,
+            "severity": self.severity,
+            "p": self.p,
+            "step": self.step,
+            "quantize": self.quantize,
+            "size": self.size,
+        }
+
+    @property
+    def fixed(self):
+        """True if every image gets the same level."""
+        return bool(np.all(self._ranges[:, 0] == self._ranges[:, 1]))
+
+    def largest(self, parameter):
+        """Returns the largest value that the parameter can be drawn at, to size static arrays."""
+        return self._extreme(parameter, max)
+
+    def smallest(self, parameter):
+        """Returns the smallest value that the parameter can be drawn at."""
+        return self._extreme(parameter, min)
+
+    def _extreme(self, parameter, choose):
+        index = self.parameters.index(parameter)
+        if self._table is None:
+            return float(choose(self._ranges[index]))
+        low, high = self._ranges[0]
+        rows = np.concatenate([[low], np.arange(math.ceil(low), math.floor(high) + 1), [high]])
+        return float(choose(_interpolate_numpy(self._table, np.maximum(rows, 1))[:, index]))
+
+    def _draw_values(self, batch_size, seed):
+        """Draws levels, or severities where the layer was given those; shape [B, values]."""
+        low, high = self._ranges[:, 0], self._ranges[:, 1]
+        step = self.step or (1 if self.integer and self._table is None else None)
+        if np.all(low == high):
+            return ops.broadcast_to(ops.convert_to_tensor(low[None]), [batch_size, len(low)])
+        draws = random.uniform([batch_size, len(low)], seed)
+        if step is None:
+            return low + (high - low) * draws
+        counts = np.floor((high - low) / step + 1e-4) + 1
+        return low + np.float32(step) * ops.floor(draws * counts.astype(np.float32))
+
+    def _to_levels(self, values):
+        if self._table is not None:
+            values = _interpolate(self._table, values[:, 0])
+            if self.integer:
+                values = ops.round(values)
+        return values[:, 0] if len(self.parameters) == 1 else values
+
+
+def check_images(images, who):
+    """Returns the images as a tensor after checking type, shape and, eagerly, range.
+
+    In a graph under construction, values are not at hand: they are cut to 0-255, NaN becomes 0.
+
+    Raises:
+        ValueError: naming `who`, what was found and what is allowed.
+    """
+    if not hasattr(images, "dtype"):
+        images = np.asarray(images)
+    kind = keras.backend.standardize_dtype(images.dtype)
+    if kind != "float32":
+        raise ValueError(
+            f"{who} takes float32 images with values 0-255; cast them first. Received: {kind}"
+        )
+    shape = tuple(images.shape)
+    if len(shape) != 4 or shape[-1] not in (1, 3):
+        raise ValueError(
+            f"{who} takes images of shape [B, H, W, 3] or [B, H, W, 1]. Received: {shape}"
+        )
+    if any(side == 0 for side in shape[1:3]):
+        raise ValueError(f"{who} takes images of at least 1x1 pixels. Received: {shape}")
+    values = random.concrete(images)
+    images = ops.convert_to_tensor(images)
+    if values is None:
+        return _clean(images)
+    if values.size:
+        low, high = float(values.min()), float(values.max())
+        if not (low >= 0 and high <= 255):
+            found = "NaN" if math.isnan(low) else f"values from {low:g} to {high:g}"
+            raise ValueError(f"{who} takes images with values 0-255. Received: {found}")
+    return images
+
+
+def _clean(images):
+    # Three reductions are cheaper than cleaning, which hardly any batch needs. A sum carries NaN;
+    # minima and maxima may drop it.
+    good = ops.logical_and(ops.min(images) >= 0, ops.max(images) <= 255)
+    good = ops.logical_and(good, ops.isfinite(ops.sum(images)))
+    return ops.cond(
+        good,
+        lambda: images,
+        lambda: ops.clip(ops.where(ops.isnan(images), 0.0, images), 0.0, 255.0),
+    )
+
+
+@register
+class Chain(Degradation):
+    """Applies several degradations one after the other, each ending in 8-bit values.
+
+    Args:
+        layers: degradations, first to last.
+        p: probability that an image goes through the chain.
+    """
+
+    unit = "the levels of its parts"
+
+    def __init__(self, layers, p=1.0, name=None):
+        self._check_layers(layers)
+        super().__init__(level=0, p=p, quantize=None, name=name)
+        self.layers = list(layers)
+
+    @staticmethod
+    def _check_layers(layers):
+        wrong = [layer for layer in layers if not isinstance(layer, Degradation)]
+        if wrong or not layers:
+            raise ValueError(f"layers must be degradations, at least one. Received: {layers!r}")
+
+    @property
+    def host_only(self):
+        """True if any part is."""
+        return any(layer.host_only for layer in self.layers)
+
+    def draw(self, batch_size, seed):
+        """Returns a tuple of each part's levels, drawn as `call` with this seed would."""
+        seed = random.make_seed(seed)
+        return tuple(
+            layer.draw(batch_size, random.fold_in(random.fold_in(seed, i), 0))
+            for i, layer in enumerate(self.layers)
+        )
+
+    def apply(self, images, levels, seed):
+        """Applies part i with `levels[i]`; each part's own probability and severity 0 are left out.
+
+        Each part's result returns to 8-bit values before the next.
+        """
+        for i, layer in enumerate(self.layers):
+            seed_i = random.fold_in(random.fold_in(seed, i), 1)
+            images = to_8_bits(layer.apply(images, levels[i], seed_i), layer.quantize)
+        return images
+
+    def call(self, images, seed):
+        """Calls each part in turn, with its own share of the seed."""
+        degraded = images
+        for i, layer in enumerate(self.layers):
+            degraded = layer.call(degraded, random.fold_in(seed, i))
+        return self._keep_some(images, degraded, random.fold_in(seed, len(self.layers)))
+
+    def _keep_some(self, images, degraded, seed):
+        if self.p >= 1:
+            return degraded
+        missed = random.uniform([ops.shape(images)[0]], seed) >= self.p
+        return choose(missed, images, degraded)
+
+    def get_config(self):
+        """Returns the serialized parts."""
+        layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
+        return {"name": self.name, "layers": layers, "p": self.p}
+
+    @classmethod
+    def from_config(cls, config):
+        """Builds the parts, then the whole."""
+        layers = [keras.saving.deserialize_keras_object(part) for part in config["layers"]]
+        return cls(**{**config, "layers": layers})
+
+
+@register
+class OneOf(Chain):
+    """Applies one of several degradations to each image, chosen at random per image.
+
+    A batch of one runs only the chosen part; a larger batch runs all of them and picks per image,
+    since a compiled step has no per-image branches. Both give the same pixels.
+
+    Args:
+        layers: degradations to choose from, all with the same probability.
+        p: probability that an image is degraded.
+    """
+
+    unit = "the levels of its parts"
+
+    def draw(self, batch_size, seed):
+        """Returns (choice [B], tuple of each part's levels)."""
+        seed = random.make_seed(seed)
+        return self._choices(batch_size, seed), super().draw(batch_size, seed)
+
+    def apply(self, images, levels, seed):
+        """Applies to each image the part that `levels[0]` names, with the levels drawn for it."""
+        choices, levels = levels
+        results = [
+            to_8_bits(
+                layer.apply(images, levels[i], random.fold_in(random.fold_in(seed, i), 1)),
+                layer.quantize,
+            )
+            for i, layer in enumerate(self.layers)
+        ]
+        return _pick(results, choices)
+
+    def call(self, images, seed):
+        """Chooses per image, calls the chosen part."""
+        seeds = [random.fold_in(seed, i) for i in range(len(self.layers))]
+        choices = self._choices(ops.shape(images)[0], seed)
+        branches = [
+            lambda layer=layer, part=part: layer.call(images, part)
+            for layer, part in zip(self.layers, seeds, strict=True)
+        ]
+        if images.shape[0] == 1:
+            degraded = ops.switch(choices[0], branches)
+            degraded = ops.reshape(degraded, ops.shape(images))
+        else:
+            degraded = _pick([branch() for branch in branches], choices)
+        return self._keep_some(images, degraded, random.fold_in(seed, len(self.layers)))
+
+    def _choices(self, batch_size, seed):
+        seed = random.fold_in(seed, len(self.layers) + 1)
+        return random.integers([batch_size], seed, 0, len(self.layers))
+
+
+def _pick(results, choices):
+    picked = results[0]
+    for i, result in enumerate(results[1:], 1):
+        picked = choose(choices == i, result, picked)
+    return picked
+
+
+def _interpolate(table, severities):
+    position = ops.clip(severities, 1.0, 5.0) - 1.0
+    below = ops.clip(ops.floor(position), 0.0, 3.0)
+    fraction = ops.expand_dims(position - below, -1)
+    index = ops.cast(below, "int32")
+    table = ops.convert_to_tensor(table)
+    first, second = ops.take(table, index, axis=0), ops.take(table, index + 1, axis=0)
+    # Written so that whole severities give the table's own numbers, without rounding.
+    return first * (1.0 - fraction) + second * fraction
+
+
+def _interpolate_numpy(table, severities):
+    return np.stack([np.interp(severities, np.arange(1, 6), column) for column in table.T], axis=-1)
+
+
+def _check_number(name, value, low, high):
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not good or not low <= value <= high:
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}. Received: {value!r}")
+
+
+def _as_range(name, value, low, high):
+    pair = value if isinstance(value, list | tuple) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"{name} must be a number or a pair (low, high). Received: {value!r}")
+    for number in pair:
+        _check_number(name, number, low, high)
+    if pair[0] > pair[1]:
+        raise ValueError(f"{name} must have low <= high. Received: {value!r}")
+    return float(pair[0]), float(pair[1])
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,287 @@
+"""Real codecs as degradations, each with the size of its bit stream; on the host only.
+
+They work eagerly and in a `Dataset.map`, and raise in a step compiled by XLA. Images of a batch are
+coded side by side in threads (libraries release Python's lock while they compute, or run in worker
+processes), so one layer keeps all cores busy, whether the map is parallel or not.
+
+Source of the family and its levels: Marie, Desnos, Morin & Zhang, "Expert Training: Enhancing AI
+Resilience to Image Coding Artifacts" (Electronic Imaging 2022).
+"""
+
+import concurrent.futures
+import functools
+import os
+
+import keras
+import numpy as np
+from keras import ops
+
+from degradations import bitstreams, random
+from degradations.base import register
+from degradations.sized import SizedDegradation
+
+_ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+if _ON_TENSORFLOW:
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+
+def is_on_host(images):
+    """Returns whether host code can run here: eagerly, or in a graph that XLA does not compile.
+
+    Args:
+        images: the tensor at hand, which tells eager from traced values on the JAX backend.
+    """
+    if not _ON_TENSORFLOW:
+        return random.concrete(images) is not None
+    if tf.executing_eagerly():
+        return True
+    return not control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+def is_in_dataset():
+    """Returns whether a `tf.data.Dataset` is tracing this function, which then runs on the CPU."""
+    if not _ON_TENSORFLOW or tf.executing_eagerly():
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if getattr(graph, "name", "").startswith("Dataset_"):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+@functools.cache
+def _threads():
+    return concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1, "codec")
+
+
+def _round_trip_numpy(codec, images, levels):
+    """Codes uint8 images [B, H, W, C] by levels [B]; returns (uint8 images, int32 sizes [B])."""
+    decoded, sizes = np.empty_like(images), np.empty(len(images), np.int32)
+
+    def code(indices):
+        for i in indices:
+            decoded[i], sizes[i] = codec.round_trip(images[i], levels[i].item())
+
+    # Every n-th image: neighbours, alike in cost or not, go to different threads.
+    workers = min(len(images), os.cpu_count() or 1)
+    if workers > 1:
+        list(_threads().map(code, [range(i, len(images), workers) for i in range(workers)]))
+    else:
+        code(range(len(images)))
+    return decoded, sizes
+
+
+def round_trip(codec, images, levels):
+    """Sends images through a codec, eagerly or in a graph on the host.
+
+    Args:
+        codec: a `bitstreams.Codec`.
+        images: float32 [B, H, W, C] of whole values 0-255.
+        levels: [B], as the codec takes them.
+
+    Returns:
+        float32 [B, H, W, C], and the length of each bit stream in bytes, int32 [B].
+
+    Raises:
+        RuntimeError: inside a function that is compiled for a device.
+    """
+    if not is_on_host(images):
+        raise RuntimeError(
+            f"{codec.codec_name} is a codec library: it runs on the host, eagerly or in "
+            "Dataset.map, not in a compiled step. Degrade the images in the input pipeline "
+            "(--degrade_on=host), or use a tensor form such as jpeg with implementation=tensor"
+        )
+    code = functools.partial(_round_trip_numpy, codec)
+    if _ON_TENSORFLOW and not tf.executing_eagerly():
+        decoded, sizes = tf.numpy_function(
+            code, [ops.cast(images, "uint8"), levels], [tf.uint8, tf.int32], stateful=False
+        )
+        decoded.set_shape(images.shape)
+        sizes.set_shape(images.shape[:1])
+    else:
+        pixels = ops.convert_to_numpy(images).astype(np.uint8)
+        decoded, sizes = code(pixels, ops.convert_to_numpy(levels))
+    return ops.cast(decoded, "float32"), ops.convert_to_tensor(sizes)
+
+
+class CodecDegradation(SizedDegradation):
+    """Base class of the layers around a codec of `bitstreams`.
+
+    Args:
+        level: one level for every image, or a pair (low, high) to draw from per image.
+        options: arguments of the codec.
+        **kwargs: p, step, quantize and name, as in `Degradation`.
+    """
+
+    host_only = True
+    codec_class = None
+
+    def __init__(self, level, options, **kwargs):
+        super().__init__(level, **kwargs)
+        self._options = options
+        self.codec = self.codec_class(**options)
+
+    @property
+    def codec_name(self):
+        """Name of the codec that really runs, to stand beside every result."""
+        return self.codec.codec_name
+
+    def apply_with_bytes(self, images, levels):
+        """Codes images by one level per image, see `SizedDegradation`."""
+        return round_trip(self.codec, images, levels)
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return {**super().get_config(), **self._options}
+
+
+@register
+class JpegHost(CodecDegradation):
+    """JPEG by the codec, with what `jpeg.Jpeg` does not offer.
+
+    Args:
+        level: quality factor 1-100, or a pair.
+        subsampling: "444", "422", "420", or "400" for grey.
+        optimize: whether to fit the Huffman tables to the image (same pixels, fewer bytes).
+        progressive: whether to code in several scans (same pixels, other bytes).
+        **kwargs: as in `CodecDegradation`.
+    """
+
+    codec_class = bitstreams.Jpeg
+    parameters = ("quality",)
+    unit = "quality factor"
+    limits = (bitstreams.Jpeg.limits,)
+    integer = True
+
+    def __init__(self, level=None, subsampling="420", optimize=False, progressive=False, **kwargs):
+        options = {
+            "subsampling": subsampling,
+            "optimize": optimize,
+            "progressive": progressive,
+        }
+        super().__init__(level, options, **kwargs)
+
+
+@register
+class Jpeg2000(CodecDegradation):
+    """JPEG 2000.
+
+    Args:
+        level: compression ratio (Pillow's `quality_layers=[level]`), or PSNR with mode="dB"; or a
+            pair.
+        mode: "rates" or "dB".
+        irreversible: whether to use the 9/7 wavelet instead of the 5/3 one.
+        **kwargs: as in `CodecDegradation`.
+    """
+
+    codec_class = bitstreams.Jpeg2000
+    parameters = ("rate",)
+    unit = "compression ratio, or dB with mode=dB"
+    limits = (bitstreams.Jpeg2000.limits,)
+
+    def __init__(self, level=None, mode="rates", irreversible=False, **kwargs):
+        super().__init__(level, {"mode": mode, "irreversible": irreversible}, **kwargs)
+
+
+@register
+class Webp(CodecDegradation):
+    """WebP.
+
+    Args:
+        level: quality 0-100, or a pair.
+        lossless: whether to code without loss; the level is then the effort spent.
+        method: 0 (fast) to 6 (small).
+        **kwargs: as in `CodecDegradation`.
+    """
+
+    codec_class = bitstreams.Webp
+    parameters = ("quality",)
+    unit = "quality"
+    limits = (bitstreams.Webp.limits,)
+    integer = True
+
+    def __init__(self, level=None, lossless=False, method=4, **kwargs):
+        super().__init__(level, {"lossless": lossless, "method": method}, **kwargs)
+
+
+@register
+class Avif(CodecDegradation):
+    """AVIF.
+
+    Args:
+        level: quality 0-100, or a pair.
+        subsampling: "444", "422" or "420".
+        speed: 0 (small) to 10 (fast).
+        **kwargs: as in `CodecDegradation`.
+    """
+
+    codec_class = bitstreams.Avif
+    parameters = ("quality",)
+    unit = "quality"
+    limits = (bitstreams.Avif.limits,)
+    integer = True
+
+    def __init__(self, level=None, subsampling="420", speed=6, **kwargs):
+        super().__init__(level, {"subsampling": subsampling, "speed": speed}, **kwargs)
+
+
+@register
+class Bpg(CodecDegradation):
+    """BPG, or HEVC at the same QP where BPG's programs are not installed; see `codec_name`.
+
+    Args:
+        level: QP 0-51, or a pair; Marie et al. use 41, 46 and 51.
+        program: "bpgenc", "libx265", or "auto" for bpgenc if it is on the PATH.
+        **kwargs: as in `CodecDegradation`.
+    """
+
+    codec_class = bitstreams.Bpg
+    parameters = ("qp",)
+    unit = "QP"
+    limits = (bitstreams.Bpg.limits,)
+    integer = True
+
+    def __init__(self, level=None, program="auto", **kwargs):
+        super().__init__(level, {"program": program}, **kwargs)
+
+
+@register
+class Heif(CodecDegradation):
+    """HEIF.
+
+    Args:
+        level: QP 0-51, or a pair.
+        subsampling: "444", "422" or "420".
+        **kwargs: as in `CodecDegradation`.
+    """
+
+    codec_class = bitstreams.Heif
+    parameters = ("qp",)
+    unit = "QP"
+    limits = (bitstreams.Heif.limits,)
+    integer = True
+
+    def __init__(self, level=None, subsampling="420", **kwargs):
+        super().__init__(level, {"subsampling": subsampling}, **kwargs)
+
+
+@register
+class Jpegxl(CodecDegradation):
+    """JPEG XL.
+
+    Args:
+        level: quality 1-100, or a pair; 100 is without loss.
+        effort: 1 (fast) to 10 (small).
+        **kwargs: as in `CodecDegradation`.
+    """
+
+    codec_class = bitstreams.Jpegxl
+    parameters = ("quality",)
+    unit = "quality"
+    limits = (bitstreams.Jpegxl.limits,)
+    integer = True
+
+    def __init__(self, level=None, effort=7, **kwargs):
+        super().__init__(level, {"effort": effort}, **kwargs)

@@ -1,0 +1,83 @@
+"""Textures like frost on a window, drawn from feathers of ice."""
+
+import functools
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+# Lines are drawn at twice the size, then averaged: Pillow's lines are not smooth.
+OVERSAMPLING = 2
+# Deviation of the blur in pixels; ice refracts, it has no sharp lines.
+BLUR = 0.6
+# Feathers of ice per texture, from large to small, and their lengths as shares of the side.
+FEATHERS = 330
+LONGEST, SHORTEST = 0.34, 0.05
+# Side branches of ice leave the stem at up to 60 degrees, the angle of its crystals.
+BRANCH_ANGLES = (math.radians(25.0), math.radians(60.0))
+# Mean and deviation of grey values, about those of photographs of frosted windows.
+MEAN, DEVIATION = 135.0, 42.0
+TINT = (0.94, 1.0, 1.07)
+# Where the dark edge of a branch lies beside it.
+EDGE = 0.8 + 0.8j
+
+
+@functools.lru_cache(maxsize=8)
+def frost_textures(count, side=512):
+    """Returns a tuple of uint8 images [side, side, 3], always the same ones; not to be changed."""
+    return tuple(_frost_texture(np.random.default_rng(index), side) for index in range(count))
+
+
+def _frost_texture(generator, side):
+    canvas = Image.new("L", (side * OVERSAMPLING,) * 2, 60)
+    draw = ImageDraw.Draw(canvas)
+    # Neighbouring feathers grow in similar directions, as they start from the same scratches.
+    directions = _smooth_field(generator, side, 1.6) * 1.4 + generator.uniform(0, 2 * math.pi)
+    for share in np.linspace(0.0, 1.0, FEATHERS):
+        root = generator.uniform(-0.1, 1.1, 2) * side
+        row, column = np.clip(root.astype(int), 0, side - 1)
+        angle = directions[row, column] + generator.normal(0, 0.35)
+        length = side * LONGEST * (SHORTEST / LONGEST) ** share * generator.uniform(0.7, 1.3)
+        _draw_feather(draw, generator, root, angle, length)
+    canvas = canvas.filter(ImageFilter.GaussianBlur(BLUR * OVERSAMPLING))
+    ice = np.asarray(canvas.resize((side, side), Image.Resampling.BOX), np.float64)
+    value = ice * (1.0 + 0.35 * _smooth_field(generator, side, 1.6))
+    value += 6.0 * generator.standard_normal((side, side))
+    value = MEAN + DEVIATION * (value - value.mean()) / value.std()
+    return np.clip(value[..., None] * np.array(TINT), 0, 255).astype(np.uint8)
+
+
+def _draw_feather(draw, generator, root, angle, length):
+    """Draws a stem with branches that grow shorter towards its tip, each with a dark edge."""
+    brightness = generator.uniform(110.0, 250.0)
+    spread = generator.uniform(*BRANCH_ANGLES)
+    ratio = generator.uniform(0.15, 0.4)
+    bend = generator.normal(0, 0.25)
+    along = np.linspace(0.0, 1.0, max(6, int(length / generator.uniform(2.5, 4.5))))
+    # Points of the plane are complex numbers: column + i row.
+    root = complex(root[1], root[0])
+    headings = angle + bend * along
+    starts = root + along * length * np.exp(1j * headings)
+    reaches = ratio * length * (1.0 - along) ** 0.7 * generator.uniform(0.5, 1.0, along.size)
+    # One side of a feather lies in the light, the other in its shadow.
+    for side, light in ((1.0, 1.0), (-1.0, 0.72)):
+        ends = starts + reaches * np.exp(1j * (headings + side * spread))
+        shades = brightness * light * generator.uniform(0.55, 1.05, along.size)
+        for start, end, shade in zip(starts, ends, shades, strict=True):
+            _line(draw, start + EDGE, end + EDGE, 0.35 * shade)
+            _line(draw, start, end, shade)
+    _line(draw, root, starts[-1], brightness)
+
+
+def _line(draw, start, end, value):
+    start, end = start * OVERSAMPLING, end * OVERSAMPLING
+    points = (start.real, start.imag, end.real, end.imag)
+    draw.line(points, fill=min(255, int(value)), width=OVERSAMPLING)
+
+
+def _smooth_field(generator, side, exponent):
+    """Returns noise [side, side] of amplitude `1 / f^exponent` and standard deviation 1."""
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)) + 1.0 / side
+    waves = np.fft.rfft2(generator.standard_normal((side, side))) / frequency**exponent
+    values = np.fft.irfft2(waves, (side, side))
+    return (values - values.mean()) / values.std()

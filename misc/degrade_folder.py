@@ -1,0 +1,351 @@
+"""Command: stores degraded copies of all images of a folder, or shows degradations on one image.
+
+    python -m misc.degrade_folder --input_path=ImageNet/val --output_path=ImageNet-C \\
+        --degradations=imagenet_c --severities=1-5 --resize=256 --crop=224
+    python -m misc.degrade_folder --input_path=photos --output_path=jpeg10 \\
+        --degradations=jpeg:10 --degradations='noise:25|jpeg:quality=30,subsampling=444'
+    python -m misc.degrade_folder --show=sheet.png [--input_path=photo.jpg]
+    python -m misc.degrade_folder --list
+
+Copies are stored as DEGRADATION/SEVERITY/, then the image's path below --input_path, as ImageNet-C
+is; or, with --layout=flat, in one folder. A run that was stopped goes on where it was. Beside the
+images stand statistics.json and statistics.csv: mean bytes (of the codec, where the degradation is
+one, else of the stored file), bits per pixel and PSNR for each degradation and severity.
+"""
+
+from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+
+import collections
+import concurrent.futures
+import csv
+import os
+import pathlib
+
+import numpy as np
+from absl import flags, logging
+
+import degradations
+from misc import contact_sheet, degraded_copies, files, images, progress, sample_data
+
+FLAGS = flags.FLAGS
+STATISTICS = "statistics"
+# What --show shows unless told otherwise: each degradation that has severities.
+SHOWN = ("imagenet_c", "imagenet_c_extra", "imagenet_c_bar", "cifar_c_bar", "colour")
+SHOWN_SIDE = 224
+
+
+def define_flags():
+    """Defines the flags of this command."""
+    flags.DEFINE_string(
+        "input_path", None, "Folder whose images are all used, with its subfolders; or one image."
+    )
+    flags.DEFINE_string("output_path", None, "Folder for the copies.")
+    flags.DEFINE_multi_string(
+        "degradations",
+        [],
+        "Degradation such as fog, fog@3, jpeg:10 or 'blur:2|jpeg:10', or a group such as "
+        "imagenet_c; may be repeated. --list shows all.",
+    )
+    flags.DEFINE_string(
+        "severities", "1-5", "Severities of degradations that name no level, such as 1-5 or 1,3."
+    )
+    flags.DEFINE_enum(
+        "severity_size",
+        "224",
+        ["224", "64", "32"],
+        "Size of the images that the severities were made for: ImageNet, Tiny-ImageNet, CIFAR.",
+    )
+    flags.DEFINE_integer(
+        "resize",
+        None,
+        "First resize the shorter side to this length; ImageNet-C: 256.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "crop",
+        None,
+        "Then cut out the central square of this side; ImageNet-C: 224.",
+        lower_bound=1,
+    )
+    flags.DEFINE_enum(
+        "layout",
+        "imagenet_c",
+        degraded_copies.LAYOUTS,
+        "DEGRADATION/SEVERITY/PATH as in ImageNet-C, or one flat folder.",
+    )
+    flags.DEFINE_enum(
+        "format", "png", degraded_copies.FORMATS, "Format of the copies: png is lossless."
+    )
+    flags.DEFINE_integer(
+        "quality",
+        degraded_copies.JPEG_QUALITY,
+        "Quality of --format=jpeg; ImageNet-C has 85.",
+        lower_bound=1,
+        upper_bound=100,
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of all random draws.")
+    flags.DEFINE_integer(
+        "workers", max(2, os.cpu_count() or 1), "Images worked on at once.", lower_bound=1
+    )
+    flags.DEFINE_bool("overwrite", False, "Replace existing copies; otherwise they are skipped.")
+    flags.DEFINE_bool("skip_broken", False, "Go on after images that cannot be read.")
+    flags.DEFINE_string(
+        "show", None, "Write one picture of all degradations and severities to this file instead."
+    )
+    flags.DEFINE_integer("show_tile", 112, "Side of an image in that picture.", lower_bound=16)
+    flags.DEFINE_integer("show_columns", 3, "Columns of that picture.", lower_bound=1)
+    flags.DEFINE_bool("list", False, "Print all degradations as a Markdown table instead.")
+
+
+def main(_):
+    """Runs the command; returns its exit status."""
+    if FLAGS.list:
+        print(format_table())
+        return 0
+    severities = degraded_copies.parse_severities(FLAGS.severities)
+    size = int(FLAGS.severity_size)
+    if FLAGS.show:
+        variants = degraded_copies.create_variants(
+            FLAGS.degradations or _shown_by_default(), severities, size
+        )
+        show(
+            FLAGS.show, FLAGS.input_path, variants, FLAGS.seed, FLAGS.show_tile, FLAGS.show_columns
+        )
+        print(f"{len(variants)} degraded images shown in {FLAGS.show}")
+        return 0
+    for name in ("input_path", "output_path", "degradations"):
+        if not FLAGS[name].value:
+            raise ValueError(f"--{name} is missing.")
+    counts = degrade_folder(
+        FLAGS.input_path,
+        FLAGS.output_path,
+        degraded_copies.create_variants(FLAGS.degradations, severities, size),
+        seed=FLAGS.seed,
+        resize=FLAGS.resize,
+        crop=FLAGS.crop,
+        layout=FLAGS.layout,
+        output_format=FLAGS.format,
+        quality=FLAGS.quality,
+        workers=FLAGS.workers,
+        overwrite=FLAGS.overwrite,
+        skip_broken=FLAGS.skip_broken,
+    )
+    print(
+        f"{counts['written']} copies written to {FLAGS.output_path}, {counts['present']} were "
+        f"there already, {len(counts['broken'])} images skipped"
+    )
+    for message in counts["broken"]:
+        print(f"skipped: {message}")
+    return 1 if counts["broken"] else 0
+
+
+def degrade_folder(
+    input_path,
+    output_path,
+    variants,
+    seed=0,
+    resize=None,
+    crop=None,
+    layout="imagenet_c",
+    output_format="png",
+    quality=degraded_copies.JPEG_QUALITY,
+    workers=2,
+    overwrite=False,
+    skip_broken=False,
+):
+    """Stores degraded copies of all images of a folder, and statistics about them.
+
+    Args:
+        input_path: folder of images, searched with its subfolders; or one image.
+        output_path: folder for the copies.
+        variants: list of `degraded_copies.Variant`.
+        seed: seed of all draws.
+        resize: length of the shorter side that images are resized to first, or None.
+        crop: side of the central square that is then cut out, or None.
+        layout: "imagenet_c" or "flat", see `degraded_copies.plan`.
+        output_format: "png" or "jpeg".
+        quality: quality of JPEG copies.
+        workers: number of images that are worked on at once.
+        overwrite: whether to make copies again that are there already.
+        skip_broken: whether to leave out images that cannot be read instead of raising.
+
+    Returns:
+        `{"written": copies, "present": copies that were there, "broken": list of messages}`.
+
+    Raises:
+        ValueError: if there is no image, two copies would be one file, the folder holds results of
+            other settings, or an image is broken (named).
+    """
+    found, folder = _find(input_path, output_path)
+    jobs = degraded_copies.plan(found, folder, output_path, variants, layout, output_format)
+    settings = {"seed": seed, "format": output_format, "layout": layout}
+    settings |= {"resize": resize, "crop": crop}
+    if output_format == "jpeg":
+        settings["quality"] = quality
+    records = degraded_copies.Records(output_path, settings, overwrite)
+    degrader = degraded_copies.Degrader((crop, crop) if crop else _common_size(found, resize))
+
+    def work(source, copies, on_copy):
+        todo = [
+            copy
+            for copy in copies
+            if overwrite or copy.target not in records or not copy.target.exists()
+        ]
+        counts = collections.Counter(present=len(copies) - len(todo))
+        on_copy(counts["present"])
+        if todo:
+            pixels = degraded_copies.resize_and_crop(images.read_rgb(source), resize, crop)
+        for copy in todo:
+            if copy.target.exists() and not overwrite:
+                degraded_copies.measure_copy(copy, pixels, records, output_format)
+                counts["present"] += 1
+            else:
+                if copy.target in records:
+                    degraded_copies.remove_leftovers(copy)
+                relative = source.relative_to(folder)
+                own_seed = degraded_copies.make_seed(seed, relative, copy.variant.name)
+                degraded_copies.write_copy(
+                    copy, pixels, degrader, own_seed, records, output_format, quality
+                )
+                counts["written"] += 1
+            on_copy(1)
+        return counts
+
+    counts, broken = _run(work, jobs, workers, skip_broken)
+    write_statistics(output_path, records.statistics())
+    return {"written": counts["written"], "present": counts["present"], "broken": broken}
+
+
+def _find(input_path, output_path):
+    source, output = pathlib.Path(input_path), pathlib.Path(output_path).resolve()
+    if source.is_file():
+        return [source], source.parent
+    if output == source.resolve():
+        raise ValueError(f"--output_path must be another folder than --input_path={input_path}")
+    # Results of an earlier run below the input folder are no input.
+    found = [path for path in images.find_images(source) if output not in path.resolve().parents]
+    if not found:
+        raise ValueError(f"--input_path={input_path} holds no images")
+    return found, source
+
+
+def _common_size(found, resize):
+    """Returns (height, width) of all images, or None where they differ or will be resized."""
+    if resize:
+        return None
+    common = None
+    for path in found:
+        try:
+            size = images.image_size(path)
+        except ValueError:
+            continue  # reported when its turn comes
+        if common not in (None, size):
+            return None
+        common = size
+    return common
+
+
+def _run(work, jobs, workers, skip_broken):
+    """Works on all jobs with a pool of threads; returns (summed counts, messages of broken images).
+
+    Only a few jobs wait in the pool's queue at a time, so that millions of images need no memory.
+    """
+    counts, broken = collections.Counter(), []
+    total = sum(len(copies) for _, copies in jobs)
+    waiting, remaining = {}, iter(jobs)
+    with (
+        concurrent.futures.ThreadPoolExecutor(workers) as pool,
+        progress.track(total=total, description="Degrading", unit="copy") as bar,
+    ):
+        try:
+            while True:
+                for source, copies in remaining:
+                    waiting[pool.submit(work, source, copies, bar.update)] = source
+                    if len(waiting) >= 2 * workers:
+                        break
+                if not waiting:
+                    return counts, broken
+                done, _ = concurrent.futures.wait(
+                    waiting, return_when=concurrent.futures.FIRST_COMPLETED
+                )
+                for future in done:
+                    source = waiting.pop(future)
+                    try:
+                        counts.update(future.result())
+                    except ValueError as error:
+                        message = str(error) if str(source) in str(error) else f"{source}: {error}"
+                        if not skip_broken:
+                            raise ValueError(message) from error
+                        broken.append(message)
+                        logging.warning("Skipped: %s", message)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def write_statistics(output_path, rows):
+    """Writes rows of equal keys as statistics.json and statistics.csv."""
+    output_path = pathlib.Path(output_path)
+    files.write_json(output_path / f"{STATISTICS}.json", rows)
+    with (
+        files.write_atomically(output_path / f"{STATISTICS}.csv") as temporary,
+        open(temporary, "w", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _shown_by_default():
+    return list(dict.fromkeys(name for group in SHOWN for name in degradations.GROUPS[group]))
+
+
+def show(path, input_path, variants, seed=0, tile=112, columns=3):
+    """Writes one picture of an image in all variants, a row for each degradation.
+
+    Args:
+        path: picture to write; its extension says the format.
+        input_path: image file, of which the middle is shown at 224x224; None takes a sample photo.
+        variants: list of `degraded_copies.Variant`.
+        seed: seed of all draws.
+        tile: side of an image in the picture.
+        columns: number of columns of rows.
+
+    Raises:
+        ValueError: if the image cannot be read or the picture not be written.
+    """
+    if input_path is None:
+        image, name = dict(sample_data.sample_photos("validation"))["chelsea"], "chelsea"
+    elif pathlib.Path(input_path).is_dir():
+        raise ValueError(f"--show takes one image as --input_path. Received: {input_path}")
+    else:
+        image, name = images.read_rgb(input_path), pathlib.Path(input_path).name
+    image = contact_sheet.crop_square(image, SHOWN_SIDE)
+    degrader = degraded_copies.Degrader(compiled=False)
+    rows = {"original": [("", image)]}
+    for variant in progress.track(variants, description="Degrading", unit="copy"):
+        own_seed = degraded_copies.make_seed(seed, name, variant.name)
+        degraded, _ = degrader(variant, image, own_seed)
+        label = "" if variant.severity is None else f"{variant.severity:g}"
+        rows.setdefault(variant.label, []).append((label, np.asarray(degraded)))
+    images.write_image(path, contact_sheet.draw_sheet(list(rows.items()), tile, columns))
+
+
+def format_table():
+    """Returns all degradations as a Markdown table: name, level, usual levels and source."""
+    lines = ["| name | level | levels in use | source |", "|---|---|---|---|"]
+    lines += [
+        f"| `{name}` | {entry.unit} | {entry.levels} | {entry.source} |"
+        for name, entry in degradations.NAMES.items()
+    ]
+    lines += ["", "| group | members |", "|---|---|"]
+    lines += [
+        f"| `{group}` | {', '.join(f'`{name}`' for name in members)} |"
+        for group, members in degradations.GROUPS.items()
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    define_flags()
+    entry_point.run(main, with_model=False)

@@ -1,0 +1,156 @@
+"""The deterministic corruptions against SciPy, scikit-image, OpenCV and Pillow."""
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+import scipy.ndimage
+import scipy.stats
+import skimage.color
+import skimage.data
+from PIL import Image
+
+import degradations
+from benchmarks import imagecorruptions_peer
+from degradations import blur, severity
+
+PHOTO = np.asarray(Image.fromarray(skimage.data.astronaut()).resize((224, 224)))
+
+
+def here(text, image=PHOTO):
+    return np.asarray(degradations.parse(text)(np.float32(image)[None], seed=1))[0]
+
+
+def table(name, level):
+    return severity.table(name)[level - 1]
+
+
+def gaussian_blur(x, level):
+    deviation = table("gaussian_blur", level)[0]
+    return scipy.ndimage.gaussian_filter(x, (deviation, deviation, 0), mode="nearest")
+
+
+def defocus_blur(x, level):
+    radius, smoothing = table("defocus_blur", level)
+    reach = 8 if radius <= 8 else int(radius)
+    grid = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1])
+    disk = (grid <= radius).astype(np.float64)
+    taps = (3, 3) if radius <= 8 else (5, 5)
+    kernel = cv2.GaussianBlur(disk / disk.sum(), ksize=taps, sigmaX=smoothing)
+    return scipy.ndimage.correlate(x, kernel[..., None], mode="mirror")
+
+
+def zoom_blur(x, level):
+    largest, count = table("zoom_blur", level)
+    total = x.copy()
+    for zoom in np.linspace(1, largest, int(count)):
+        side = int(np.ceil(224 / zoom - 1e-9))
+        first = (224 - side) // 2
+        crop = x[first : first + side, first : first + side]
+        total += scipy.ndimage.zoom(crop, (zoom, zoom, 1), order=1)[:224, :224]
+    return total / (count + 1)
+
+
+def contrast(x, level):
+    mean = x.mean(axis=(0, 1))
+    return (x - mean) * table("contrast", level)[0] + mean
+
+
+def brightness(x, level):
+    hsv = skimage.color.rgb2hsv(x)
+    hsv[..., 2] = np.clip(hsv[..., 2] + table("brightness", level)[0], 0, 1)
+    return skimage.color.hsv2rgb(hsv)
+
+
+def saturate(x, level):
+    factor, offset = table("saturate", level)
+    hsv = skimage.color.rgb2hsv(x)
+    hsv[..., 1] = np.clip(hsv[..., 1] * factor + offset, 0, 1)
+    return skimage.color.hsv2rgb(hsv)
+
+
+@pytest.mark.parametrize("level", [1, 3, 5])
+@pytest.mark.parametrize(
+    "reference", [gaussian_blur, defocus_blur, zoom_blur, contrast, brightness, saturate]
+)
+def test_within_one_grey_level_of_a_float64_reference(reference, level):
+    expected = np.clip(reference(PHOTO / 255.0, level), 0, 1) * 255
+    difference = np.abs(here(f"{reference.__name__}@{level}") - np.floor(expected))
+    assert difference.max() <= 1
+    assert np.abs(here(f"{reference.__name__}@{level}:quantize=none") - expected).max() < 0.02
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4, 5])
+def test_pixelate_equals_pillow(level):
+    side = int(224 * table("pixelate", level)[0])
+    box = Image.Resampling.BOX
+    expected = Image.fromarray(PHOTO).resize((side, side), box).resize((224, 224), box)
+    assert np.abs(here(f"pixelate@{level}") - np.float32(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("reach", [1, 2, 4])
+def test_copies_are_followed_as_one_after_the_other(reach):
+    generator = np.random.default_rng(reach)
+    height, width = 40, 37
+    dy, dx = generator.integers(-reach, reach, (2, height, width))
+    origin = np.arange(height * width, dtype=np.int32).reshape(1, height, width)
+    inside = np.zeros((height, width), bool)
+    inside[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] = True
+    # ImageNet-C's own statement, on a colour image: views of one array, hence copies, not swaps.
+    pixels = np.repeat(origin[0][..., None], 3, axis=-1)
+    for y in range(height - reach, reach, -1):
+        for x in range(width - reach, reach, -1):
+            y2, x2 = y + dy[y, x], x + dx[y, x]
+            pixels[y, x], pixels[y2, x2] = pixels[y2, x2], pixels[y, x]
+    expected = pixels[..., 0]
+    offset = np.where(inside, dy * width + dx, 0).astype(np.int32)[None]
+    earlier = (offset > 0) & inside.ravel()[origin + offset]
+    times = blur.doublings(reach)
+    result = blur.follow_copies(origin, offset, earlier.astype(np.int32), times)
+    np.testing.assert_array_equal(np.asarray(result)[0], expected)
+
+
+ORACLE = os.environ.get("IMAGECORRUPTIONS_FOLDER")
+
+
+@pytest.mark.skipif(
+    not imagecorruptions_peer.is_installed(ORACLE),
+    reason="imagecorruptions is not installed; IMAGECORRUPTIONS_FOLDER may name its folder",
+)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "defocus_blur",
+        "zoom_blur",
+        "gaussian_blur",
+        "brightness",
+        "saturate",
+        "contrast",
+        "pixelate",
+    ],
+)
+def test_within_one_grey_level_of_imagecorruptions(name):
+    peer = getattr(imagecorruptions_peer.load(ORACLE), name)
+    for level in range(1, 6):
+        expected = np.asarray(peer(Image.fromarray(PHOTO), level)).astype(np.uint8)
+        assert np.abs(here(f"{name}@{level}") - expected).max() <= 1
+
+
+@pytest.mark.parametrize("text", ["shot_noise@{}", "shot_noise:{}-{}"])
+@pytest.mark.parametrize("photons", [3, 60])
+def test_shot_noise_follows_poisson(text, photons):
+    level = {60: 1, 3: 5}[photons]
+    # A range of almost no width takes the way of drawn levels.
+    text = text.format(level) if "@" in text else text.format(photons, photons * 1.00001)
+    for grey in (0, 20, 255):
+        draws = here(
+            text + ("," if "-" in text else ":") + "quantize=none", np.full((90, 90, 3), grey)
+        )
+        counts = np.bincount(np.round(draws.ravel() / 255 * photons).astype(int), minlength=9)
+        expected = scipy.stats.poisson.pmf(np.arange(len(counts)), photons * grey / 255)
+        expected[photons:] = 0
+        counts = counts.astype(float)
+        counts[photons:] = 0
+        spread = np.sqrt(draws.size * expected * (1 - expected)) + 1
+        assert (np.abs(counts - draws.size * expected) < 5 * spread).all()
