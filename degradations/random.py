@@ -28,7 +28,7 @@ if _BACKEND == "tensorflow":
         )
 
     def look_up(values, indices):
-        """Returns values[indices] of a vector, for int32 indices within it."""
+        """Returns values[indices] along the first axis, for int32 indices within it."""
         # Half the time of ops.take, which looks for negative indices and copies slice by slice.
         return tf.gather_nd(values, tf.expand_dims(indices, -1))
 
@@ -57,8 +57,8 @@ elif _BACKEND == "jax":
         return jax.lax.bitcast_convert_type(bits, jnp.int32)
 
     def look_up(values, indices):
-        """Returns values[indices] of a vector, for int32 indices within it."""
-        return jnp.take(values, indices)
+        """Returns values[indices] along the first axis, for int32 indices within it."""
+        return jnp.take(values, indices, axis=0)
 
     def concrete(values):
         """Returns `values` as a NumPy array, or None while a graph is being traced."""
