@@ -183,10 +183,6 @@ def test_gradient_equals_automatic_differentiation_with_roundings_passed(
         return tape.gradient(loss, images)
 
     written_out = gradient(lambda x: jpeg.round_trip(x, quality, subsampling, differentiable=True))
-    compiled = tf.function(
-        lambda: gradient(lambda x: jpeg.round_trip(x, quality, subsampling, differentiable=True)),
-        jit_compile=True,
-    )()
     floor = keras.ops.floor
 
     def code_planes(planes, subsampling, chroma):
@@ -210,7 +206,6 @@ def test_gradient_equals_automatic_differentiation_with_roundings_passed(
     monkeypatch.setattr(keras.ops, "floor", lambda x: x + tf.stop_gradient(floor(x) - x))
     expected = gradient(straight_through)
     np.testing.assert_allclose(written_out, expected, atol=1e-5)
-    np.testing.assert_allclose(compiled, expected, atol=1e-5)
 
 
 def test_gradient_flows_through_the_layer_and_compiles():
@@ -226,6 +221,7 @@ def test_gradient_flows_through_the_layer_and_compiles():
 
     assert np.isfinite(gradient(images)).all()
     assert np.any(gradient(images) != 0)
+    np.testing.assert_allclose(gradient(images), gradient.python_function(images), atol=1e-4)
     # The layer's own rounding of fractions passes the gradient too.
     assert np.any(gradient(images * 0.99) != 0)
 
