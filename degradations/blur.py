@@ -195,38 +195,36 @@ class GlassBlur(Degradation):
         deviation, largest = levels[:, 0], self.largest("deviation")
         images = to_8_bits(filters.gaussian(images, deviation, largest))
         origin = ops.reshape(ops.arange(batch * height * width), [batch, height, width])
-        source = origin
+        source = None
         for i in range(math.floor(self.largest("rounds") + 0.5)):
             reach = ops.cast(ops.floor(levels[:, 1] + 0.5), "int32")
             if self.smallest("rounds") < i + 0.5:
                 # A reach of 0 moves nothing: this image has had all its rounds.
                 reach = reach * ops.cast(levels[:, 2] >= i + 0.5, "int32")
-            offsets = self._offsets(origin, reach, random.fold_in(seed, i))
-            copied = follow_copies(origin, *offsets, doublings(self.largest("reach")))
-            source = ops.take(ops.reshape(source, [-1]), copied)
+            offset = self._offsets(origin, reach, random.fold_in(seed, i))
+            copied = follow_copies(origin, offset, None, doublings(self.largest("reach")))
+            source = copied if source is None else random.look_up(ops.reshape(source, [-1]), copied)
+        source = origin if source is None else source
         pixels = ops.take(ops.reshape(images, [-1, channels]), source, axis=0)
         return filters.gaussian(ops.reshape(pixels, ops.shape(images)), deviation, largest)
 
     def _offsets(self, origin, reach, seed):
-        """Draws each pixel's partner: its offset in the flat batch, and whether it moved before."""
+        """Draws each pixel's partner, as its offset in the flat batch, int32 [B, H, W]."""
         batch, height, width = ops.shape(origin)
+        side = ops.reshape(ops.cast(2 * reach, "float32"), [-1, 1, 1])
         reach = ops.reshape(reach, [-1, 1, 1])
-        side = ops.cast(2 * reach, "float32")
         draws = random.uniform([batch, height, width], seed) * side
         dy = ops.floor(draws)
         # What the first draw leaves over is uniform again; 24 bits are plenty for two offsets.
-        dx = ops.cast(ops.floor((draws - dy) * side), "int32") - reach
-        dy = ops.cast(dy, "int32") - reach
+        dx = ops.floor((draws - dy) * side)
         y, x = ops.expand_dims(ops.arange(height), -1), ops.arange(width)
         rows = ops.logical_and(y > reach, y <= height - reach)
         columns = ops.logical_and(x > reach, x <= width - reach)
-        processed = ops.cast(ops.logical_and(rows, columns), "int32")
-        offset = (dy * width + dx) * processed
-        # Looked up per image, or for all images in the same plane.
-        plane = origin if processed.shape[0] != 1 else ops.arange(height * width)
-        plane = ops.reshape(plane, [-1, height, width])
-        partner = ops.take(ops.reshape(processed, [-1]), plane + offset)
-        return offset, ops.cast(offset > 0, "int32") * partner
+        processed = ops.cast(ops.logical_and(rows, columns), "float32")
+        # Indices within an image are exact in float32.
+        width = ops.cast(width, "float32")
+        offset = dy * width + dx - side * (0.5 * width + 0.5)
+        return ops.cast(offset * processed, "int32")
 
 
 def doublings(reach):
@@ -242,14 +240,16 @@ def follow_copies(origin, offset, earlier, times):
     Args:
         origin: int32 [B, H, W], every pixel's own flat index.
         offset: int32 [B, H, W]; pixel p copies from p + offset, pixels in falling order.
-        earlier: int32 [B, H, W], 1 where p + offset was itself overwritten before p's turn.
+        earlier: int32 [B, H, W], 1 where p + offset was itself overwritten before it; None for
+            all positive offsets, which gives the same, as pixels that stay have an offset of 0.
         times: number of doublings; chains of up to 2^times copies are followed.
     """
     partner = ops.reshape(origin + offset, [-1])
-    last = ops.reshape(origin + offset * earlier, [-1])
+    forward = ops.maximum(offset, 0) if earlier is None else offset * earlier
+    last = ops.reshape(origin + forward, [-1])
     for _ in range(times):
-        last = ops.take(last, last)
-    return ops.take(partner, ops.reshape(last, ops.shape(origin)))
+        last = random.look_up(last, last)
+    return random.look_up(partner, ops.reshape(last, ops.shape(origin)))
 
 
 @register

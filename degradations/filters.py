@@ -7,6 +7,8 @@ of whole rows, which are fast on a CPU and on an accelerator alike.
 import numpy as np
 from keras import ops
 
+from degradations import random
+
 # Rows that one small matrix product makes at once in `convolve_separable`.
 _BLOCK = 32
 
@@ -262,7 +264,7 @@ def sample(images, y, x, border, reach=None):
     pixels = ops.reshape(images, [-1, channels])
 
     def pick(row, column):
-        return ops.take(pixels, row + column, axis=0)
+        return random.look_up(pixels, row + column)
 
     # Weights as wide as the pixels: a product that broadcasts along the last axis is slow.
     ones = np.ones([1, channels], np.float32)

@@ -9,7 +9,15 @@ compiles under XLA, runs on accelerators, and has a differentiable form.
 import numpy as np
 from keras import ops
 
-from degradations import bitstreams, jpeg_blocks, jpeg_color, jpeg_size, random, severity
+from degradations import (
+    bitstreams,
+    jpeg_blocks,
+    jpeg_color,
+    jpeg_gradient,
+    jpeg_size,
+    random,
+    severity,
+)
 from degradations.base import check_images, per_image, register
 from degradations.bitstreams import check_choice, check_flag
 from degradations.sized import SizedDegradation
@@ -47,9 +55,14 @@ def round_trip(images, quality, subsampling="420", differentiable=False, arithme
         ValueError: if an argument is outside what is allowed, or H or W is unknown.
     """
     images, quality, arithmetic = _check(images, quality, subsampling, arithmetic)
-    floor = straight_through_floor if differentiable else ops.floor
-    whole = ops.clip(floor(images + 0.5), 0.0, 255.0)
-    return _round_trip(whole, quality, subsampling, differentiable, arithmetic)
+    if not differentiable:
+        return _in_parts(
+            lambda images, quality: _code(_whole(images), quality, subsampling, arithmetic)[:1],
+            arithmetic,
+            images,
+            quality,
+        )[0]
+    return _straight_through(images, quality, subsampling, arithmetic)
 
 
 def byte_length(images, quality, subsampling="420", exact=True, arithmetic=None):
@@ -71,90 +84,116 @@ def byte_length(images, quality, subsampling="420", exact=True, arithmetic=None)
 def round_trip_and_bytes(images, quality, subsampling="420", exact=True, arithmetic=None):
     """Returns what `round_trip` and `byte_length` return, for the work of one of them."""
     images, quality, arithmetic = _check(images, quality, subsampling, arithmetic)
-    whole = ops.clip(ops.floor(images + 0.5), 0.0, 255.0)
-    height, width = whole.shape[1:3]
+    height, width = images.shape[1:3]
 
     def work(images, quality):
-        decoded, luma, chroma = _code(images, quality, subsampling, False, arithmetic)
+        decoded, luma, chroma, _ = _code(_whole(images), quality, subsampling, arithmetic)
         blocks, is_chroma = jpeg_size.stream_coefficients(
             luma, chroma, height, width, None if chroma is None else subsampling, ordered=exact
         )
         count = jpeg_size.exact_bytes if exact else jpeg_size.estimate_bytes
         return decoded, count(blocks, is_chroma, 1 if chroma is None else 3)
 
-    return _in_parts(work, whole, quality, arithmetic)
+    return _in_parts(work, arithmetic, images, quality)
 
 
-def _round_trip(images, quality, subsampling, differentiable, arithmetic):
-    def work(images, quality):
-        return _code(images, quality, subsampling, differentiable, arithmetic)[:1]
+def _straight_through(images, quality, subsampling, arithmetic):
+    """Returns the round trip of images, with the gradient that `round_trip` describes.
 
-    if differentiable:
-        return work(images, quality)[0]
-    return _in_parts(work, images, quality, arithmetic)[0]
+    The transforms of a block undo each other, so that all that is left is linear but for the values
+    that were cut. It is written out in `jpeg_gradient`, which costs less than the forward pass.
+    """
+
+    @ops.custom_gradient
+    def coded(images, quality):
+        def forward(images, quality):
+            decoded, _, _, uncut = _code(
+                _whole(images), ops.cast(quality, "int32"), subsampling, arithmetic
+            )
+            return decoded, *uncut
+
+        result, *uncut = _in_parts(forward, arithmetic, images, quality)
+
+        def backward(gradient, *uncut):
+            return (jpeg_gradient.backward(gradient, uncut, subsampling),)
+
+        def gradient(*arguments, upstream=None):
+            upstream = arguments[0] if upstream is None else upstream
+            result = _in_parts(backward, arithmetic, upstream, *uncut)[0]
+            return result, ops.zeros_like(quality)
+
+        return result, gradient
+
+    # Numbers without a gradient would need a special one on each backend.
+    return coded(images, ops.cast(quality, "float32"))
 
 
-def _in_parts(work, images, quality, arithmetic):
-    """Returns work(images, quality), in a compiled loop over parts that fit a CPU's caches.
+def _in_parts(work, arithmetic, images, *others):
+    """Returns work(images, *others), in a compiled loop over parts that fit a CPU's caches.
 
-    On an accelerator, eagerly, or if the batch size is unknown, the whole batch is one part.
+    `work` takes and returns a tuple of tensors whose first axis counts images. On an accelerator,
+    eagerly, or if the batch size is unknown, the whole batch is one part.
     """
     batch_size, height, width, _ = images.shape
     if arithmetic != "float32" or not batch_size or random.concrete(images) is not None:
-        return work(images, quality)
+        return work(images, *others)
     wanted = max(_PIXELS_PER_PART // (height * width), 1)
     part = max(
         size for size in range(1, batch_size + 1) if batch_size % size == 0 and size <= wanted
     )
     if part == batch_size:
-        return work(images, quality)
+        return work(images, *others)
     results = ops.map(
-        lambda pair: work(*pair),
-        (ops.reshape(images, (-1, part, *images.shape[1:])), ops.reshape(quality, (-1, part))),
+        lambda parts: work(*parts),
+        tuple(ops.reshape(x, (-1, part, *x.shape[1:])) for x in (images, *others)),
     )
     return tuple(ops.reshape(result, (batch_size, *result.shape[2:])) for result in results)
 
 
-def _code(images, quality, subsampling, differentiable, arithmetic):
-    """Returns (decoded images, luma coefficients, chroma coefficients or None)."""
-    floor = straight_through_floor if differentiable else ops.floor
+def _whole(images):
+    return ops.clip(ops.floor(images + 0.5), 0.0, 255.0)
+
+
+def _code(images, quality, subsampling, arithmetic):
+    """Codes and decodes images of whole values.
+
+    Returns:
+        (decoded images, luma coefficients, chroma coefficients or None, masks); the masks tell what
+        was not cut: of luma [B, h, w] and, if there is colour, of Cb, of Cr, of the images.
+    """
     height, width, channels = images.shape[1:]
     tables = jpeg_blocks.tables_for(quality, chroma=False)
     if channels == 1 or subsampling == "400":
-        y = images[..., 0] if channels == 1 else jpeg_color.luma(images, floor)
-        y, luma = _code_planes(y, tables, "444", differentiable, arithmetic)
-        return ops.repeat(ops.expand_dims(y, -1), channels, axis=-1), luma, None
+        y = images[..., 0] if channels == 1 else jpeg_color.luma(images)
+        y, luma, uncut = _code_planes(y, tables, "444", arithmetic)
+        decoded = ops.repeat(ops.expand_dims(y, -1), channels, axis=-1)
+        return decoded, luma, None, (uncut,)
 
-    y, cb, cr = jpeg_color.to_ycbcr(images, floor)
-    y, luma = _code_planes(y, tables, "444", differentiable, arithmetic)
+    y, cb, cr = jpeg_color.to_ycbcr(images)
+    y, luma, uncut_y = _code_planes(y, tables, "444", arithmetic)
     tables = ops.tile(jpeg_blocks.tables_for(quality, chroma=True), (1, 1, 2, 1))
     both = ops.concatenate([cb, cr], axis=0)
-    both, chroma = _code_planes(both, tables, subsampling, differentiable, arithmetic)
+    both, chroma, uncut = _code_planes(both, tables, subsampling, arithmetic)
     batch_size = ops.shape(images)[0]
-    decoded = jpeg_color.to_rgb(y, both[:batch_size], both[batch_size:], floor)
-    return ops.reshape(decoded, (-1, height, width, 3)), luma, chroma
+    decoded = jpeg_color.to_rgb(y, both[:batch_size], both[batch_size:])
+    decoded = ops.reshape(decoded, (-1, height, width, 3))
+    uncut = (uncut_y, uncut[:batch_size], uncut[batch_size:], _within(decoded))
+    return ops.clip(decoded, 0.0, 255.0), luma, chroma, uncut
 
 
-def _code_planes(planes, tables, subsampling, differentiable, arithmetic):
-    """Returns (decoded planes, coefficients) of planes [B, H, W]."""
+def _code_planes(planes, tables, subsampling, arithmetic):
+    """Returns (decoded planes, coefficients, mask of what was not cut) of planes [B, H, W]."""
     height, width = planes.shape[1:]
-    floor = straight_through_floor if differentiable else ops.floor
-    reduced = jpeg_color.reduce(planes, subsampling, floor)
+    reduced = jpeg_color.reduce(planes, subsampling)
     rows, columns = reduced.shape[1:]
-    source = ops.stop_gradient(reduced) if differentiable else reduced
-    coefficients = jpeg_blocks.forward(source, tables, arithmetic)
+    coefficients = jpeg_blocks.forward(reduced, tables, arithmetic)
     decoded = jpeg_blocks.inverse(coefficients, tables, rows, columns, arithmetic)
-    if differentiable:
-        # With rounding taken as the identity the inverse transform undoes the forward one, and the
-        # whole has the gradient of the identity; all values are whole, so the sum is exact.
-        decoded = reduced + ops.stop_gradient(decoded - reduced)
-    decoded = ops.clip(decoded, 0.0, 255.0)
-    return jpeg_color.enlarge(decoded, subsampling, height, width, floor), coefficients
+    planes = jpeg_color.enlarge(ops.clip(decoded, 0.0, 255.0), subsampling, height, width)
+    return planes, coefficients, _within(decoded)
 
 
-def straight_through_floor(values):
-    """Returns floor(values), exactly, with the gradient of the identity."""
-    return values + ops.stop_gradient(ops.floor(values) - values)
+def _within(values):
+    return ops.logical_and(values >= 0.0, values <= 255.0)
 
 
 def _check(images, quality, subsampling, arithmetic):

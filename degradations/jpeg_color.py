@@ -1,8 +1,7 @@
 """JPEG's colour conversion, padding and chroma resampling, exactly as libjpeg-turbo computes them.
 
 All values are whole numbers in float32; every product and sum stays below 2**24, so float32 is
-exact on every device (no matrix products here). Each function takes `floor`, so that the
-differentiable form can replace it by one whose gradient is the identity.
+exact on every device (no matrix products here). `jpeg_gradient` holds their transposes.
 
 Sources: JFIF 1.02 (colour matrix), in the 16-bit fixed point of libjpeg-turbo's jccolor.c and
 jdcolor.c; averaging biases of jcsample.c, "fancy" triangle upsampling of jdsample.c; padding of
@@ -16,33 +15,33 @@ from keras import ops
 FACTORS = {"444": (1, 1), "422": (2, 1), "420": (2, 2)}
 
 
-def to_ycbcr(images, floor):
+def to_ycbcr(images):
     """Returns Y, Cb and Cr, float32 [B, H, W] of whole values 0-255, of RGB images [B, H, W, 3]."""
     red, green, blue = images[..., 0], images[..., 1], images[..., 2]
-    y = luma(images, floor)
+    y = luma(images)
     # Chroma adds half less one unit: so 255.5 never rounds to 256.
     half = float(128 * 65536 + 32767)
-    cb = floor((-11059.0 * red - 21709.0 * green + 32768.0 * blue + half) * 2.0**-16)
-    cr = floor((32768.0 * red - 27439.0 * green - 5329.0 * blue + half) * 2.0**-16)
+    cb = ops.floor((-11059.0 * red - 21709.0 * green + 32768.0 * blue + half) * 2.0**-16)
+    cr = ops.floor((32768.0 * red - 27439.0 * green - 5329.0 * blue + half) * 2.0**-16)
     return y, cb, cr
 
 
-def luma(images, floor):
+def luma(images):
     """Returns Y alone, as Pillow's conversion to grey."""
     red, green, blue = images[..., 0], images[..., 1], images[..., 2]
-    return floor((19595.0 * red + 38470.0 * green + 7471.0 * blue + 32768.0) * 2.0**-16)
+    return ops.floor((19595.0 * red + 38470.0 * green + 7471.0 * blue + 32768.0) * 2.0**-16)
 
 
-def to_rgb(y, cb, cr, floor):
-    """Returns RGB images, float32 [B, H, W, 3] of whole values 0-255, of planes [B, H, W]."""
+def to_rgb(y, cb, cr):
+    """Returns RGB images, float32 [B, H, W, 3] of whole values, not yet cut to 0-255."""
     cb, cr = cb - 128.0, cr - 128.0
-    red = y + floor((91881.0 * cr + 32768.0) * 2.0**-16)
-    green = y + floor((-22554.0 * cb - 46802.0 * cr + 32768.0) * 2.0**-16)
-    blue = y + floor((116130.0 * cb + 32768.0) * 2.0**-16)
-    return ops.clip(ops.stack([red, green, blue], axis=-1), 0.0, 255.0)
+    red = y + ops.floor((91881.0 * cr + 32768.0) * 2.0**-16)
+    green = y + ops.floor((-22554.0 * cb - 46802.0 * cr + 32768.0) * 2.0**-16)
+    blue = y + ops.floor((116130.0 * cb + 32768.0) * 2.0**-16)
+    return ops.stack([red, green, blue], axis=-1)
 
 
-def reduce(planes, subsampling, floor):
+def reduce(planes, subsampling):
     """Pads planes [B, H, W] to whole blocks and averages them as the subsampling says.
 
     The right is padded before averaging; the bottom after it, except for one row where two rows are
@@ -60,17 +59,17 @@ def reduce(planes, subsampling, floor):
     # The bias alternates by column, so that averages are not all rounded the same way.
     if subsampling == "422":
         bias = np.tile([0.0, 1.0], columns // 2).astype(np.float32)
-        planes = floor((planes[:, :, 0::2] + planes[:, :, 1::2] + bias) * 0.5)
+        planes = ops.floor((planes[:, :, 0::2] + planes[:, :, 1::2] + bias) * 0.5)
     elif subsampling == "420":
         bias = np.tile([1.0, 2.0], columns // 2).astype(np.float32)
         quads = ops.reshape(planes, (-1, planes.shape[1] // 2, 2, columns, 2))
         sums = quads[:, :, 0, :, 0] + quads[:, :, 0, :, 1]
         sums = sums + quads[:, :, 1, :, 0] + quads[:, :, 1, :, 1]
-        planes = floor((sums + bias) * 0.25)
+        planes = ops.floor((sums + bias) * 0.25)
     return _repeat_last(planes, -planes.shape[1] % 8, axis=1)
 
 
-def enlarge(planes, subsampling, height, width, floor):
+def enlarge(planes, subsampling, height, width):
     """Cuts decoded planes to their real samples and brings them back to [B, height, width].
 
     Neighbours beyond the border repeat the last real sample, never decoded padding. Planes of one
@@ -92,8 +91,8 @@ def enlarge(planes, subsampling, height, width, floor):
     # Sixteenths after both directions, quarters after one; the two roundings differ by column.
     halves, scale = ((8.0, 7.0), 1 / 16) if down == 2 else ((1.0, 2.0), 1 / 4)
     left, right = _neighbours(planes, axis=2)
-    even = floor((3.0 * planes + left + halves[0]) * scale)
-    odd = floor((3.0 * planes + right + halves[1]) * scale)
+    even = ops.floor((3.0 * planes + left + halves[0]) * scale)
+    odd = ops.floor((3.0 * planes + right + halves[1]) * scale)
     planes = ops.reshape(ops.stack([even, odd], axis=3), (-1, planes.shape[1], 2 * columns))
     return planes[:, :, :width]
 

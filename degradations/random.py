@@ -27,6 +27,11 @@ if _BACKEND == "tensorflow":
             shape, seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
         )
 
+    def look_up(values, indices):
+        """Returns values[indices] along the first axis, for int32 indices within it."""
+        # Half the time of ops.take, which looks for negative indices and copies slice by slice.
+        return tf.gather_nd(values, tf.expand_dims(indices, -1))
+
     def concrete(values):
         """Returns `values` as a NumPy array, or None while a graph is being traced."""
         if not tf.is_tensor(values):
@@ -50,6 +55,10 @@ elif _BACKEND == "jax":
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(shape[0]))
         bits = jax.vmap(lambda one: jax.random.bits(one, tuple(shape[1:]), jnp.uint32))(keys)
         return jax.lax.bitcast_convert_type(bits, jnp.int32)
+
+    def look_up(values, indices):
+        """Returns values[indices] along the first axis, for int32 indices within it."""
+        return jnp.take(values, indices, axis=0)
 
     def concrete(values):
         """Returns `values` as a NumPy array, or None while a graph is being traced."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import degradations
-from degradations import jpeg, jpeg_blocks
+from degradations import jpeg, jpeg_blocks, jpeg_color
 from degradations.jpeg import Jpeg
 
 SUBSAMPLINGS = ("444", "422", "420", "400")
@@ -167,6 +167,47 @@ def test_differentiable_form_has_the_same_pixels_and_a_useful_gradient():
             assert np.corrcoef(gradient.ravel(), identity.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.parametrize("subsampling", SUBSAMPLINGS)
+@pytest.mark.parametrize("shape", [(2, 17, 19, 3), (1, 32, 5, 3), (2, 3, 4, 3), (1, 9, 11, 1)])
+def test_gradient_equals_automatic_differentiation_with_roundings_passed(
+    subsampling, shape, monkeypatch
+):
+    images = tf.constant(content("noise", shape, 3).astype(np.float32))
+    direction = tf.constant(np.random.default_rng(4).normal(size=shape).astype(np.float32))
+    quality = [20, 70][: shape[0]]
+
+    def gradient(work):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_sum(work(images) * direction)
+        return tape.gradient(loss, images)
+
+    written_out = gradient(lambda x: jpeg.round_trip(x, quality, subsampling, differentiable=True))
+    floor = keras.ops.floor
+
+    def code_planes(planes, subsampling, chroma):
+        tables = jpeg_blocks.tables_for(tf.constant(quality), chroma)
+        reduced = jpeg_color.reduce(planes, subsampling)
+        coefficients = jpeg_blocks.forward(tf.stop_gradient(reduced), tables, "float32")
+        decoded = jpeg_blocks.inverse(coefficients, tables, *reduced.shape[1:], "float32")
+        decoded = reduced + tf.stop_gradient(decoded - reduced)
+        decoded = tf.clip_by_value(decoded, 0.0, 255.0)
+        return jpeg_color.enlarge(decoded, subsampling, *planes.shape[1:])
+
+    def straight_through(x):
+        if shape[-1] == 1 or subsampling == "400":
+            y = x[..., 0] if shape[-1] == 1 else jpeg_color.luma(x)
+            return tf.repeat(code_planes(y, "444", False)[..., None], shape[-1], axis=-1)
+        y, cb, cr = jpeg_color.to_ycbcr(x)
+        chroma = [code_planes(plane, subsampling, True) for plane in (cb, cr)]
+        decoded = jpeg_color.to_rgb(code_planes(y, "444", False), *chroma)
+        return tf.clip_by_value(decoded, 0.0, 255.0)
+
+    monkeypatch.setattr(keras.ops, "floor", lambda x: x + tf.stop_gradient(floor(x) - x))
+    expected = gradient(straight_through)
+    np.testing.assert_allclose(written_out, expected, atol=1e-5)
+
+
 def test_gradient_flows_through_the_layer_and_compiles():
     layer = Jpeg(30, differentiable=True)
     images = tf.constant(content("smooth", (2, 20, 20, 3), 5).astype(np.float32))
@@ -180,6 +221,7 @@ def test_gradient_flows_through_the_layer_and_compiles():
 
     assert np.isfinite(gradient(images)).all()
     assert np.any(gradient(images) != 0)
+    np.testing.assert_allclose(gradient(images), gradient.python_function(images), atol=1e-4)
     # The layer's own rounding of fractions passes the gradient too.
     assert np.any(gradient(images * 0.99) != 0)
 
