@@ -215,7 +215,8 @@ class ElasticTransform(Degradation):
 
     def apply(self, images, levels, seed):
         """Deforms images [B, H, W, C] by `levels` [B, 3] with maps drawn from the seed."""
-        batch, height, width, _ = ops.shape(images)
+        batch = ops.shape(images)[0]
+        height, width = filters.static_sides(images, type(self).__name__)
         moved = random.uniform([batch, 3, 2], random.fold_in(seed, 0), -1.0, 1.0)
         matrix = affine_maps(moved * ops.reshape(levels[:, 2], [-1, 1, 1]), height, width)
         y = ops.reshape(ops.arange(height, dtype="float32"), [1, -1, 1])

@@ -60,6 +60,19 @@ def test_dataset_map_equals_graph_equals_eager(name):
         np.testing.assert_array_equal(mapped, eager)
 
 
+@pytest.mark.parametrize("name", degradations.GROUPS["imagenet_c"])
+def test_unknown_sizes_in_a_graph_work_or_are_explained(name):
+    layer = degradations.parse(name, severity=3)
+    function = tf.function(lambda x, seed: layer(x, seed=seed), autograph=False)
+    signature = tf.TensorSpec([1, None, None, 3]), tf.TensorSpec([2], tf.int32)
+    try:
+        traced = function.get_concrete_function(*signature)
+    except ValueError as error:
+        assert "needs a known height and width" in str(error)
+    else:
+        assert traced(tf.zeros([1, 9, 7, 3]), tf.constant([0, 1])).shape == (1, 9, 7, 3)
+
+
 @pytest.mark.parametrize("size", [224, 64, 32])
 def test_jpeg_compression_equals_pillow_at_the_quality_of_each_severity(size):
     qualities = {
