@@ -65,11 +65,12 @@ def test_unknown_sizes_in_a_graph_work_or_are_explained(name):
     layer = degradations.parse(name, severity=3)
     function = tf.function(lambda x, seed: layer(x, seed=seed), autograph=False)
     signature = tf.TensorSpec([1, None, None, 3]), tf.TensorSpec([2], tf.int32)
-    try:
-        traced = function.get_concrete_function(*signature)
-    except ValueError as error:
-        assert "needs a known height and width" in str(error)
+    needs_size = ("defocus", "motion", "zoom", "snow", "frost", "fog", "elastic", "pixelate")
+    if name.startswith(needs_size):
+        with pytest.raises(ValueError, match="needs a known height and width"):
+            function.get_concrete_function(*signature)
     else:
+        traced = function.get_concrete_function(*signature)
         assert traced(tf.zeros([1, 9, 7, 3]), tf.constant([0, 1])).shape == (1, 9, 7, 3)
 
 
