@@ -110,7 +110,9 @@ def main(selection):
         started = time.monotonic()
         scalars = run_step(batch, tf.random.fold_in(seed, step))
         unchecked.append((step, scalars["loss"]))
-        last = step == FLAGS.max_steps or bool(stop)
+        # A signal that comes from here on waits for the next step, which then saves.
+        stopping = bool(stop)
+        last = step == FLAGS.max_steps or stopping
         log, summarize, validate, save = (
             frequency > 0 and (step % frequency == 0 or last)
             for frequency in (FLAGS.log_freq, FLAGS.summary_freq, validate_freq, FLAGS.save_freq)
@@ -129,11 +131,11 @@ def main(selection):
             writer.scalars(step, _learning_rates(method))
             writer.pictures(step, method.pictures(local), f"{method.tag(local)}/")
             writer.flush()
-        if validate and validation is not None and not stop:
+        if validate and validation is not None and not stopping:
             _validate(method, validation, folder, writer, progress, step)
         if save:
             folder.save(step)
-        if stop:
+        if stopping:
             break
         if FLAGS.sleep_ratio:
             time.sleep((time.monotonic() - started) * FLAGS.sleep_ratio)
@@ -144,7 +146,7 @@ def main(selection):
         print(distribution.describe_worker(strategy, method))
     if is_chief:
         print(f"Saved {folder.latest_checkpoint()}")
-    return 128 + stop[0] if stop else 0
+    return 128 + stop[0] if stop and step < FLAGS.max_steps else 0
 
 
 def _settings(selection):
