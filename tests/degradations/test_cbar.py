@@ -215,7 +215,7 @@ def test_same_pixels_under_xla(name):
 
 
 @pytest.mark.slow  # JAX compiles every operation
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
 def test_parity_with_the_definitions_under_jax():
     folder = pathlib.Path(__file__).parent
     tests = [folder / f"test_{name}.py" for name in ("cbar_noise", "cbar_warp", "colour")]

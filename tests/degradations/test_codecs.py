@@ -33,7 +33,7 @@ def psnr(first, second):
 
 def layer_of(text, module=None):
     if module:
-        pytest.importorskip(module)
+        pytest.importorskip(module, reason=f"{module} is of the extra codecs")
     return degradations.parse(text)
 
 
@@ -181,7 +181,7 @@ def test_bpg_programs_are_used_when_they_are_on_the_path(tmp_path, monkeypatch):
 
 
 def test_without_the_programs_the_stand_in_is_named(monkeypatch):
-    pytest.importorskip("av")
+    pytest.importorskip("av", reason="av is of the extra codecs")
     monkeypatch.setattr(bitstreams.shutil, "which", lambda name: None)
     assert "HEVC" in bitstreams.Bpg().codec_name
     with pytest.raises(ValueError, match="bpgenc and bpgdec on the PATH"):

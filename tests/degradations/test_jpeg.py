@@ -352,7 +352,7 @@ def test_tables_equal_those_in_pillow_files():
 
 @pytest.mark.slow  # JAX compiles every operation
 def test_runs_on_jax():
-    pytest.importorskip("jax")
+    pytest.importorskip("jax", reason="JAX is an optional second backend")
     script = """
 import numpy as np, jax
 from degradations import jpeg

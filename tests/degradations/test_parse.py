@@ -1,6 +1,7 @@
 import contextlib
 import re
 
+import keras
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,4 +92,4 @@ def test_numbers_survive(low, width, p):
 @given(st.text("noisefg1235@:|/,=p()'-. ", max_size=20))
 def test_any_text_gives_a_layer_or_a_value_error(text):
     with contextlib.suppress(ValueError):
-        degradations.parse(text)
+        assert isinstance(degradations.parse(text), keras.layers.Layer)

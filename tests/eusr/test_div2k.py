@@ -10,7 +10,9 @@ import tensorflow as tf
 from degradations import resize
 from eusr.dataloaders import div2k
 
-tfds = pytest.importorskip("tensorflow_datasets")
+tfds = pytest.importorskip(
+    "tensorflow_datasets", reason="tensorflow-datasets is of the extra datasets"
+)
 
 COUNT = 3
 

@@ -129,4 +129,6 @@ def test_wrong_factor_is_an_error():
 def test_default_tile_is_possible_for_any_overlap():
     for factor in (1, 2, 4, 8):
         for overlap in (0, 87, 400):
-            tiling.check(tiling.default_tile(factor, overlap), overlap)
+            tile = tiling.default_tile(factor, overlap)
+            tiling.check(tile, overlap)  # raises for a tile that cannot cover an image
+            assert tile > 2 * overlap
