@@ -11,7 +11,7 @@ import types
 
 from absl import flags
 
-from misc import run_folder
+from misc import frozen, run_folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGES = ("eusr", "score_predictors", "classifiers")
@@ -46,6 +46,21 @@ class Selection:
         target = flags.restore_target or list(method.networks)
         method.restore(path, target, use_averages=flags.restore_averages)
         return method
+
+    def create_batches(self, flags, split, seed):
+        """Returns the dataloader's batches of a split, as the model wants them.
+
+        A model whose scales are not the images' says so in a function `data_flags(flags)` of its
+        module, which returns the flags that the dataloader is to see.
+        """
+        if hasattr(self.model, "data_flags"):
+            flags = self.model.data_flags(flags)
+        return self.dataloader.create_batches(flags, split, seed)
+
+
+def restore_trained(path):
+    """Returns the frozen model in a file, ready for use."""
+    return frozen.load(path)
 
 
 def list_names(kind):

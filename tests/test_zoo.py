@@ -37,6 +37,7 @@ class _definitions_in:  # noqa: N801 - used like a function
     def __enter__(self):
         self._patch = pytest.MonkeyPatch()
         values = self._values
+        self._patch.setattr(flags, "FLAGS", values)
         for name in ("DEFINE", *[n for n in dir(flags) if n.startswith("DEFINE_")]):
             original = getattr(flags, name)
             self._patch.setattr(
@@ -54,9 +55,10 @@ def test_every_model_trains_predicts_saves_and_freezes(name, tmp_path):
     module = zoo.load("models", name)
     method = module.create_model(parse(module, training=True), training=True)
     random = np.random.default_rng(0)
+    high = 12 * method.factor(method.scales[0])
     batch = {
         "low": tf.constant(random.uniform(0, 255, (2, 12, 12, 3)), tf.float32),
-        "high": tf.constant(random.uniform(0, 255, (2, 24, 24, 3)), tf.float32),
+        "high": tf.constant(random.uniform(0, 255, (2, high, high, 3)), tf.float32),
     }
     before = [v.numpy() for network in method.networks.values() for v in network.variables]
     step = tf.function(lambda batch: method.train_step(batch, tf.constant([0, 1])))
