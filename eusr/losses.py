@@ -5,6 +5,7 @@ perceptual quality", Neurocomputing 2019 (arXiv 1809.04789); constants of the au
 """
 
 import keras
+import numpy as np
 
 # An output whose distance from the best score is this part of the truth's costs nothing.
 SCORE_MARGIN = 0.8
@@ -53,7 +54,8 @@ def distance_from_best(scores):
             predictors whose own axis is another (TID2013: 0..9), as the authors do.
     """
     count = scores.shape[-1]
-    return count - keras.ops.sum(scores * keras.ops.arange(1, count + 1, dtype=scores.dtype), -1)
+    bins = keras.ops.convert_to_tensor(np.arange(1, count + 1), scores.dtype)
+    return count - keras.ops.sum(scores * bins, -1)
 
 
 def score(output_scores, truth_scores):

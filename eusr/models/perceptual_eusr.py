@@ -305,7 +305,13 @@ class PerceptualEUSR(eusr.EUSR):
         return output[:, ::2, ::2] if path == 8 else output
 
     def _judge(self, images):
-        return {name: predictor.predict(images) for name, predictor in self.predictors.items()}
+        """Returns {predictor: {output: tensor}}, in the images' precision."""
+        return {
+            name: {key: tf.cast(value, images.dtype) for key, value in found.items()}
+            for name, found in (
+                (name, predictor.predict(images)) for name, predictor in self.predictors.items()
+            )
+        }
 
     def _compare(self, outputs, high, truth):
         """Returns {loss: value} of outputs of all paths, joined along the batch."""
