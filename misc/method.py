@@ -115,8 +115,8 @@ class Method(abc.ABC):
         return f"{self.objective} {results[self.objective]:.3f}"
 
     def load_pretrained(self):
-        """Loads what training starts from when no trained state is restored; here nothing."""
-        return
+        """Loads what training starts from, if nothing is restored; returns whether there is any."""
+        return False
 
     def tag(self, batch):
         """Returns the group under which TensorBoard shows this batch, such as "x2"."""

@@ -1,7 +1,10 @@
 """How well predicted score distributions agree with people's ratings, in float64."""
 
+import warnings
+
 import numpy as np
 import scipy.optimize
+import scipy.special
 import scipy.stats
 
 # What r the figures are given for, beside the one that is trained: papers use both.
@@ -69,7 +72,8 @@ def plcc_after_logistic(predicted, rated):
     if np.corrcoef(predicted, rated)[0, 1] < 0:
         start[0], start[1] = start[1], start[0]
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", scipy.optimize.OptimizeWarning)
             best, _ = scipy.optimize.curve_fit(
                 logistic, predicted, rated, start, maxfev=20000, method="lm"
             )

@@ -152,7 +152,7 @@ class ScorePredictor(Method):
         )
 
     def load_pretrained(self):
-        """Loads the backbone's weights that --pretrained_weights names."""
+        """Loads the backbone's weights that --pretrained_weights names, if any."""
         if self._pretrained == "imagenet":
             network.load_imagenet(
                 self.predictor, self._backbone_name, self._alpha, self._patch_size
@@ -160,8 +160,8 @@ class ScorePredictor(Method):
         elif self._pretrained != "none":
             weight_files.restore(self._pretrained, {"predictor": self.backbone}, partly=True)
             network.finish_pretrained(self.predictor, self._backbone_name)
-        for name in self.averages:
-            self._restart_averages([name])
+        self._restart_averages(self.averages)
+        return self._pretrained != "none"
 
     def train_step(self, batch, seed):
         """Runs one update on {"image", "scores"} batches; see `Method.train_step`."""
