@@ -36,7 +36,7 @@ class FileScorer:
                 that are spread evenly over the image; "whole": the whole image at once.
             patches: number of patches of "patches".
             patch_size: side of a patch in pixels; `None` for what the model was trained with.
-                Images with a shorter side are enlarged to it, bilinearly.
+                Images with a shorter side are enlarged to it, bilinearly, in all three ways.
             batch_size: patches or images of equal size that are worked on together.
 
         Raises:
@@ -95,10 +95,10 @@ class FileScorer:
 
     def cut(self, pixels):
         """Returns the list of uint8 arrays `[height, width, 3]` to score of an image."""
-        if self.scoring == "whole":
-            return [pixels]
         side = self.patch_size
         pixels = enlarge(pixels, side)
+        if self.scoring == "whole":
+            return [pixels]
         rows, columns = (size - side for size in pixels.shape[:2])
         if self.scoring == "centre":
             corners = [(rows // 2, columns // 2)]
