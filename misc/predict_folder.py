@@ -1,8 +1,12 @@
 """Applies a trained model, or a frozen file of one, to an image file or a folder of them.
 
+Models of images write one image for each; score predictors write one table, the best image first.
+
 python -m misc.predict_folder --model=eusr --restore_path=runs/eusr --scale=4 \\
         --input_path=photos --output_path=photos_x4
 python -m misc.predict_folder --frozen_path=eusr.pb --scale=4 --input_path=a.jpg --output_path=out
+python -m misc.predict_folder --model=mobilenetv2 --restore_path=train/ava.h5 \\
+        --input_path=photos --output_path=scores
 """
 
 from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
@@ -15,12 +19,13 @@ import keras
 import tensorflow as tf
 from absl import flags, logging
 
-from misc import common_flags, frozen, images, progress, upscale_files
+from misc import common_flags, frozen, images, progress, score_files, upscale_files
 
 FLAGS = flags.FLAGS
 SAME_EXTENSION = "same"
-# What is done with files, by the names of a model's outputs.
-KINDS = {("output",): upscale_files.FileUpscaler}
+# Flags that only one kind of model takes.
+IMAGE_FLAGS = ("scale", "output_extension", "output_suffix", "tile", "overlap", "self_ensemble")
+SCORE_FLAGS = ("scoring", "scoring_patches", "scoring_patch_size", "scoring_batch_size")
 
 
 def define_flags(with_model):
@@ -57,24 +62,107 @@ def define_flags(with_model):
         "Format of results; PNG and TIFF keep grey, alpha and 16 bits.",
     )
     flags.DEFINE_string("output_suffix", "", "Text that is added to the names of results.")
+    flags.DEFINE_enum(
+        "scoring",
+        "centre",
+        score_files.SCORING,
+        "What a score predictor sees of an image: the central patch, several, or all of it.",
+    )
+    flags.DEFINE_integer("scoring_patches", 5, "Patches of --scoring=patches.", lower_bound=1)
+    flags.DEFINE_integer(
+        "scoring_patch_size", None, "Side of the patches; default: as trained.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "scoring_batch_size", 16, "Patches or equal images at a time.", lower_bound=1
+    )
     flags.DEFINE_bool("skip_broken", False, "Go on after files that cannot be read or written.")
-    flags.DEFINE_bool("overwrite", False, "Replace existing results; otherwise they are skipped.")
+    flags.DEFINE_bool(
+        "overwrite",
+        False,
+        "Replace existing results; otherwise images that have one are skipped, and existing scores "
+        "are an error.",
+    )
 
 
 def main(selection):
     """Applies the model; returns 0 if every image has its result now, else 1."""
-    jobs = plan(
-        _required("input_path"),
-        _required("output_path"),
-        FLAGS.output_extension,
-        FLAGS.output_suffix,
-    )
+    for name in ("input_path", "output_path"):
+        if not FLAGS[name].value:
+            raise ValueError(f"--{name} is missing.")
     if selection is None:
         model = frozen.load(FLAGS.frozen_path)
     else:
         keras.config.set_dtype_policy(FLAGS.precision)
         model = selection.restore(FLAGS)
-    process = create_process(model)
+    run, others = find_kind(model)
+    misplaced = [f"--{name}" for name in others if name in FLAGS and FLAGS[name].present]
+    if misplaced:
+        raise ValueError(
+            f"{', '.join(misplaced)} is for another kind of model. This one has the outputs "
+            f"{', '.join(model.export_names['outputs'])}."
+        )
+    return run(model)
+
+
+def find_kind(model):
+    """Returns the function that applies such a model, and the flags which it does not take.
+
+    Raises:
+        ValueError: when files cannot be made from the model's outputs.
+    """
+    kinds = {
+        ("output",): (make_images, SCORE_FLAGS),
+        ("scores", "features"): (make_scores, IMAGE_FLAGS),
+    }
+    outputs = tuple(model.export_names["outputs"])
+    if outputs not in kinds:
+        known = "; ".join(", ".join(names) for names in kinds)
+        raise ValueError(
+            f"Results are made from models with these outputs: {known}. "
+            f"Received: {', '.join(outputs)}"
+        )
+    return kinds[outputs]
+
+
+def make_scores(model):
+    """Scores all images; returns the exit status."""
+    score_files.check_free(FLAGS.output_path, FLAGS.overwrite)
+    paths, folder = find_inputs(FLAGS.input_path, FLAGS.output_path)
+    scorer = score_files.FileScorer(
+        model,
+        FLAGS.scoring,
+        FLAGS.scoring_patches,
+        FLAGS.scoring_patch_size,
+        FLAGS.scoring_batch_size,
+    )
+    distributions, broken = scorer(paths, FLAGS.skip_broken)
+    description = {
+        "model": str(FLAGS.frozen_path or FLAGS.restore_path),
+        "scoring": scorer.scoring,
+        "patches": scorer.patches if scorer.scoring == "patches" else 1,
+        "patch_size": None if scorer.scoring == "whole" else scorer.patch_size,
+        "broken": [str(path) for path in broken],
+    }
+    if distributions:
+        values = scorer.values(len(next(iter(distributions.values()))))
+        score_files.write_results(
+            FLAGS.output_path, distributions, folder, values, description, FLAGS.overwrite
+        )
+    print(f"{len(distributions)} of {len(paths)} images scored, {len(broken)} failed")
+    return 1 if broken else 0
+
+
+def make_images(model):
+    """Writes one image for each; returns the exit status."""
+    jobs = plan(
+        FLAGS.input_path,
+        FLAGS.output_path,
+        FLAGS.output_extension,
+        FLAGS.output_suffix,
+    )
+    process = upscale_files.FileUpscaler(
+        model, FLAGS.scale, FLAGS.tile, FLAGS.overlap, FLAGS.self_ensemble
+    )
     todo = [job for job in jobs if FLAGS.overwrite or not job.target.exists()]
     failed = apply(process, todo, FLAGS.skip_broken)
     print(
@@ -82,22 +170,6 @@ def main(selection):
         f"{len(jobs) - len(todo)} skipped because their results exist, {failed} failed"
     )
     return 1 if failed else 0
-
-
-def create_process(model):
-    """Returns the function of source and target path that fits the model's outputs.
-
-    Raises:
-        ValueError: when files cannot be made from such outputs.
-    """
-    outputs = tuple(model.export_names["outputs"])
-    if outputs not in KINDS:
-        known = "; ".join(", ".join(names) for names in KINDS)
-        raise ValueError(
-            f"Results are made from models with these outputs: {known}. "
-            f"Received: {', '.join(outputs)}"
-        )
-    return KINDS[outputs](model, FLAGS.scale, FLAGS.tile, FLAGS.overlap, FLAGS.self_ensemble)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +194,29 @@ def plan(input_path, output_path, extension="png", suffix=""):
             the same file.
     """
     source, output = pathlib.Path(input_path), pathlib.Path(output_path)
+    found, folder = find_inputs(source, output)
+    if source.is_file() and output.suffix.lower() in images.EXTENSIONS:
+        jobs = [Job(source, output)]
+    else:
+        jobs = [
+            Job(path, output / _result_name(path.relative_to(folder), extension, suffix))
+            for path in found
+        ]
+    _check_targets(jobs)
+    return jobs
+
+
+def find_inputs(input_path, output_path):
+    """Returns the list of images, and the folder that they are in.
+
+    Args:
+        input_path: image file, or folder that is searched with its subfolders.
+        output_path: folder for results, which is not searched.
+
+    Raises:
+        ValueError: when there are no images.
+    """
+    source, output = pathlib.Path(input_path), pathlib.Path(output_path)
     if source.is_dir():
         found = images.find_images(source)
         if output.resolve() != source.resolve():
@@ -136,15 +231,7 @@ def plan(input_path, output_path, extension="png", suffix=""):
         raise ValueError(
             f"--input_path={input_path} holds no images ({', '.join(images.EXTENSIONS)})"
         )
-    if source.is_file() and output.suffix.lower() in images.EXTENSIONS:
-        jobs = [Job(source, output)]
-    else:
-        jobs = [
-            Job(path, output / _result_name(path.relative_to(folder), extension, suffix))
-            for path in found
-        ]
-    _check_targets(jobs)
-    return jobs
+    return found, folder
 
 
 def apply(process, jobs, skip_broken=False):
@@ -212,13 +299,6 @@ def _check_targets(jobs):
                 f"The result {job.target} would replace an input: give another --output_path, or "
                 "an --output_suffix."
             )
-
-
-def _required(name):
-    value = FLAGS[name].value
-    if not value:
-        raise ValueError(f"--{name} is missing.")
-    return value
 
 
 def _uses_frozen_file(argv):

@@ -1,0 +1,153 @@
+"""AVA: AVA.txt with ten vote counts per image, and a folder tree of JPEG files.
+
+Murray, Marchesotti and Perronnin, "AVA: A Large-Scale Database for Aesthetic Visual Analysis",
+CVPR 2012. A line of AVA.txt has 15 columns: running index, image id, counts of the votes 1 to 10,
+two tags and the challenge. The images are ID.jpg, anywhere below the folder.
+"""
+
+import functools
+
+import numpy as np
+from absl import flags, logging
+
+from misc import common_flags
+from score_predictors import rated_images, targets, windows
+
+MODEL = "mobilenetv2"
+VALUES = np.arange(1, 11)
+COLUMNS = 15
+# titu1994/neural-image-assessment: these files of the distributed archive cannot be decoded.
+BROKEN_IDS = {440774, 179118, 371434, 277832, 230701, 729377}
+_PREFIX = "ava"
+
+
+def define_flags():
+    """Defines the flags of this dataloader."""
+    flags.DEFINE_string("ava_dataset_path", "AVA.txt", "Table of the votes, as distributed.")
+    flags.DEFINE_string("ava_image_path", None, "Folder of ID.jpg files, with its subfolders.")
+    common_flags.define_numbers(
+        "ava_train_range",
+        [0, -5000],
+        "Images to train on: start and end in the list of rated images that are there. "
+        "Negative numbers count from the end of the list, an end of 0 is the list's end.",
+    )
+    common_flags.define_numbers(
+        "ava_validate_range", [-5000, 0], "As --ava_train_range, for validation."
+    )
+    flags.DEFINE_bool(
+        "ava_validate_images",
+        False,
+        "First decode every image once, and leave out those that are broken. Takes a while.",
+    )
+    rated_images.define_image_flags(_PREFIX)
+    flags.FLAGS.set_default("score_values", VALUES.tolist())
+
+
+def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
+    """Returns the batches of a split, see `rated_images`.
+
+    Patches are cut out of a square of the short side, as tf-perceptual-eusr does; smaller pictures
+    are enlarged. `'test'` is the same as `'validation'`.
+
+    Raises:
+        ValueError: for missing files, a broken table, a range without images, an unknown split.
+    """
+    return rated_images.create_batches(
+        split == "train",
+        _images(flags, split),
+        windows.Cropping(flags.input_patch_size, square=True, small="resize"),
+        flags,
+        _PREFIX,
+        seed,
+        first_step,
+        shard,
+    )
+
+
+def count_images(flags):
+    """Returns the number of training images."""
+    return len(_images(flags, "train"))
+
+
+def _images(flags, split):
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"split must be train, validation or test. Received: {split!r}")
+    path = rated_images.require(flags.ava_image_path, "ava_image_path", "the folder of AVA's JPEGs")
+    rated = _load(
+        rated_images.absolute(flags.ava_dataset_path),
+        rated_images.absolute(path),
+        flags.ava_validate_images,
+    )
+    name = "ava_train_range" if split == "train" else "ava_validate_range"
+    return rated_images.take_range(rated, getattr(flags, name), name)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(table_path, image_path, validate):
+    ids, counts = read_table(table_path)
+    found = rated_images.find_by_name(image_path, "ava_image_path", (".jpg", ".jpeg"))
+    paths = {path.stem: path for path in found.values()}
+    known = {str(number) for number in ids}
+    unrated = [path for stem, path in paths.items() if stem not in known]
+    if unrated:
+        logging.warning(
+            "%d of %d images have no row in %s and are left out: %s",
+            len(unrated),
+            len(paths),
+            table_path,
+            rated_images.shorten_list(unrated),
+        )
+    rows, missing, broken = [], [], []
+    for row, number in enumerate(ids.tolist()):
+        if str(number) not in paths:
+            missing.append(f"{number}.jpg")
+        elif number in BROKEN_IDS:
+            broken.append(paths[str(number)])
+        else:
+            rows.append(row)
+    # Nobody has all images: the archive lacks some, and many people keep a part of it.
+    rated_images.report_missing(missing, len(ids), True, image_path)
+    if broken:
+        logging.warning(
+            "%d images are known to be broken and are left out: %s",
+            len(broken),
+            rated_images.shorten_list(broken),
+        )
+    scores = targets.from_counts(counts, table_path)
+    rated = _rated([paths[str(ids[row])] for row in rows], ids[rows], scores[rows])
+    if validate:
+        rated = rated_images.drop_broken(rated, "Checking AVA")
+    logging.info("AVA: %d images with votes", len(rated))
+    return rated
+
+
+def _rated(paths, ids, scores):
+    means = scores @ VALUES
+    variances = np.sum(scores * (VALUES - means[:, None]) ** 2, axis=1)
+    return rated_images.RatedImages(
+        [str(path) for path in paths],
+        scores,
+        means.astype(np.float32),
+        np.sqrt(variances).astype(np.float32),
+        [str(number) for number in ids],
+    )
+
+
+def read_table(path):
+    """Returns image ids int64 `[N]` and counts of the votes 1 to 10, int64 `[N, 10]`.
+
+    Raises:
+        ValueError: for a missing file, or lines that are not 15 whole numbers.
+    """
+    try:
+        table = np.loadtxt(path, np.int64, ndmin=2, comments=None)
+    except OSError as error:
+        raise ValueError(f"--ava_dataset_path: there is no such file: {path}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no AVA.txt of {COLUMNS} columns: {error}") from error
+    if not table.size or table.shape[1] != COLUMNS:
+        raise ValueError(
+            f"{path} must have lines of {COLUMNS} whole numbers. "
+            f"Received: {len(table)} lines of {table.shape[1]}"
+        )
+    return table[:, 1], table[:, 2:12]

@@ -1,0 +1,131 @@
+"""KonIQ-10k: a CSV with five shares of votes per image, and a folder of JPEG files.
+
+Hosu, Lin, Sziranyi and Saupe, "KonIQ-10k: An Ecologically Valid Database for Deep Learning of
+Blind Image Quality Assessment", IEEE TIP 29, 2020. The columns that are read are image_name, c1 to
+c5, MOS, SD and set (training, validation or test).
+"""
+
+import functools
+
+import numpy as np
+from absl import flags, logging
+
+from score_predictors import rated_images, tables, targets, windows
+
+MODEL = "mobilenetv2"
+VALUES = np.arange(1, 6)
+SETS = {"train": "training", "validation": "validation", "test": "test"}
+_PREFIX = "koniq10k"
+
+
+def define_flags():
+    """Defines the flags of this dataloader."""
+    flags.DEFINE_string(
+        "koniq10k_score_path", "koniq10k_distributions_sets.csv", "Table of the votes and sets."
+    )
+    flags.DEFINE_string(
+        "koniq10k_image_path", None, "Folder of the JPEG files, such as 1024x768 or 512x384."
+    )
+    flags.DEFINE_enum(
+        "koniq10k_mean",
+        "shares",
+        ["shares", "mos"],
+        "Mean scores that predictions are compared with: of the shares, 1-5; or the table's MOS, "
+        "which leaves out unreliable people and is scaled from 0-100 to 1-5.",
+    )
+    rated_images.define_image_flags(_PREFIX)
+    flags.FLAGS.set_default("score_values", VALUES.tolist())
+
+
+def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
+    """Returns the batches of a split, the table's sets, see `rated_images`.
+
+    Raises:
+        ValueError: for missing files, a broken table, a set without images, an unknown split.
+    """
+    return rated_images.create_batches(
+        split == "train",
+        _images(flags, split),
+        windows.Cropping(flags.input_patch_size, square=False, small="resize"),
+        flags,
+        _PREFIX,
+        seed,
+        first_step,
+        shard,
+    )
+
+
+def count_images(flags):
+    """Returns the number of training images."""
+    return len(_images(flags, "train"))
+
+
+def _images(flags, split):
+    if split not in SETS:
+        raise ValueError(f"split must be train, validation or test. Received: {split!r}")
+    image_path = rated_images.require(
+        flags.koniq10k_image_path, "koniq10k_image_path", "the folder of KonIQ-10k's images"
+    )
+    return _load(
+        rated_images.absolute(flags.koniq10k_score_path),
+        rated_images.absolute(image_path),
+        flags.koniq10k_mean,
+        split,
+        flags.data_skip_broken,
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _load(score_path, image_path, mean, split, skip_broken):
+    names, scores, means, stds, sets = read_table(score_path, mean)
+    rows = [row for row, name in enumerate(sets) if name == SETS[split]]
+    if not rows:
+        raise ValueError(f"{score_path} has no image of the set {SETS[split]}")
+    found = rated_images.find_by_name(image_path, "koniq10k_image_path")
+    missing = [names[row] for row in rows if names[row].lower() not in found]
+    rated_images.report_missing(missing, len(rows), skip_broken, image_path)
+    rows = [row for row in rows if names[row].lower() in found]
+    logging.info("KonIQ-10k: %d images of the set %s", len(rows), SETS[split])
+    return rated_images.RatedImages(
+        [str(found[names[row].lower()]) for row in rows],
+        scores[rows],
+        means[rows],
+        stds[rows],
+        [names[row] for row in rows],
+    )
+
+
+def read_table(path, mean="shares"):
+    """Returns names, shares float32 `[N, 5]`, means and deviations float32 `[N]` (1-5), and sets.
+
+    Args:
+        path: the CSV file.
+        mean: `'shares'` for the mean of the shares, `'mos'` for the column MOS, rescaled.
+
+    Raises:
+        ValueError: for a missing file, missing columns, unknown sets, or a MOS outside 0-100.
+    """
+    table = tables.read(path, "koniq10k_score_path")
+    shares = [f"c{value}" for value in VALUES]
+    needed = ["image_name", *shares, "mos", "sd", "set"]
+    absent = [column for column in needed if column not in table.columns]
+    if absent:
+        raise ValueError(f"{path} lacks the columns {', '.join(absent)}")
+    sets = [name.lower() for name in table.texts("set")]
+    unknown = set(sets) - set(SETS.values())
+    if unknown:
+        raise ValueError(
+            f"{path}: the column set must be {', '.join(SETS.values())}. "
+            f"Received: {', '.join(sorted(unknown))}"
+        )
+    scores = targets.from_counts(
+        np.stack([table.numbers(column) for column in shares], axis=1), str(path)
+    )
+    mos = np.array(table.numbers("mos"))
+    if mos.min() < 0 or mos.max() > 100:
+        raise ValueError(
+            f"{path}: the column MOS must be from 0 to 100. Received: {mos.min():g}-{mos.max():g}"
+        )
+    means = scores @ VALUES if mean == "shares" else 1 + 4 * mos / 100
+    stds = np.array(table.numbers("sd"), np.float32)
+    return table.texts("image_name"), scores, means.astype(np.float32), stds, sets

@@ -1,0 +1,162 @@
+"""The part of a picture that a predictor sees, decoded without the rest where the file allows it.
+
+A JPEG file is decoded in the window alone. The pixels are those of the whole decoded picture.
+"""
+
+import dataclasses
+import io
+
+import cv2
+import numpy as np
+import PIL.Image
+import tensorflow as tf
+
+from misc import images
+
+SMALL = ("resize", "pad")
+# Numbers in [0, 1) that one random window takes: place of the square, row, column, mirror, upside
+# down.
+DRAWS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Cropping:
+    """How a patch is cut out of a picture.
+
+    Attributes:
+        patch_size: rows and columns of the patch.
+        square: whether first a square of the short side is cut out, then the patch of that: in
+            oblong pictures this prefers the middle. tf-perceptual-eusr does so for AVA.
+        small: what becomes of pictures whose short side is below the patch: `'resize'` enlarges a
+            square of the short side (bilinear); `'pad'` surrounds the picture with black.
+    """
+
+    patch_size: int
+    square: bool
+    small: str
+
+    def __post_init__(self):
+        if self.patch_size < 1:
+            raise ValueError(f"input_patch_size must be positive. Received: {self.patch_size}")
+        if self.small not in SMALL:
+            raise ValueError(f"small must be one of {SMALL}. Received: {self.small!r}")
+
+    def window(self, height, width, uniform=None):
+        """Returns (top, left, rows, columns) of what is cut out of a picture.
+
+        Args:
+            height: rows of the picture.
+            width: its columns.
+            uniform: `DRAWS` numbers in [0, 1), for a random place; None for the centre.
+        """
+        sides = (height, width)
+        short, patch = min(sides), self.patch_size
+        if self.square or (self.small == "resize" and short < patch):
+            # The sum of both places: the patch is never cut out of a square that exists.
+            side = min(short, patch)
+            starts = [
+                _place(length - short, None if uniform is None else uniform[0])
+                + _place(short - side, None if uniform is None else uniform[1 + axis])
+                for axis, length in enumerate(sides)
+            ]
+            return (*starts, side, side)
+        kept = [min(length, patch) for length in sides]
+        starts = [
+            _place(length - size, None if uniform is None else uniform[1 + axis])
+            for axis, (length, size) in enumerate(zip(sides, kept, strict=True))
+        ]
+        return (*starts, *kept)
+
+    def fit(self, pixels):
+        """Returns the window's pixels as a patch, float32 `[patch_size, patch_size, 3]`."""
+        rows, columns = pixels.shape[:2]
+        patch = self.patch_size
+        pixels = pixels.astype(np.float32)
+        if (rows, columns) == (patch, patch):
+            return pixels
+        if self.small == "resize":
+            # Pixels' centres are aligned, as in tf.image.resize of TensorFlow 2.
+            return cv2.resize(pixels, (patch, patch), interpolation=cv2.INTER_LINEAR)
+        padded = np.zeros((patch, patch, 3), np.float32)
+        top, left = (patch - rows) // 2, (patch - columns) // 2
+        padded[top : top + rows, left : left + columns] = pixels
+        return padded
+
+
+def read_patch(path, cropping, uniform=None):
+    """Returns a patch of an image file, float32 `[patch_size, patch_size, 3]` in 0-255.
+
+    Args:
+        path: image file.
+        cropping: `Cropping`.
+        uniform: `DRAWS` numbers in [0, 1): random place, and flips; None: the centre, no flips.
+
+    Raises:
+        ValueError: when the file is missing or broken; the message names it. Damage to a JPEG file
+            behind the window may stay unnoticed.
+    """
+    patch = cropping.fit(read_window(path, lambda *size: cropping.window(*size, uniform)))
+    if uniform is not None:
+        patch = patch[:, ::-1] if uniform[3] >= 0.5 else patch
+        patch = patch[::-1] if uniform[4] >= 0.5 else patch
+    return np.ascontiguousarray(patch)
+
+
+def read_window(path, choose):
+    """Returns part of an image file, uint8 RGB: what `misc.images.read_rgb` gives, cut.
+
+    Args:
+        path: image file.
+        choose: function of height and width that returns (top, left, rows, columns).
+
+    Raises:
+        ValueError: when the file is missing or broken; the message names it.
+    """
+    try:
+        with open(path, "rb") as file:
+            encoded = file.read()
+    except OSError as error:
+        raise ValueError(f"Cannot read the image {path}: {error.strerror}") from error
+    size = _plain_jpeg_size(encoded)
+    if size is None:
+        pixels = images.read_rgb(path)
+        top, left, rows, columns = choose(*pixels.shape[:2])
+        return pixels[top : top + rows, left : left + columns]
+    top, left, rows, columns = choose(*size)
+    try:
+        return _decode_window(encoded, size[1], top, left, rows, columns)
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"Cannot read the image {path}: broken JPEG file") from error
+
+
+def _place(room, uniform):
+    return room // 2 if uniform is None else int(uniform * (room + 1))
+
+
+def _plain_jpeg_size(encoded):
+    """Returns (height, width) of a grey or RGB JPEG file that stands upright, else None."""
+    if not encoded.startswith(b"\xff\xd8\xff"):
+        return None
+    try:
+        with PIL.Image.open(io.BytesIO(encoded)) as image:
+            upright = image.getexif().get(images.ORIENTATION_TAG, 1) not in range(2, 9)
+            if image.format != "JPEG" or image.mode not in ("L", "RGB") or not upright:
+                return None
+            return image.size[::-1]
+    except Exception:
+        # Whatever is wrong with it, reading it whole says so and names the file.
+        return None
+
+
+def _decode_window(encoded, width, top, left, rows, columns):
+    # At the left and right end of what it decodes, libjpeg interpolates the chroma without its
+    # neighbours: one more column on each side makes the window's own pixels exact.
+    start, end = max(left - 1, 0), min(left + columns + 1, width)
+    with tf.device("CPU:0"):
+        pixels = tf.io.decode_and_crop_jpeg(
+            encoded,
+            [top, start, rows, end - start],
+            channels=3,
+            dct_method="INTEGER_ACCURATE",  # what Pillow uses
+        )
+    return pixels.numpy()[:, left - start : left - start + columns]
