@@ -88,7 +88,11 @@ def main(_):
 
 
 def run_stage(title, *command):
-    """Prints and runs `python COMMAND...`; ends the demo if it fails."""
+    """Prints and runs `python COMMAND...`.
+
+    Raises:
+        ValueError: if it fails; names the command.
+    """
     shown = " ".join(shlex.quote(str(part)) for part in ("python", *command))
     print(f"\n== {title}\n$ {shown}\n", flush=True)
     status = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=False).returncode
@@ -113,6 +117,7 @@ def _table(report):
 
 
 def executable(name):
+    """Returns the path of a program of this environment, or its name if it lies elsewhere."""
     path = pathlib.Path(sys.executable).parent / name
     return path if path.exists() else name
 
