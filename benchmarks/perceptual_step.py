@@ -1,12 +1,13 @@
 """What does a training step of 4PP-EUSR cost beside the sum of its parts?
 
-    python -m benchmarks.perceptual_step               # small sizes, about a minute
+    python -m benchmarks.perceptual_step               # small sizes, a minute or two
     python -m benchmarks.perceptual_step 2 48 64 32    # batch, LR patch, features, shared blocks
 
 The parts are what the step cannot do without, each in a process of its own: the three images made
 by the generator and its gradient; each predictor on the truth, on the outputs, and back to the
 outputs; the discriminator on both, back to the outputs and to its own weights; the two Adams.
-Processor time, in turn, medians; memory is the peak above what weights and graph need.
+Processor time of one thread, in turn, medians; memory is the peak above what weights and graph
+need.
 """
 
 import os
@@ -186,6 +187,9 @@ def main(sizes):
 
 if __name__ == "__main__":
     if sys.argv[1:] and sys.argv[1] in ("step", *PARTS):
+        # One thread: waiting ones would count as processor time, more so in larger graphs.
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
         chosen = tuple(int(number) for number in sys.argv[2:])
         create = create_step if sys.argv[1] == "step" else None
         serve(create(chosen) if create else create_part(sys.argv[1], chosen))
