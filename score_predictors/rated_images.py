@@ -148,7 +148,7 @@ class TrainingSampler:
             return numbers, uniform
 
         def read(number, uniform):
-            image, scores = _stateless(self.read, [number, uniform], [tf.float32, tf.float32])
+            image, scores = _stateless(self.read, [number, uniform], [tf.uint8, tf.float32])
             image.set_shape([size, size, 3])
             scores.set_shape([bins])
             return {"image": image, "scores": scores}
@@ -156,7 +156,10 @@ class TrainingSampler:
         parallel = number_of_threads or None
         dataset = tf.data.Dataset.range(first_step, tf.int64.max).map(draw).unbatch()
         dataset = dataset.map(read, parallel, deterministic=None if parallel is None else True)
-        dataset = dataset.batch(rows, drop_remainder=True).prefetch(2)
+        dataset = dataset.batch(rows, drop_remainder=True)
+        # Bytes move faster than floating-point numbers: they are converted last.
+        dataset = dataset.map(lambda batch: batch | {"image": tf.cast(batch["image"], tf.float32)})
+        dataset = dataset.prefetch(2)
         options = tf.data.Options()
         if number_of_threads:
             # TensorFlow's own pool has one thread per core; slow disks want more.
@@ -285,7 +288,7 @@ class EvaluationBatches:
     def _element(self, numbers, patches):
         rows = self._rated.take(numbers)
         element = {
-            "image": np.stack(patches),
+            "image": np.stack(patches).astype(np.float32),
             "scores": rows.scores,
             "mean": rows.means,
             "std": rows.stds,
