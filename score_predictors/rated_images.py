@@ -202,7 +202,9 @@ class TrainingSampler:
         return np.argsort(self._generator(2**63 + epoch).random(len(self._rated)), kind="stable")
 
     def _generator(self, counter):
-        return np.random.Generator(np.random.Philox(key=[self._seed % _WORD, counter]))
+        # As a list, numbers beyond 63 bits would become floating-point ones.
+        key = np.array([self._seed % _WORD, counter], np.uint64)
+        return np.random.Generator(np.random.Philox(key=key))
 
 
 class EvaluationBatches:

@@ -225,6 +225,7 @@ def read_ratings(path, image_path, values, score_range=(), target="maximum_entro
         )
     values = np.asarray(values, np.float64)
     scores, means, stds = _read_scores(table, columns, values, score_range, target)
+    splits = columns["split"] and _read_splits(table, columns["split"])
     names = table.texts(columns["path"])
     paths = [str(pathlib.Path(image_path, name)) for name in names]
     there = [pathlib.Path(name).is_file() for name in paths]
@@ -234,7 +235,6 @@ def read_ratings(path, image_path, values, score_range=(), target="maximum_entro
 
     contents = columns["group"] and table.texts(columns["group"])
     groups = table.texts(columns["distortion"]) if columns["distortion"] else contents
-    splits = columns["split"] and _read_splits(table, columns["split"])
     rated = rated_images.RatedImages(paths, scores, means, stds, names, groups)
     return RatingTable(
         path,
