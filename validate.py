@@ -33,7 +33,7 @@ def main(selection):
     keras.config.set_dtype_policy(FLAGS.precision)
     results = report.Results(FLAGS.save_path, FLAGS.overwrite, FLAGS.save_pictures)
     method = selection.restore(FLAGS)
-    batches = selection.dataloader.create_batches(FLAGS, "test", FLAGS.seed)
+    batches = selection.create_batches(FLAGS, "test", FLAGS.seed)
     means = method.evaluate(batches, results)
     results.finish(
         means,

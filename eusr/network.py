@@ -49,7 +49,7 @@ class Generator(keras.Model):
         Raises:
             ValueError: for a scale that is no power of two, or sizes below 1.
         """
-        super().__init__(name=name, dtype="float32")
+        super().__init__(name=name, dtype=keras.config.floatx())
         check_scales(scales)
         if features < 1 or shared_blocks < 0 or upscale_blocks < 1:
             raise ValueError(
@@ -69,7 +69,7 @@ class Generator(keras.Model):
         self.residual_factor = residual_factor
 
         self.first_convolution = keras.layers.Conv2D(
-            features, 3, padding="same", dtype="float32", name="first_convolution"
+            features, 3, padding="same", dtype=keras.config.floatx(), name="first_convolution"
         )
         self.first_convolution.build((None, None, None, 3))
         self.shared = self._build_shared()
@@ -98,7 +98,7 @@ class Generator(keras.Model):
             scale = self.scales[0]
         self._check_scale(scale)
         branch = self.scales.index(scale)
-        mean = keras.ops.convert_to_tensor(self.rgb_mean, "float32")
+        mean = keras.ops.convert_to_tensor(self.rgb_mean, self.compute_dtype)
         x = self.first_convolution(images - mean)
         x = self.before[branch](x)
         x = self.shared(x)
@@ -146,7 +146,11 @@ class Generator(keras.Model):
                 positions.append(x)
             x = keras.ops.depth_to_space(keras.layers.Concatenate()(positions), 2)
         x = keras.layers.Conv2D(
-            3, 3, padding="same", dtype="float32", name=f"upscaling_x{scale}_last_convolution"
+            3,
+            3,
+            padding="same",
+            dtype=keras.config.floatx(),
+            name=f"upscaling_x{scale}_last_convolution",
         )(x)
         return keras.Model(inputs, x, name=f"upscaling_x{scale}")
 

@@ -47,6 +47,16 @@ class Selection:
         method.restore(path, target, use_averages=flags.restore_averages)
         return method
 
+    def create_batches(self, flags, split, seed):
+        """Returns the dataloader's batches of a split, as the model wants them.
+
+        A model whose scales are not the images' says so in a function `data_flags(flags)` of its
+        module, which returns the flags that the dataloader is to see.
+        """
+        if hasattr(self.model, "data_flags"):
+            flags = self.model.data_flags(flags)
+        return self.dataloader.create_batches(flags, split, seed)
+
 
 def restore_trained(path):
     """Returns a trained model that can be used as it is, without naming its kind or any flag.

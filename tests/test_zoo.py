@@ -9,18 +9,6 @@ from absl import flags
 
 from misc import common_flags, frozen, zoo
 
-RANDOM = np.random.default_rng(0)
-# A training batch of each package, as its dataloaders give.
-BATCHES = {
-    "eusr": {
-        "low": RANDOM.uniform(0, 255, (2, 12, 12, 3)),
-        "high": RANDOM.uniform(0, 255, (2, 24, 24, 3)),
-    },
-    "score_predictors": {
-        "image": RANDOM.uniform(0, 255, (2, 32, 32, 3)),
-        "scores": RANDOM.dirichlet(np.ones(10), 2),
-    },
-}
 TINY_TRAINING = {"max_steps": 1, "average_decay": 0.5, "gradient_clip_norm": 10.0}
 
 
@@ -49,6 +37,7 @@ class _definitions_in:  # noqa: N801 - used like a function
     def __enter__(self):
         self._patch = pytest.MonkeyPatch()
         values = self._values
+        self._patch.setattr(flags, "FLAGS", values)
         for name in ("DEFINE", *[n for n in dir(flags) if n.startswith("DEFINE_")]):
             original = getattr(flags, name)
             self._patch.setattr(
@@ -61,12 +50,28 @@ class _definitions_in:  # noqa: N801 - used like a function
         self._patch.undo()
 
 
+def training_batch(module, method):
+    """Returns a batch of random images, as the dataloaders of the module's package give them."""
+    random = np.random.default_rng(0)
+    if module.__name__.startswith("eusr."):
+        high = 12 * method.factor(method.scales[0])
+        batch = {
+            "low": random.uniform(0, 255, (2, 12, 12, 3)),
+            "high": random.uniform(0, 255, (2, high, high, 3)),
+        }
+    else:
+        batch = {
+            "image": random.uniform(0, 255, (2, 32, 32, 3)),
+            "scores": random.dirichlet(np.ones(10), 2),
+        }
+    return {name: tf.constant(values, tf.float32) for name, values in batch.items()}
+
+
 @pytest.mark.parametrize("name", zoo.list_names("models"))
 def test_every_model_trains_predicts_saves_and_freezes(name, tmp_path):
     module = zoo.load("models", name)
     method = module.create_model(parse(module, training=True), training=True)
-    package = module.__name__.split(".")[0]
-    batch = {key: tf.constant(value, tf.float32) for key, value in BATCHES[package].items()}
+    batch = training_batch(module, method)
     images = next(iter(batch.values()))
     before = [v.numpy() for network in method.networks.values() for v in network.variables]
     step = tf.function(lambda batch: method.train_step(batch, tf.constant([0, 1])))

@@ -71,7 +71,22 @@ def create_model(flags, training=False):
             f"--scales={_join(flags.scales)} must be among --eusr_model_scales="
             f"{_join(model_scales)}, the scales that the weights have."
         )
-    generator = network.Generator(
+    generator = create_generator(flags, model_scales)
+    evaluation = create_evaluation(flags)
+    if not training:
+        return EUSR(generator, evaluation)
+    return EUSR(
+        generator,
+        evaluation,
+        {"generator": create_optimizer(flags, flags.eusr_learning_rate)},
+        average_decay=flags.average_decay,
+        gradient_clip_norm=flags.gradient_clip_norm,
+    )
+
+
+def create_generator(flags, model_scales):
+    """Returns the network that the flags describe, with weights for `model_scales`."""
+    return network.Generator(
         scales=model_scales,
         features=flags.eusr_conv_features,
         shared_blocks=flags.eusr_shared_blocks,
@@ -79,29 +94,24 @@ def create_model(flags, training=False):
         rgb_mean=flags.eusr_rgb_mean,
         residual_factor=flags.eusr_residual_factor,
     )
-    evaluation = Evaluation(
+
+
+def create_evaluation(flags):
+    """Returns the `Evaluation` that the flags describe."""
+    return Evaluation(
         tile=flags.tile,
         overlap=flags.overlap,
         self_ensemble=flags.self_ensemble,
         shave_size=flags.shave_size,
         compare_bicubic=flags.compare_bicubic,
     )
-    if not training:
-        return EUSR(generator, evaluation)
-    return EUSR(
-        generator,
-        evaluation,
-        {"generator": create_optimizer(flags)},
-        average_decay=flags.average_decay,
-        gradient_clip_norm=flags.gradient_clip_norm,
-    )
 
 
-def create_optimizer(flags):
-    """Returns the generator's Adam with the schedule that the flags describe."""
+def create_optimizer(flags, learning_rate):
+    """Returns an Adam that starts at `learning_rate`, with the schedule that the flags describe."""
     rate = schedules.create(
         flags.schedule,
-        flags.eusr_learning_rate,
+        learning_rate,
         flags.eusr_learning_rate_decay,
         flags.eusr_learning_rate_decay_steps,
         flags.max_steps,
@@ -135,16 +145,18 @@ class EUSR(Method):
     objective = "psnr_y"
     higher_is_better = True
 
-    def __init__(self, generator, evaluation=None, optimizers=None, **kwargs):
+    def __init__(self, generator, evaluation=None, optimizers=None, other_networks=None, **kwargs):
         """Sets the method up.
 
         Args:
             generator: `network.Generator`.
             evaluation: `Evaluation`; `None` for its defaults.
             optimizers: {"generator": optimizer}, or `None` without training.
+            other_networks: {name: network} of a method that trains more than the generator.
             **kwargs: for `Method`.
         """
-        super().__init__({"generator": generator}, optimizers, **kwargs)
+        networks = {"generator": generator} | (other_networks or {})
+        super().__init__(networks, optimizers, **kwargs)
         self.generator = generator
         self.evaluation = evaluation or Evaluation()
         self.scales = generator.scales
@@ -195,7 +207,11 @@ class EUSR(Method):
         overlap = self.evaluation.overlap
         if overlap is None:
             overlap = self.receptive_radius(scale)
-        return tiling.apply_tiled(function, low, self.evaluation.tile, overlap, scale)
+        return tiling.apply_tiled(function, low, self.evaluation.tile, overlap, self.factor(scale))
+
+    def evaluated_scales(self, item):
+        """Returns the scales at which `evaluate` upscales an image of the dataloader."""
+        return (item["scale"],)
 
     def evaluate(self, batches, report=None):
         """Upscales every image and compares it with its truth; see `Method.evaluate`.
@@ -210,21 +226,27 @@ class EUSR(Method):
         """
         rows = []
         for item in batches:
-            low, scale = np.asarray(item["low"][0]), item["scale"]
-            output = self.upscale(low, scale)
-            row = {"scale": scale, "name": item["name"]}
-            if "high" in item:
-                truth = metrics.to_uint8(item["high"][0])[: output.shape[0], : output.shape[1]]
-                row |= metrics.compare(output, truth, scale, self.evaluation.shave_size)
-                if self.evaluation.compare_bicubic:
-                    bicubic = resize.matlab_bicubic(metrics.to_uint8(low), scale)
-                    figures = metrics.compare(bicubic, truth, scale, self.evaluation.shave_size)
-                    row |= {f"bicubic_{name}": value for name, value in figures.items()}
-            rows.append(row)
-            if report is not None:
-                report.add_row(row)
-                report.add_picture(f"x{scale}/{item['name']}", output)
+            for scale in self.evaluated_scales(item):
+                output, row = self._measure(item, scale)
+                rows.append(row)
+                if report is not None:
+                    report.add_row(row)
+                    report.add_picture(f"x{scale}/{item['name']}", output)
         return _means(rows)
+
+    def _measure(self, item, scale):
+        """Returns an image of the dataloader upscaled, and its figures."""
+        low, factor = np.asarray(item["low"][0]), self.factor(scale)
+        output = self.upscale(low, scale)
+        row = {"scale": scale, "name": item["name"]}
+        if "high" in item:
+            truth = metrics.to_uint8(item["high"][0])[: output.shape[0], : output.shape[1]]
+            row |= metrics.compare(output, truth, factor, self.evaluation.shave_size)
+            if self.evaluation.compare_bicubic:
+                bicubic = resize.matlab_bicubic(metrics.to_uint8(low), factor)
+                figures = metrics.compare(bicubic, truth, factor, self.evaluation.shave_size)
+                row |= {f"bicubic_{name}": value for name, value in figures.items()}
+        return output, row
 
     def _upscale_function(self, scale):
         # One trace serves all image sizes.

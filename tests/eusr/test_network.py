@@ -150,7 +150,12 @@ def test_runs_on_jax():
     code = (
         "import numpy as np; from eusr.network import Generator; from eusr import losses;"
         "x = Generator(features=4, shared_blocks=1)(np.ones((1, 4, 4, 3), 'float32'), scale=8);"
-        "assert x.shape == (1, 32, 32, 3); print(float(losses.reconstruction(x, x)))"
+        "assert x.shape == (1, 32, 32, 3); print(float(losses.reconstruction(x, x)));"
+        "from eusr.discriminator import Discriminator; logits = Discriminator(2)(x);"
+        "assert logits.shape == (1, 1, 1, 1); assert losses.discrimination(logits, logits) > 0;"
+        "assert losses.adversarial(logits) > 0; scores = np.eye(10, dtype='float32');"
+        "assert abs(losses.score(scores, scores) - 0.9) < 1e-6;"
+        "assert losses.representation(x, x) == 0"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],
