@@ -73,7 +73,7 @@ def define_flags(with_model):
         "scoring_patch_size", None, "Side of the patches; default: as trained.", lower_bound=1
     )
     flags.DEFINE_integer(
-        "scoring_batch_size", 16, "Patches or equal images at a time.", lower_bound=1
+        "scoring_batch_size", 32, "Patches or equal images at a time.", lower_bound=1
     )
     flags.DEFINE_bool("skip_broken", False, "Go on after files that cannot be read or written.")
     flags.DEFINE_bool(

@@ -71,7 +71,9 @@ def define_image_flags(prefix):
     )
 
 
-def create_batches(training, rated, cropping, flags, prefix, seed, first_step, shard):
+def create_batches(
+    training, rated, cropping, flags, prefix, seed, first_step, shard, training_images=None
+):
     """Returns batches with the settings of the flags that `define_image_flags` defines.
 
     Args:
@@ -83,6 +85,8 @@ def create_batches(training, rated, cropping, flags, prefix, seed, first_step, s
         seed: integer seed of all draws.
         first_step: step of the first training batch.
         shard: `(index, count)` of this process among those that share a training batch.
+        training_images: function that returns the `RatedImages` of training, or None: evaluations
+            then know what a constant that was learnt there would be.
     """
     number_of_threads = getattr(flags, f"{prefix}_num_threads")
     if training:
@@ -90,9 +94,22 @@ def create_batches(training, rated, cropping, flags, prefix, seed, first_step, s
             rated, cropping, flags.batch_size, seed, shard, flags.data_skip_broken
         )
         return sampler.batches(first_step, number_of_threads)
-    return EvaluationBatches(
+    batches = EvaluationBatches(
         rated, cropping, flags.batch_size, number_of_threads, flags.data_skip_broken
     )
+    batches.training_scores = _mean_scores(training_images)
+    return batches
+
+
+def _mean_scores(training_images):
+    """Returns the mean distribution `[K]` of the training images, None where there are none."""
+    if training_images is None:
+        return None
+    try:
+        return training_images().scores.astype(np.float64).mean(axis=0)
+    except ValueError as error:
+        logging.info("No training images to compare with: %s", error)
+        return None
 
 
 class TrainingSampler:
@@ -223,7 +240,8 @@ class EvaluationBatches:
 
     Elements are dicts: `image`, float32 `[b, p, p, 3]` in 0-255; `scores`, float32 `[b, K]`; `mean`
     and `std`, float32 `[b]`; `name` and, if there are any, `group`, lists of text. The last batch
-    may be smaller (tf-perceptual-eusr drops it).
+    may be smaller (tf-perceptual-eusr drops it). `training_scores`, `[K]`, is the mean distribution
+    of the training images, None where it is unknown.
 
     Args:
         rated: `RatedImages`, at least one.
@@ -235,6 +253,8 @@ class EvaluationBatches:
     Raises:
         ValueError: without pictures; while iterating, for a broken one.
     """
+
+    training_scores = None
 
     def __init__(self, rated, cropping, batch_size, number_of_threads=4, skip_broken=False):
         if not len(rated):
