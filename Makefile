@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup demo test test-slow lint format clean
+.PHONY: setup demo perceptual test test-slow lint format clean
 
 setup: $(VENV)/installed
 
@@ -16,6 +16,9 @@ $(VENV)/installed: requirements.lock
 
 demo: setup
 	$(RUN) -m misc.demo
+
+perceptual: setup
+	$(RUN) -m misc.perceptual_demo
 
 test: setup
 	$(RUN) -m pytest

@@ -53,21 +53,21 @@ def main(_):
     steps = [f"--max_steps={FLAGS.max_steps}"] if FLAGS.max_steps else []
     print("The whole demo takes under 10 minutes on two cores of a recent CPU; a slower one needs")
     print("more, nearly all of it for training, which shows the time left.")
-    _run("Training", "train.py", f"--flagfile={RECIPE}", *steps, f"--train_path={run}")
+    run_stage("Training", "train.py", f"--flagfile={RECIPE}", *steps, f"--train_path={run}")
     results = folder / "validation"
-    _run(
+    run_stage(
         "Validating on photos that were held out",
         *("validate.py", "--model=eusr", f"--restore_path={run}", "--compare_bicubic"),
         *(f"--save_path={results}", "--overwrite"),
     )
     frozen = folder / "frozen" / "eusr.pb"
-    _run(
+    run_stage(
         "Freezing",
         *("freeze.py", "--model=eusr", f"--restore_path={run}"),
         *(f"--output_path={frozen}", "--overwrite"),
     )
     upscaled = folder / "upscaled"
-    _run(
+    run_stage(
         "Upscaling a photo with the frozen graph",
         *("-m", "misc.predict_folder", f"--frozen_path={frozen}", "--scale=4"),
         *(f"--input_path={photos / SHOWN}.png", f"--output_path={upscaled}", "--overwrite"),
@@ -80,15 +80,19 @@ def main(_):
     print(f"\nPage with pictures:  {page}")
     print(f"Upscaled photo:      {upscaled / SHOWN}.png")
     print(f"Frozen graphs:       {frozen.parent}")
-    print(f"Training curves:     {_executable('tensorboard')} --logdir={run}")
+    print(f"Training curves:     {executable('tensorboard')} --logdir={run}")
     worse = [scale for scale in SCALES if _gain(report, scale) <= 0]
     if worse:
         print(f"\nBicubic is still better at {worse}: train longer with --max_steps.")
     return 1 if worse else 0
 
 
-def _run(title, *command):
-    """Prints and runs `python COMMAND...`; ends the demo if it fails."""
+def run_stage(title, *command):
+    """Prints and runs `python COMMAND...`.
+
+    Raises:
+        ValueError: if it fails; names the command.
+    """
     shown = " ".join(shlex.quote(str(part)) for part in ("python", *command))
     print(f"\n== {title}\n$ {shown}\n", flush=True)
     status = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=False).returncode
@@ -112,7 +116,8 @@ def _table(report):
     return "\n".join(lines)
 
 
-def _executable(name):
+def executable(name):
+    """Returns the path of a program of this environment, or its name if it lies elsewhere."""
     path = pathlib.Path(sys.executable).parent / name
     return path if path.exists() else name
 
