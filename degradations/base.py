@@ -285,10 +285,11 @@ class Degradation(keras.layers.Layer):
         return values[:, 0] if len(self.parameters) == 1 else values
 
 
-def check_images(images, who):
+def check_images(images, who, clean=True):
     """Returns the images as a tensor after checking type, shape and, eagerly, range.
 
-    In a graph under construction, values are not at hand: they are cut to 0-255, NaN becomes 0.
+    In a graph under construction, values are not at hand: they are cut to 0-255 and NaN becomes 0,
+    unless `clean` is false.
 
     Raises:
         ValueError: naming `who`, what was found and what is allowed.
@@ -310,7 +311,7 @@ def check_images(images, who):
     values = random.concrete(images)
     images = ops.convert_to_tensor(images)
     if values is None:
-        return _clean(images)
+        return _clean(images) if clean else images
     if values.size:
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 255):
