@@ -10,7 +10,7 @@ Layers bear the names of the authors' PyTorch modules.
 
 import keras
 
-from classifiers.networks import layers
+from classifiers.networks import layers, resnet
 
 FEATURES = (16, 32, 64)
 POOLED_SIZE = 2
@@ -30,14 +30,14 @@ def build(x, num_classes, blocks):
     """
     stages = {}
     x = layers.convolution(x, FEATURES[0], 3, "conv1")
-    x = _end("stem", layers.batch_norm(x, "bn1"), stages)
+    x = resnet.activate_stage("stem", layers.batch_norm(x, "bn1"), stages)
     for stage, features in enumerate(FEATURES, start=1):
         for block in range(blocks):
             stride = 2 if stage > 1 and block == 0 else 1
             x = _block(x, features, stride, f"res{stage}.{block}")
             if block < blocks - 1:
                 x = keras.layers.ReLU()(x)
-        x = _end(f"stage{stage}", x, stages)
+        x = resnet.activate_stage(f"stage{stage}", x, stages)
     x = layers.AdaptiveAveragePooling(POOLED_SIZE)(x)
     stages["pooled"] = layers.flatten_channels_first(x)
     stages["logits"] = layers.logits(stages["pooled"], num_classes, "fc")
@@ -45,17 +45,9 @@ def build(x, num_classes, blocks):
 
 
 def _block(inputs, features, stride, name):
-    x = layers.convolution(inputs, features, 3, f"{name}.conv1", stride)
-    x = keras.layers.ReLU()(layers.batch_norm(x, f"{name}.bn1"))
-    x = layers.convolution(x, features, 3, f"{name}.conv2")
-    x = layers.batch_norm(x, f"{name}.bn2")
+    x = layers.conv_norm(inputs, features, 3, (f"{name}.conv1", f"{name}.bn1"), stride=stride)
+    x = layers.conv_norm(x, features, 3, (f"{name}.conv2", f"{name}.bn2"), activation=None)
     if stride > 1:
-        inputs = layers.convolution(inputs, features, 1, f"{name}.ds.0", stride)
-        inputs = layers.batch_norm(inputs, f"{name}.ds.1")
+        names = f"{name}.ds.0", f"{name}.ds.1"
+        inputs = layers.conv_norm(inputs, features, 1, names, activation=None, stride=stride)
     return keras.layers.Add()([x, inputs])
-
-
-def _end(name, x, stages):
-    stages[f"{name}_preactivation"] = x
-    stages[name] = keras.layers.ReLU()(x)
-    return stages[name]

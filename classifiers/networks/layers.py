@@ -58,7 +58,7 @@ def convolution(x, features, kernel_size, name, stride=1, padding=None, groups=1
         "name": name,
     }
     if groups > 1 and groups == x.shape[-1] == features:
-        # As in PyTorch, the fan-out of a depthwise kernel is counted over one group.
+        # Each channel feeds one: the fan-out is the kernel's area.
         kernel_area = kernel_size[0] * kernel_size[1]
         initializer = keras.initializers.RandomNormal(stddev=(2.0 / kernel_area) ** 0.5)
         return keras.layers.DepthwiseConv2D(
@@ -72,6 +72,22 @@ def convolution(x, features, kernel_size, name, stride=1, padding=None, groups=1
 def batch_norm(x, name, epsilon=1e-5, momentum=0.9):
     """Applies batch normalisation; `momentum` is the share of the old statistics that stays."""
     return keras.layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)(x)
+
+
+def conv_norm(x, features, kernel_size, names, activation="relu", norm=batch_norm, **kwargs):
+    """Applies a convolution, batch normalisation and an activation.
+
+    Args:
+        x: `[batch, height, width, channels]`.
+        features: number of output channels.
+        kernel_size: side of the kernel, or (height, width).
+        names: names of the convolution and of the normalisation.
+        activation: name of a Keras activation, or `None`.
+        norm: function of a tensor and a name that normalises.
+        **kwargs: further arguments of `convolution`.
+    """
+    x = norm(convolution(x, features, kernel_size, names[0], **kwargs), names[1])
+    return x if activation is None else keras.layers.Activation(activation)(x)
 
 
 def linear(x, features, name, bias=True):
