@@ -176,6 +176,10 @@ class Unread:
         """Takes and forgets any arguments."""
         self.state = None
 
+    def __call__(self, *args, **kwargs):
+        """Stands for what a call would give, which is not made either."""
+        return Unread()
+
     def __setstate__(self, state):
         """Keeps the state, which for a scripted module holds its tensors."""
         self.state = state

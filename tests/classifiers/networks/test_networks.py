@@ -12,9 +12,9 @@ from classifiers import networks
 # hand from the paper's table, with 1x1 shortcuts and 256 features; CLIP: image half of the authors'
 # release (38,316,896) and 1000 * 1024 + 1 for the classifier.
 PARAMETERS = {
-    "cifar_resnet20": 274_378,
-    "cifar_resnet56": 857_802,
-    "cifar_resnet110": 1_732_938,
+    "cifar_resnet20": 274_394,
+    "cifar_resnet56": 857_690,
+    "cifar_resnet110": 1_732_634,
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,

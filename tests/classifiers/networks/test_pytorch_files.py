@@ -229,7 +229,7 @@ def test_windows_equal_those_of_pytorch_or_are_errors(offset, shape, strides):
         np.testing.assert_array_equal(window.array(), expected.numpy(), strict=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(position=st.integers(0, 10_000), value=st.integers(0, 255))
 def test_damaged_files_give_tensors_or_a_clear_error(tmp_path_factory, position, value):
     buffer = io.BytesIO()
@@ -238,7 +238,11 @@ def test_damaged_files_give_tensors_or_a_clear_error(tmp_path_factory, position,
     content[position % len(content)] = value
     path = tmp_path_factory.getbasetemp() / "damaged.pth"
     path.write_bytes(content)
+    message = ""
     try:
-        assert all(isinstance(array, np.ndarray) for array in pytorch_files.read(path).values())
+        found = pytorch_files.read(path)
     except ValueError as error:
-        assert "damaged.pth" in str(error)
+        message = str(error)
+    else:
+        assert all(isinstance(array, np.ndarray) for array in found.values())
+    assert "damaged.pth" in message or not message
