@@ -115,6 +115,11 @@ def load(kind, name):
     return importlib.import_module(module)
 
 
+def load_networks():
+    """Imports and returns `classifiers.networks`, for commands that build networks by name."""
+    return importlib.import_module("classifiers.networks")
+
+
 def select(argv, with_dataloader, for_use=True):
     """Finds model and dataloader on the command line, and defines their flags.
 
