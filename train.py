@@ -17,14 +17,22 @@ from absl import flags
 
 from misc import common_flags, distribution, schedules
 from misc.progress import TrainingProgress
-from misc.run_folder import RunFolder, find_checkpoint
+from misc.run_folder import RunFolder, find_checkpoint, paths_of_run
 from misc.summaries import Writer
 
 FLAGS = flags.FLAGS
 # What may change between a run and its continuation.
 CHANGEABLE = {
-    *("max_steps", "log_freq", "summary_freq", "save_freq", "save_max_keep", "validate_freq"),
-    *("cuda_device", "distribute", "sleep_ratio", "train_path", "flagfile"),
+    *(
+        "max_steps",
+        "epochs",
+        "log_freq",
+        "summary_freq",
+        "save_freq",
+        "save_max_keep",
+        "validate_freq",
+    ),
+    *("cuda_device", "distribute", "sleep_ratio", "train_path", "weight_filename", "flagfile"),
     *("restore_path", "restore_target", "global_step"),
     *("data_cached", "data_cache_path", "data_service", "tile", "overlap"),
 }
@@ -34,6 +42,19 @@ def define_flags():
     """Defines the flags of training that do not depend on the model."""
     flags.DEFINE_string("train_path", None, "Folder of the run; default: runs/MODEL.")
     flags.DEFINE_integer("max_steps", 1000000, "Number of the last step.", lower_bound=1)
+    flags.DEFINE_integer(
+        "epochs",
+        None,
+        "Instead of --max_steps: passes over the training images; a rest that fills no batch is "
+        "left out of each. Saves and validates after each one, unless --save_freq says otherwise.",
+        lower_bound=1,
+    )
+    flags.DEFINE_string(
+        "weight_filename",
+        None,
+        "Name such as ava.h5: the run's folder is then TRAIN_PATH/ava, its last weights are also "
+        "written to TRAIN_PATH/ava.h5, and the best to TRAIN_PATH/ava_best.h5.",
+    )
     flags.DEFINE_integer("log_freq", 10, "Steps between two log lines.", lower_bound=1)
     flags.DEFINE_integer("summary_freq", 200, "Steps between two summaries.", lower_bound=1)
     flags.DEFINE_integer("save_freq", 50000, "Steps between two checkpoints.", lower_bound=1)
@@ -41,7 +62,9 @@ def define_flags():
     flags.DEFINE_integer(
         "validate_freq", None, "Steps between two validations; default: --save_freq; 0: none."
     )
-    flags.DEFINE_string("restore_path", None, "Checkpoint to start from, if the run has none.")
+    flags.DEFINE_string(
+        "restore_path", None, "Checkpoint or weights .h5 to start from, if the run has none."
+    )
     flags.DEFINE_list(
         "restore_target",
         None,
@@ -66,12 +89,15 @@ def main(selection):
     keras.config.set_dtype_policy(FLAGS.precision)
     if not tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
+    _set_length(selection.dataloader)
     with strategy.scope():
         method = selection.model.create_model(FLAGS, training=True)
 
-    path = FLAGS.train_path or str(pathlib.Path("runs") / selection.model_name)
+    path, weights_path = paths_of_run(
+        FLAGS.train_path or pathlib.Path("runs") / selection.model_name, FLAGS.weight_filename
+    )
     settings = _settings(selection)
-    folder = RunFolder(path, method, FLAGS.save_max_keep, is_chief)
+    folder = RunFolder(path, method, FLAGS.save_max_keep, is_chief, weights_path)
     folder.check_settings(settings, _changeable())
     first = _restore(method, folder)
     folder.write_arguments(settings)
@@ -145,7 +171,8 @@ def main(selection):
     if FLAGS.distribute == "multi_worker":
         print(distribution.describe_worker(strategy, method))
     if is_chief:
-        print(f"Saved {folder.latest_checkpoint()}")
+        saved = [folder.latest_checkpoint(), weights_path]
+        print(f"Saved {' and '.join(str(file) for file in saved if file)}")
     return 128 + stop[0] if stop and step < FLAGS.max_steps else 0
 
 
@@ -163,6 +190,32 @@ def _changeable():
     return CHANGEABLE - {"max_steps"} if FLAGS.schedule == "cosine" else CHANGEABLE
 
 
+def _set_length(dataloader):
+    """Turns --epochs, where it counts, into --max_steps and --save_freq.
+
+    Raises:
+        ValueError: when both lengths are given, or the dataloader cannot count its images.
+    """
+    if FLAGS.epochs is None:
+        return
+    if FLAGS["max_steps"].present:
+        if FLAGS["epochs"].present:
+            raise ValueError("--epochs and --max_steps are two ways to say the same: give one.")
+        return  # a model's default number of epochs
+    if not hasattr(dataloader, "count_images"):
+        raise ValueError("This --dataloader has no epochs: give --max_steps.")
+    count = dataloader.count_images(FLAGS)
+    steps = count // FLAGS.batch_size
+    if not steps:
+        raise ValueError(
+            f"--batch_size={FLAGS.batch_size} is larger than the number of images, {count}."
+        )
+    FLAGS.max_steps = FLAGS.epochs * steps
+    if not FLAGS["save_freq"].present:
+        FLAGS.save_freq = steps
+    print(f"{FLAGS.epochs} epochs of {steps} steps ({count} images)")
+
+
 def _restore(method, folder):
     """Restores from where the run starts, and returns the number of steps already done.
 
@@ -172,7 +225,10 @@ def _restore(method, folder):
     if own:
         method.restore(own)
         print(f"Going on from {own}")
-    elif FLAGS.restore_path:
+        return int(method.step.numpy())
+    if not FLAGS.restore_path or FLAGS.restore_target:
+        method.load_pretrained()
+    if FLAGS.restore_path:
         method.restore(find_checkpoint(FLAGS.restore_path), FLAGS.restore_target)
         print(f"Starting from {FLAGS.restore_path}")
         if FLAGS.global_step is not None:
@@ -230,8 +286,8 @@ def _validate(method, batches, folder, writer, progress, step):
     best = schedules.follow_validation(method, value, patience, FLAGS.plateau_factor)
     if best:
         folder.save_best(step, results)
-    mark = "best so far" if best else f"best {float(method.best_value.numpy()):.3f}"
-    progress.note(f"validation at step {step}: {method.objective} {value:.3f} ({mark})")
+    mark = "best so far" if best else f"best {float(method.best_value.numpy()):.4g}"
+    progress.note(f"validation at step {step}: {method.summarize(results)} ({mark})")
 
 
 class _TensorBoardPictures:
@@ -244,6 +300,12 @@ class _TensorBoardPictures:
 
     def add_row(self, row):
         """Ignores the figures of single images."""
+
+    def add_table(self, name, rows):
+        """Ignores tables."""
+
+    def add_note(self, name, text):
+        """Ignores notes."""
 
     def add_picture(self, name, image):
         """Writes the first picture of each folder."""

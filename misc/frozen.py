@@ -12,6 +12,7 @@ import pathlib
 import shutil
 
 import numpy as np
+import tensorflow as tf
 
 from misc import files, frozen_graph, frozen_onnx, frozen_saved_model, frozen_tflite
 
@@ -19,7 +20,6 @@ from misc import files, frozen_graph, frozen_onnx, frozen_saved_model, frozen_tf
 # order differ by about a tenth of that.
 TOLERANCE = 4e-5
 EXTRA = "degraded-vision[deploy]"
-CHECK_SIZES = ((2, 19, 26), (1, 32, 21))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +45,17 @@ class Description:
     """What a frozen file says about itself.
 
     Attributes:
-        images: name of the input for images, float32 `[batch, height, width, 3]` in 0-255.
+        images: name of the input for images, float32 `[batch, height, width, 3]` in 0-255, or what
+            the two fields `input_...` make of them.
         scale: name of the input for the scale, a float32 scalar; `None` if there is none.
         outputs: {name in `Method.predict`: name in the file}.
         scales: scales that the file serves; `(None,)` for a method without.
         radius: for each scale, the receptive radius in input pixels, `None` if unknown.
         factor: for each scale, the output's size divided by the input's.
         step: training step of the weights, `None` if unknown.
+        input_offset: what is subtracted from the images before they are given to the file.
+        input_divisor: what they are divided by then.
+        metadata: {name: value} of what the method says beyond this, see `Method.metadata`.
     """
 
     images: str
@@ -61,6 +65,9 @@ class Description:
     radius: tuple
     factor: tuple
     step: int | None = None
+    input_offset: float = 0.0
+    input_divisor: float = 1.0
+    metadata: dict = dataclasses.field(default_factory=dict)
 
     def to_json(self):
         """Returns the description as text."""
@@ -86,9 +93,22 @@ class Description:
         )
 
 
+SUFFIXES = tuple(kind.suffix for kind in FORMATS.values() if kind.suffix.startswith("."))
 # Graphs by the original project carry no description; these are its names.
-ORIGINAL_DESCRIPTION = Description(
-    "sr_input", "sr_input_scale", {"output": "sr_output"}, scales=(), radius=(), factor=()
+ORIGINAL_DESCRIPTIONS = (
+    Description(
+        "sr_input", "sr_input_scale", {"output": "sr_output"}, scales=(), radius=(), factor=()
+    ),
+    Description(
+        "input_1",
+        None,
+        {"scores": "output_scores", "features": "output_features"},
+        scales=(None,),
+        radius=(None,),
+        factor=(1,),
+        input_offset=127.5,
+        input_divisor=127.5,
+    ),
 )
 
 
@@ -103,6 +123,9 @@ def describe(method):
         radius=tuple(method.receptive_radius(scale) for scale in scales),
         factor=tuple(method.factor(scale) for scale in scales),
         step=int(method.restored_step),
+        input_offset=float(method.export_normalization[0]),
+        input_divisor=float(method.export_normalization[1]),
+        metadata=dict(method.metadata),
     )
 
 
@@ -207,8 +230,26 @@ def load(path, threads=0):
     text, open_model = FORMATS[name].module.read(path)
     if text is None and name != "pb":
         raise ValueError(f"{path} holds no description: it was not written by freeze.py")
-    description = ORIGINAL_DESCRIPTION if text is None else Description.from_json(text)
+    if text is None:
+        description = _original_description(path, open_model.nodes)
+    else:
+        description = Description.from_json(text)
     return FrozenMethod(path, description, open_model(description, threads))
+
+
+def _original_description(path, nodes):
+    for description in ORIGINAL_DESCRIPTIONS:
+        names = {description.images, description.scale, *description.outputs.values()} - {None}
+        if names <= nodes:
+            return description
+    known = "; or ".join(
+        ", ".join(filter(None, [d.images, d.scale, *d.outputs.values()]))
+        for d in ORIGINAL_DESCRIPTIONS
+    )
+    raise ValueError(
+        f"{path} was not written by freeze.py, and has not the nodes of the original project "
+        f"either: {known}"
+    )
 
 
 class FrozenMethod:
@@ -230,13 +271,14 @@ class FrozenMethod:
             "scale": description.scale,
             "outputs": description.outputs,
         }
+        self.metadata = description.metadata
         self._run = run
 
     def predict(self, images, scale=None):
         """Returns {name: array} for float32 RGB images `[batch, height, width, 3]` in 0-255.
 
-        TensorFlow's formats return tensors, work inside a `tf.function` and, in files that take no
-        scale, pass gradients on.
+        What the file takes instead of 0-255, this makes. TensorFlow's formats return tensors, work
+        inside a `tf.function` and, in files that take no scale, pass gradients on.
 
         Raises:
             ValueError: for a scale that the file does not serve.
@@ -244,6 +286,11 @@ class FrozenMethod:
         if scale is None and len(self.scales) == 1:
             scale = self.scales[0]
         self._find(scale)
+        offset, divisor = self.description.input_offset, self.description.input_divisor
+        if (offset, divisor) != (0.0, 1.0):
+            is_tensor = tf.is_tensor(images)
+            images = tf.cast(images, "float32") if is_tensor else np.asarray(images, np.float32)
+            images = (images - np.float32(offset)) / np.float32(divisor)
         return self._run(images, scale)
 
     __call__ = predict
@@ -271,14 +318,16 @@ class FrozenMethod:
 def largest_difference(method, model, scale, references):
     """Returns how far a model's outputs are from a method's, at most, and the tolerated distance.
 
+    Both are those of the output that comes closest to what is tolerated of it, or exceeds it most.
+
     Args:
         method: `Method`.
         model: `FrozenMethod`.
         scale: scale to run both at, or `None`.
         references: cache of the method's outputs, filled here.
     """
-    largest, tolerated = 0.0, np.inf
-    for size in CHECK_SIZES:
+    largest, tolerated = 0.0, TOLERANCE
+    for size in method.export_check_sizes:
         images = np.random.default_rng(0).uniform(0, 255, (*size, 3)).astype(np.float32)
         if (size, scale) not in references:
             outputs = method.predict(images, scale)
@@ -291,8 +340,9 @@ def largest_difference(method, model, scale, references):
                     f"{name} has shape {list(actual[name].shape)} instead of {list(expected.shape)}"
                 )
             difference = np.max(np.abs(np.asarray(actual[name], np.float64) - expected))
-            largest = float(np.maximum(largest, difference))  # keeps NaN
-            tolerated = min(tolerated, TOLERANCE * max(1.0, float(np.max(np.abs(expected)))))
+            of_output = TOLERANCE * max(1.0, float(np.max(np.abs(expected))))
+            if not difference / of_output <= largest / tolerated:  # also takes NaN, and keeps it
+                largest, tolerated = float(difference), of_output
     return largest, tolerated
 
 

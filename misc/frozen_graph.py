@@ -25,6 +25,7 @@ def serving_function(method, description):
 
         @tf.function(input_signature=[images_spec], autograph=False)
         def serve(images):
+            images = _denormalized(images, description)
             return _named(method.predict(images, description.scales[0]), description)
 
         return serve
@@ -39,6 +40,7 @@ def serving_function(method, description):
         # Without this dependency, freezing would drop the check.
         with tf.control_dependencies([check]):
             scale = tf.identity(scale)
+        images = _denormalized(images, description)
         return _named(_switch(method, images, scale, description.scales), description)
 
     return serve_scale
@@ -66,16 +68,40 @@ def read(path):
     for node in graph.node:
         if node.name == DESCRIPTION_NODE and node.op == "Const":
             text = tf.make_ndarray(node.attr["value"].tensor).item().decode()
-    return text, lambda description, threads: _open(graph, description)
+    return text, _Graph(graph)
+
+
+class _Graph:
+    """A graph that was read, and the names of its nodes; call it to open it."""
+
+    def __init__(self, graph):
+        self._graph = graph
+        self.nodes = {node.name for node in graph.node}
+
+    def __call__(self, description, threads):
+        del threads  # one setting for the whole process
+        return _open(self._graph, description)
 
 
 def _open(graph, description):
-    wrapped = tf.compat.v1.wrap_function(
-        lambda: tf.compat.v1.import_graph_def(graph, name=""), signature=[]
-    )
-    inputs = [name for name in (description.images, description.scale) if name]
+    # Inputs of our own, because those of original graphs are fixed to one size.
+    inputs = {description.images: [None, None, None, 3]}
+    if description.scale:
+        inputs[description.scale] = []
+    placeholders = []
+
+    def import_graph():
+        for number, shape in enumerate(inputs.values()):
+            placeholders.append(
+                tf.compat.v1.placeholder(tf.float32, shape, f"frozen_input_{number}")
+            )
+        names = [f"{name}:0" for name in inputs]
+        input_map = dict(zip(names, placeholders, strict=True))
+        tf.compat.v1.import_graph_def(graph, input_map, name="")
+
+    wrapped = tf.compat.v1.wrap_function(import_graph, signature=[])
     function = wrapped.prune(
-        [_tensor(wrapped.graph, name) for name in inputs],
+        placeholders,
         {key: _tensor(wrapped.graph, name) for key, name in description.outputs.items()},
     )
 
@@ -103,6 +129,11 @@ def _switch(method, images, scale, scales):
         lambda: method.predict(images, scales[0]),
         lambda: _switch(method, images, scale, scales[1:]),
     )
+
+
+def _denormalized(images, description):
+    offset, divisor = description.input_offset, description.input_divisor
+    return images if (offset, divisor) == (0.0, 1.0) else images * divisor + offset
 
 
 def _named(outputs, description):

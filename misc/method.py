@@ -3,9 +3,12 @@
 import abc
 import contextlib
 import re
+import typing
 
 import keras
 import tensorflow as tf
+
+from misc import weight_files
 
 
 class Method(abc.ABC):
@@ -23,12 +26,18 @@ class Method(abc.ABC):
         higher_is_better: whether larger values of `objective` are better.
         scales: upscaling factors that `predict` takes, `()` if it takes none.
         export_names: names of inputs and outputs in frozen graphs.
+        export_normalization: (offset, divisor): frozen graphs take `(images - offset) / divisor`.
+        export_check_sizes: (batch, height, width) of the images that frozen files are checked with.
+        metadata: {name: JSON value}: what frozen files tell of themselves beyond this.
     """
 
     objective = "loss"
     higher_is_better = False
     scales = ()
     export_names: dict  # {"images": ..., "scale": ... or None, "outputs": {key: ...}}
+    export_normalization = (0.0, 1.0)
+    export_check_sizes = ((2, 19, 26), (1, 32, 21))
+    metadata: typing.ClassVar[dict] = {}
 
     def __init__(self, networks, optimizers=None, average_decay=0.0, gradient_clip_norm=0.0):
         """Collects the state; call it after building the networks, inside the strategy's scope.
@@ -92,12 +101,22 @@ class Method(abc.ABC):
 
         Args:
             batches: iterable of dicts, one pass.
-            report: `None`, or an object whose `add_row(dict)` gets the figures of each image and
-                whose `add_picture(name, image)` gets uint8 results `[height, width, 3]`.
+            report: `None`, or an object whose `add_row(dict)` gets the figures of each image, whose
+                `add_picture(name, image)` gets uint8 results `[height, width, 3]`, whose
+                `add_table(name, rows)` gets lists of dicts and whose `add_note(name, text)` gets
+                what has to be known to read the figures.
 
         Returns:
             {name: float}, with `objective` among the names.
         """
+
+    def summarize(self, results):
+        """Returns what of the results of `evaluate` is shown in a line during training."""
+        return f"{self.objective} {results[self.objective]:.3f}"
+
+    def load_pretrained(self):
+        """Loads what training starts from when no trained state is restored; here nothing."""
+        return
 
     def tag(self, batch):
         """Returns the group under which TensorBoard shows this batch, such as "x2"."""
@@ -218,10 +237,10 @@ class Method(abc.ABC):
         )
 
     def restore(self, path, target=None, use_averages=False):
-        """Loads a checkpoint.
+        """Loads a checkpoint, or a weight file, which holds networks alone.
 
         Args:
-            path: path of the checkpoint, without .index.
+            path: path of the checkpoint, without .index; or of a weight file.
             target: `None` for the whole state, or a list of networks to load, without optimizers
                 and step.
             use_averages: load the networks from the averaged weights where the checkpoint has any.
@@ -229,16 +248,22 @@ class Method(abc.ABC):
         Raises:
             ValueError: if variables are missing in the file or have other shapes; lists them.
         """
+        unknown = sorted(set(target or ()) - set(self.networks))
+        if unknown:
+            raise ValueError(
+                f"--restore_target={','.join(unknown)} is unknown. "
+                f"This method's networks: {', '.join(self.networks)}"
+            )
+        if weight_files.is_weight_file(path):
+            target = list(self.networks) if target is None else target
+            networks = {name: self.networks[name] for name in target}
+            self.restored_step = weight_files.restore(path, networks)
+            self._restart_averages(target)
+            return
         reader = tf.train.load_checkpoint(path)
         shapes = reader.get_variable_to_shape_map()
         groups = self.state()
         if target is not None:
-            unknown = sorted(set(target) - set(self.networks))
-            if unknown:
-                raise ValueError(
-                    f"--restore_target={','.join(unknown)} is unknown. "
-                    f"This method's networks: {', '.join(self.networks)}"
-                )
             groups = {f"networks/{name}": groups[f"networks/{name}"] for name in target}
         problems, assignments = [], []
         for group, variables in groups.items():
@@ -271,7 +296,13 @@ class Method(abc.ABC):
         for variable, key in assignments:
             variable.assign(reader.get_tensor(key))
         self.restored_step = int(reader.get_tensor(_key("progress", "step")))
-        for name in target or ():
+        for network in self.networks.values():
+            weight_files.finalize(network)
+        self._restart_averages(target or ())
+
+    def _restart_averages(self, names):
+        """Lets the averaged weights of networks begin at their present ones."""
+        for name in names:
             for variable in self.networks[name].variables:
                 if name in self.averages:
                     self.averages[name][variable.path].assign(variable.value)

@@ -7,7 +7,10 @@ from misc import files, images
 
 RESULTS = "results.json"
 TABLE = "results.csv"
+# Figures between 0 and 1 need more digits than decibels.
 DECIMALS = {"ssim_y": 4, "bicubic_ssim_y": 4}
+FLOOR = "floor/"
+SHOWN_ROWS = 100
 
 
 class Results:
@@ -27,6 +30,8 @@ class Results:
         self.path = pathlib.Path(path) if path else None
         self._save_pictures = save_pictures
         self._rows = []
+        self._tables = {}
+        self._notes = {}
         if self.path and (self.path / RESULTS).exists() and not overwrite:
             raise FileExistsError(
                 f"--save_path={self.path} holds results already. Give another folder, or "
@@ -34,11 +39,22 @@ class Results:
             )
 
     def add_row(self, row):
-        """Prints and keeps the figures of one image, {"scale", "name", figure: number}."""
+        """Keeps the figures of one image, {"scale", "name", figure: number}; prints the first."""
         self._rows.append(row)
         if len(self._rows) == 1:
             print(_line(row, header=True))
-        print(_line(row), flush=True)
+        if len(self._rows) <= SHOWN_ROWS:
+            print(_line(row), flush=True)
+        elif len(self._rows) == SHOWN_ROWS + 1:
+            print("...", flush=True)
+
+    def add_table(self, name, rows):
+        """Keeps a table, a list of dicts with the same keys, and writes it as NAME.csv."""
+        self._tables[name] = rows
+
+    def add_note(self, name, text):
+        """Keeps what has to be known to read the figures."""
+        self._notes[name] = text
 
     def add_picture(self, name, image):
         """Writes uint8 RGB `[height, width, 3]` as NAME.png."""
@@ -55,21 +71,61 @@ class Results:
         if not self._rows:
             raise ValueError("No image was evaluated: the dataloader gave none.")
         print()
+        if "scale" in self._rows[0]:
+            self._print_scales(means)
+        else:
+            self._print_figures(means)
+        for name, rows in self._tables.items():
+            print(f"\n{_cells(rows[0], header=True)}" if rows else f"\n{name}: none")
+            for row in rows:
+                print(_cells(row))
+        if self.path:
+            results = description | {"mean": means, "notes": self._notes, **self._tables}
+            files.write_json(self.path / RESULTS, results | {"images": self._rows})
+            write_table(self.path / TABLE, self._rows)
+            for name, rows in self._tables.items():
+                write_table(self.path / f"{name}.csv", rows)
+            print(f"\nResults: {self.path / RESULTS}, {self.path / TABLE}")
+
+    def _print_scales(self, means):
         for group in sorted({name.split("/")[0] for name in means if "/" in name}):
             row = {n.split("/")[1]: v for n, v in means.items() if n.startswith(f"{group}/")}
             count = sum(f"x{row['scale']}" == group for row in self._rows)
             print(_line({"scale": group[1:], "name": f"mean of {count}"} | row))
-        if self.path:
-            results = description | {"mean": means, "images": self._rows}
-            files.write_json(self.path / RESULTS, results)
-            with (
-                files.write_atomically(self.path / TABLE) as temporary,
-                open(temporary, "w", newline="") as file,
-            ):
-                writer = csv.DictWriter(file, fieldnames=list(self._rows[0]))
-                writer.writeheader()
-                writer.writerows(self._rows)
-            print(f"\nResults: {self.path / RESULTS}, {self.path / TABLE}")
+
+    def _print_figures(self, means):
+        has_floor = any(name.startswith(FLOOR) for name in means)
+        print(f"{f'{len(self._rows)} images':<20}  {'':>8}" + "     floor" * has_floor)
+        for name, value in means.items():
+            if name.startswith(FLOOR):
+                continue
+            floor = means.get(FLOOR + name)
+            print(f"{name:<20}  {value:8.4f}" + ("" if floor is None else f"  {floor:8.4f}"))
+        for name, text in self._notes.items():
+            print(f"{name}: {text}")
+
+
+def write_table(path, rows):
+    """Writes a list of dicts with the same keys as CSV, atomically."""
+    with (
+        files.write_atomically(path) as temporary,
+        open(temporary, "w", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _cells(row, header=False):
+    cells = []
+    for name, value in row.items():
+        width = max(len(name), 8)
+        if header or isinstance(value, str):
+            text = name if header else value
+            cells.append(f"{text:<{28 if name == 'group' else width}}")
+        else:
+            cells.append(f"{value:>{width}}" if isinstance(value, int) else f"{value:>{width}.4f}")
+    return "  ".join(cells)
 
 
 def _line(row, header=False):
@@ -79,6 +135,8 @@ def _line(row, header=False):
             cells.append(f"{'scale' if header else 'x' + str(value):<5}")
         elif name == "name":
             cells.append(f"{'image' if header else value:<24}")
+        elif isinstance(value, str):
+            cells.append(f"{name if header else value:<28}")
         else:
             width = max(len(name), 8)
             text = name if header else f"{value:.{DECIMALS.get(name, 3)}f}"

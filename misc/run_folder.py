@@ -6,18 +6,19 @@ import pathlib
 
 import tensorflow as tf
 
-from misc import files
+from misc import files, weight_files
 
 ARGUMENTS = "arguments.json"
 HISTORY = "history.jsonl"
 CHECKPOINT = "model.ckpt"
 BEST = "best"
+BEST_WEIGHTS = "_best"
 
 
 class RunFolder:
     """Keeps what a run writes under `--train_path`, and finds it again to go on from there."""
 
-    def __init__(self, path, method, max_to_keep, is_chief=True):
+    def __init__(self, path, method, max_to_keep, is_chief=True, weights_path=None):
         """Prepares the folder.
 
         Args:
@@ -26,10 +27,13 @@ class RunFolder:
             max_to_keep: number of newest checkpoints that stay.
             is_chief: whether this process is the one that writes; the others take part in saving
                 by writing to a folder that they remove again.
+            weights_path: `None`, or a weight file that holds the weights of the last save; those of
+                the best validation go to NAME_best.h5 beside it.
         """
         self.path = pathlib.Path(path)
         self.method = method
         self.is_chief = is_chief
+        self._weights_path = pathlib.Path(weights_path) if weights_path else None
         self.path.mkdir(parents=True, exist_ok=True)
         checkpoint = method.checkpoint()
         folder = self.path if is_chief else self.path / f".worker_{os.getpid()}"
@@ -74,6 +78,8 @@ class RunFolder:
     def save(self, step):
         """Saves everything that the run needs to continue at `step`, as model.ckpt-STEP."""
         self.method.step.assign(step)
+        # First, so that a run that is killed in between still has to write it when it goes on.
+        self._write_weights(self._weights_path, step)
         path = self._latest.save(checkpoint_number=step)
         self._remove_copy(self._latest)
         return path
@@ -81,6 +87,10 @@ class RunFolder:
     def save_best(self, step, results):
         """Saves the state as the best so far, with the validation results beside it."""
         self.method.step.assign(step)
+        if self._weights_path:
+            stem = weight_files.stem(self._weights_path)
+            name = self._weights_path.name.replace(stem, stem + BEST_WEIGHTS, 1)
+            self._write_weights(self._weights_path.with_name(name), step)
         path = self._best.save(checkpoint_number=step)
         if self.is_chief:
             files.write_json(self.path / BEST / "results.json", {"step": step, **results})
@@ -88,6 +98,11 @@ class RunFolder:
             files.write_json(self.path / BEST / ARGUMENTS, json.loads(arguments.read_text()))
         self._remove_copy(self._best)
         return path
+
+    def _write_weights(self, path, step):
+        if path and self.is_chief:
+            with self.method.averaged_weights():
+                weight_files.write(path, self.method.networks, step)
 
     def append_history(self, step, scalars):
         """Appends one line {"step": ..., name: value} to history.jsonl."""
@@ -128,25 +143,54 @@ def read_arguments(restore_path):
     """Returns the flags of the run that a checkpoint belongs to, {} where none are stored.
 
     Args:
-        restore_path: a checkpoint `FOLDER/model.ckpt-STEP`, or its folder.
+        restore_path: a checkpoint `FOLDER/model.ckpt-STEP`, or its folder; or a weight file
+            `PATH/NAME.h5` or `PATH/NAME_best.h5`, whose run is in `PATH/NAME`.
     """
     path = pathlib.Path(restore_path)
-    folder = path if path.is_dir() else path.parent
-    file = folder / ARGUMENTS
-    return json.loads(file.read_text()) if file.exists() else {}
+    folders = [path if path.is_dir() else path.parent]
+    if weight_files.is_weight_file(path):
+        stem = weight_files.stem(path)
+        names = dict.fromkeys([stem, stem.removesuffix(BEST_WEIGHTS)])
+        folders = [path.with_name(name) for name in names] + folders
+    for folder in folders:
+        file = folder / ARGUMENTS
+        if file.exists():
+            return json.loads(file.read_text())
+    return {}
+
+
+def paths_of_run(train_path, weight_filename):
+    """Returns the folder of a run, and the path of its weight file or `None`.
+
+    Args:
+        train_path: --train_path.
+        weight_filename: --weight_filename: a run that has one keeps its checkpoints in a folder of
+            that name under `train_path`, so that several runs can share `train_path`.
+
+    Raises:
+        ValueError: for a name that is none of a weight file.
+    """
+    if not weight_filename:
+        return pathlib.Path(train_path), None
+    weight_files.check_name(weight_filename)
+    path = pathlib.Path(train_path) / weight_filename
+    return path.with_name(weight_files.stem(path)), path
 
 
 def find_checkpoint(restore_path, step=None):
-    """Returns the path of a checkpoint without its .index.
+    """Returns the path of a checkpoint without its .index, or of a weight file.
 
     Args:
-        restore_path: `FOLDER/model.ckpt-STEP`, the same with .index, or a folder: the newest one.
+        restore_path: `FOLDER/model.ckpt-STEP`, the same with .index, or a folder: the newest one;
+            or a weight file NAME.h5.
         step: the step to take from a folder, or that the checkpoint must have.
 
     Raises:
         FileNotFoundError: if there is none; lists those that are there.
     """
     path = pathlib.Path(restore_path)
+    if weight_files.is_weight_file(path) and not path.is_dir():
+        return _find_weight_file(path, step)
     if path.is_dir():
         if step is not None:
             path = path / f"{CHECKPOINT}-{step}"
@@ -164,5 +208,20 @@ def find_checkpoint(restore_path, step=None):
         raise FileNotFoundError(
             f"--restore_path={restore_path} is not the checkpoint of step {step}, "
             "which --restore_global_step asks for."
+        )
+    return str(path)
+
+
+def _find_weight_file(path, step):
+    if not path.is_file():
+        there = sorted(p.name for p in path.parent.glob(f"*{weight_files.SUFFIX}"))
+        raise FileNotFoundError(
+            f"--restore_path={path} does not exist. Found in {path.parent}: "
+            f"{', '.join(there) or 'no weight file'}"
+        )
+    if step is not None:
+        raise FileNotFoundError(
+            f"--restore_path={path} is a weight file, which holds one step; "
+            "--restore_global_step is for folders of checkpoints."
         )
     return str(path)

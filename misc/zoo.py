@@ -11,7 +11,7 @@ import types
 
 from absl import flags
 
-from misc import run_folder
+from misc import frozen, run_folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGES = ("eusr", "score_predictors", "classifiers")
@@ -46,6 +46,36 @@ class Selection:
         target = flags.restore_target or list(method.networks)
         method.restore(path, target, use_averages=flags.restore_averages)
         return method
+
+
+def restore_trained(path):
+    """Returns a trained model that can be used as it is, without naming its kind or any flag.
+
+    Args:
+        path: a frozen file (.pb, .onnx, .tflite, a SavedModel folder); or a weight file .h5 or a
+            checkpoint (FOLDER/model.ckpt-STEP, or the folder) that lies where training wrote it:
+            what it is is read from the run's arguments.json.
+
+    Returns:
+        `Method` or `frozen.FrozenMethod`; both have `predict`.
+
+    Raises:
+        ValueError: when there is no arguments.json, or the weights do not fit.
+        FileNotFoundError: when there is no such checkpoint.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() in frozen.SUFFIXES or (path / "saved_model.pb").is_file():
+        return frozen.load(path)
+    found = run_folder.find_checkpoint(path)
+    settings = run_folder.read_arguments(path)
+    if "model" not in settings:
+        raise ValueError(
+            f"{path} is no frozen model, and there is no {run_folder.ARGUMENTS} of the run that "
+            "trained it: keep the run's folder beside it, or freeze it with freeze.py."
+        )
+    method = load("models", settings["model"]).create_model(types.SimpleNamespace(**settings))
+    method.restore(found, list(method.networks), use_averages=True)
+    return method
 
 
 def list_names(kind):
@@ -108,16 +138,16 @@ def select(argv, with_dataloader, for_use=True):
     before = set(flags.FLAGS)
     model.define_flags()
     model_flags = sorted(set(flags.FLAGS) - before)
-    same_model = _unaliased(trained.get("model")) == _unaliased(model_name)
-    if for_use and same_model:
-        for name in set(model_flags) & set(trained):
-            flags.FLAGS.set_default(name, trained[name])
-
     dataloader = None
     if with_dataloader:
         dataloader_name = dataloader_name or model.DATALOADER
         dataloader = load("dataloaders", dataloader_name)
         dataloader.define_flags()
+    same_model = _unaliased(trained.get("model")) == _unaliased(model_name)
+    if for_use and same_model:
+        # Last, because dataloaders may set defaults of the model's flags.
+        for name in set(model_flags) & set(trained):
+            flags.FLAGS.set_default(name, trained[name])
     return Selection(model_name, model, dataloader_name, dataloader, model_flags)
 
 

@@ -9,6 +9,18 @@ from absl import flags
 
 from misc import common_flags, frozen, zoo
 
+RANDOM = np.random.default_rng(0)
+# A training batch of each package, as its dataloaders give.
+BATCHES = {
+    "eusr": {
+        "low": RANDOM.uniform(0, 255, (2, 12, 12, 3)),
+        "high": RANDOM.uniform(0, 255, (2, 24, 24, 3)),
+    },
+    "score_predictors": {
+        "image": RANDOM.uniform(0, 255, (2, 32, 32, 3)),
+        "scores": RANDOM.dirichlet(np.ones(10), 2),
+    },
+}
 TINY_TRAINING = {"max_steps": 1, "average_decay": 0.5, "gradient_clip_norm": 10.0}
 
 
@@ -53,11 +65,9 @@ class _definitions_in:  # noqa: N801 - used like a function
 def test_every_model_trains_predicts_saves_and_freezes(name, tmp_path):
     module = zoo.load("models", name)
     method = module.create_model(parse(module, training=True), training=True)
-    random = np.random.default_rng(0)
-    batch = {
-        "low": tf.constant(random.uniform(0, 255, (2, 12, 12, 3)), tf.float32),
-        "high": tf.constant(random.uniform(0, 255, (2, 24, 24, 3)), tf.float32),
-    }
+    package = module.__name__.split(".")[0]
+    batch = {key: tf.constant(value, tf.float32) for key, value in BATCHES[package].items()}
+    images = next(iter(batch.values()))
     before = [v.numpy() for network in method.networks.values() for v in network.variables]
     step = tf.function(lambda batch: method.train_step(batch, tf.constant([0, 1])))
     assert np.isfinite(float(step(batch)["loss"]))
@@ -68,9 +78,9 @@ def test_every_model_trains_predicts_saves_and_freezes(name, tmp_path):
     path = method.checkpoint().write(str(tmp_path / "model.ckpt-1"))
     again = module.create_model(parse(module, training=False))
     again.restore(path, list(again.networks))
-    for scale in again.scales:
-        expected = method.predict(batch["low"], scale)
-        for key, value in again.predict(batch["low"], scale).items():
+    for scale in again.scales or (None,):
+        expected = method.predict(images, scale)
+        for key, value in again.predict(images, scale).items():
             np.testing.assert_array_equal(value, expected[key])
     results = list(frozen.freeze(again, tmp_path / "frozen", ["pb"], overwrite=False))
     assert [result.error for result in results] == [None]

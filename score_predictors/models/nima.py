@@ -1,0 +1,328 @@
+"""NIMA: any network of keras.applications, trained to predict how people's scores are distributed.
+
+Talebi and Milanfar, "NIMA: Neural Image Assessment", IEEE Transactions on Image Processing 2018.
+
+    python train.py --model=nima --nima_backbone=EfficientNetB0 --dataloader=ava \\
+        --ava_dataset_path=AVA.txt --ava_image_path=images --weight_filename=nima.h5
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from misc import plots, schedules, weight_files
+from misc.method import Method
+from score_predictors import flags as predictor_flags
+from score_predictors import losses, metrics, network
+
+DATALOADER = "ava"
+# A run of seconds, to try things.
+TINY = {
+    "nima_backbone": "MobileNetV3Small",
+    "pretrained_weights": "none",
+    "input_patch_size": 32,
+    "batch_size": 2,
+}
+HISTOGRAM_PICTURES = 12
+
+
+def define_flags():
+    """Defines the flags of NIMA with any backbone."""
+    predictor_flags.define_common_flags()
+    predictor_flags.define_run_defaults(5, "score_predictor.h5", "train")
+    flags.DEFINE_enum(
+        "nima_backbone",
+        "EfficientNetB0",
+        network.list_backbones(),
+        "Network of keras.applications.",
+    )
+    flags.DEFINE_bool(
+        "nima_train_last_only", False, "Train the last layer alone; the others stay as they are."
+    )
+
+
+def create_model(flags, training=False):
+    """Returns the `ScorePredictor` that the flags describe, with its optimizer for training."""
+    return create_predictor(
+        flags, flags.nima_backbone, last_only=flags.nima_train_last_only, training=training
+    )
+
+
+def create_predictor(flags, backbone, alpha=1.0, last_only=False, training=False):
+    """Returns a `ScorePredictor`.
+
+    Args:
+        flags: values of the flags that all score predictors share.
+        backbone: name of a network in keras.applications.
+        alpha: its width, where it has one.
+        last_only: whether only the last layer is trained.
+        training: whether to make the optimizer.
+    """
+    predictor = network.create_network(backbone, len(flags.score_values), alpha)
+    options = {
+        "values": flags.score_values,
+        "patch_size": flags.input_patch_size,
+        "emd_r": flags.emd_r,
+    }
+    if not training:
+        return ScorePredictor(predictor, backbone, alpha, **options)
+    if flags.batch_norm_momentum is not None:
+        network.set_batch_norm_momentum(predictor, flags.batch_norm_momentum)
+    if last_only:
+        for layer in network.features_part(predictor).layers:
+            layer.trainable = False
+    rate = schedules.create(
+        flags.schedule,
+        flags.learning_rate,
+        flags.learning_rate_decay,
+        flags.learning_rate_decay_steps,
+        flags.max_steps,
+        flags.milestones,
+    )
+    return ScorePredictor(
+        predictor,
+        backbone,
+        alpha,
+        **options,
+        dropout=flags.dropout,
+        last_only=last_only,
+        pretrained=flags.pretrained_weights,
+        optimizers={"predictor": keras.optimizers.Adam(rate)},
+        average_decay=flags.average_decay,
+        gradient_clip_norm=flags.gradient_clip_norm,
+    )
+
+
+class ScorePredictor(Method):
+    """A network of images to score distributions, trained with the earth mover's distance."""
+
+    def __init__(
+        self,
+        predictor,
+        backbone=network.MOBILENETV2,
+        alpha=1.0,
+        values=metrics.AVA_VALUES,
+        patch_size=192,
+        emd_r=2.0,
+        dropout=network.DROPOUT,
+        last_only=False,
+        pretrained="none",
+        optimizers=None,
+        **kwargs,
+    ):
+        """Sets the method up.
+
+        Args:
+            predictor: network of `network.create_network`.
+            backbone: its backbone's name.
+            alpha: its backbone's width.
+            values: scores that the bins stand for.
+            patch_size: side of training images in pixels, which frozen files tell.
+            emd_r: exponent of the loss.
+            dropout: share of the features that a training step leaves out.
+            last_only: whether only the last layer is trained; the backbone then computes as in
+                use, its batch normalisation too.
+            pretrained: see --pretrained_weights.
+            optimizers: {"predictor": optimizer}, or `None` without training.
+            **kwargs: for `Method`.
+        """
+        super().__init__({"predictor": predictor}, optimizers, **kwargs)
+        self.predictor = predictor
+        self.backbone = network.features_part(predictor)
+        self.head = predictor.get_layer(network.SCORES_LAYER)
+        self.values = tuple(float(value) for value in values)
+        self.emd_r = emd_r
+        self.dropout = dropout
+        self.last_only = last_only
+        self.objective = _distance_name(emd_r)
+        self.export_names = {
+            "images": "input_1",
+            "scale": None,
+            "outputs": {"scores": "output_scores", "features": "output_features"},
+        }
+        # What the original project's graphs take.
+        self.export_normalization = (127.5, 127.5)
+        self.export_check_sizes = ((2, 96, 131), (1, 139, 83))
+        self.metadata = {"score_values": list(self.values), "patch_size": int(patch_size)}
+        self._pretrained = pretrained
+        self._backbone_name, self._alpha, self._patch_size = backbone, alpha, patch_size
+        self._predict = tf.function(
+            lambda images: self.predict(images)["scores"],
+            input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
+        )
+
+    def load_pretrained(self):
+        """Loads the backbone's weights that --pretrained_weights names."""
+        if self._pretrained == "imagenet":
+            network.load_imagenet(
+                self.predictor, self._backbone_name, self._alpha, self._patch_size
+            )
+        elif self._pretrained != "none":
+            weight_files.restore(self._pretrained, {"predictor": self.backbone}, partly=True)
+            network.finish_pretrained(self.predictor, self._backbone_name)
+        for name in self.averages:
+            self._restart_averages([name])
+
+    def train_step(self, batch, seed):
+        """Runs one update on {"image", "scores"} batches; see `Method.train_step`."""
+        images, target = batch["image"], batch["scores"]
+        # Nothing before the last layer needs a gradient where it alone is trained.
+        features = self.backbone(images, training=False) if self.last_only else None
+        with tf.GradientTape() as tape:
+            if features is None:
+                features = self.backbone(images, training=True)
+            scores = self.head(_drop(features, self.dropout, seed))
+            loss = losses.earth_movers_distance(scores, target, self.emd_r)
+        self.update_weights("predictor", loss, tape)
+        values = tf.constant(self.values, tf.float32)
+        error = tf.reduce_mean(tf.abs(tf.linalg.matvec(scores - target, values)))
+        return {"loss": loss, "mean_score_error": error}
+
+    def predict(self, images, scale=None):
+        """Returns {"scores": `[batch, bins]`, "features": `[batch, F]`}; see `Method.predict`."""
+        del scale  # this method has none
+        return self.predictor(images, training=False)
+
+    def receptive_radius(self, scale=None):
+        """Returns `None`: every pixel can change every output."""
+        return
+
+    def pictures(self, batch):
+        """Returns the images of a training batch."""
+        return {"image": batch["image"]}
+
+    def evaluate(self, batches, report=None):
+        """Compares predicted with rated scores; see `Method.evaluate`.
+
+        Args:
+            batches: dicts with "image", "scores" and, where known, "mean", "std", "name", "group".
+                Where they have an attribute `training_scores`, the mean distribution of the
+                training images, that is the constant which the floor predicts; else it is the mean
+                of what is evaluated.
+            report: see `Method.evaluate`.
+
+        Returns:
+            The figures of `metrics.compare`, and `floor/NAME`, what a constant distribution gets.
+        """
+        ratings = _Ratings()
+        for batch in batches:
+            ratings.add(batch, self._predict(tf.convert_to_tensor(batch["image"], tf.float32)))
+        if not ratings.predicted:
+            return {}
+        columns = ratings.columns()
+        r_values = sorted({*metrics.REPORTED_R, self.emd_r})
+        predicted, target = columns["predicted"], columns["target"]
+        known = target, self.values, columns["mean"], columns["std"]
+        figures = metrics.compare(predicted, *known, r_values=r_values)
+        constant = getattr(batches, "training_scores", None)
+        if constant is not None and len(constant) != target.shape[1]:
+            constant = None
+        floor = metrics.floor(*known, constant=constant, r_values=r_values)
+        if report is not None:
+            self._report(report, columns, figures, floor, constant is not None)
+        # Data with other bins than the predictor's has no such distance.
+        figures.setdefault(self.objective, float("nan"))
+        return figures | {f"floor/{name}": value for name, value in floor.items()}
+
+    def summarize(self, results):
+        """Returns loss and correlations in one line, the loss beside what a constant gets."""
+        loss = results[self.objective]
+        floor = results.get(f"floor/{self.objective}", float("nan"))
+        correlations = " ".join(
+            f"{name} {results.get(name, float('nan')):.3f}" for name in ("plcc", "srcc")
+        )
+        return f"{self.objective} {loss:.4f} (constant histogram: {floor:.4f}) {correlations}"
+
+    def _report(self, report, columns, figures, floor, has_training_scores):
+        predicted, target = columns["predicted"], columns["target"]
+        rated, deviation = metrics.rated_moments(
+            target, self.values, columns["mean"], columns["std"]
+        )
+        means = metrics.mean_scores(predicted, self.values)
+        deviations = metrics.score_deviations(predicted, self.values)
+        distances = [float("nan")] * len(means)
+        if predicted.shape[1] == target.shape[1]:
+            distances = metrics.earth_movers_distances(predicted, target, self.emd_r)
+        for i, name in enumerate(columns["name"]):
+            row = {"name": name}
+            if columns["group"] is not None:
+                row["group"] = columns["group"][i]
+            row |= {
+                "rated_mean": float(rated[i]),
+                "predicted_mean": float(means[i]),
+                "rated_std": float(deviation[i]),
+                "predicted_std": float(deviations[i]),
+                _distance_name(self.emd_r): float(distances[i]),
+            }
+            report.add_row(row)
+        title = f"PLCC {figures.get('plcc', np.nan):.3f}  SRCC {figures.get('srcc', np.nan):.3f}"
+        report.add_picture("scatter", plots.draw_scatter(rated, means, title))
+        if predicted.shape[1] == target.shape[1]:
+            labels = [f"{value:g}" for value in self.values]
+            panels = [
+                (columns["name"][i], predicted[i], target[i])
+                for i in np.unique(np.linspace(0, len(means) - 1, HISTOGRAM_PICTURES).astype(int))
+            ]
+            report.add_picture("histograms", plots.draw_histograms(panels, labels))
+            panel = [("mean of all images", predicted.mean(axis=0), target.mean(axis=0))]
+            report.add_picture("mean_histogram", plots.draw_histograms(panel, labels))
+        if columns["group"] is not None:
+            rows = metrics.by_group(columns["group"], predicted, *self._known(columns), self.emd_r)
+            report.add_table("groups", rows)
+        source = "training images" if has_training_scores else "evaluated images themselves"
+        report.add_note("floor", f"one constant distribution: the mean of the {source}")
+
+    def _known(self, columns):
+        return columns["target"], self.values, columns["mean"], columns["std"]
+
+
+class _Ratings:
+    """Collects what is predicted and known of the images of an evaluation."""
+
+    def __init__(self):
+        self.predicted = []
+        self._parts = {"target": [], "mean": [], "std": [], "name": [], "group": []}
+
+    def add(self, batch, predicted):
+        """Adds a batch."""
+        count = len(predicted)
+        self.predicted.append(np.asarray(predicted, np.float64))
+        self._parts["target"].append(np.asarray(batch["scores"], np.float64))
+        for name in ("mean", "std"):
+            unknown = np.full(count, np.nan)
+            self._parts[name].append(np.asarray(batch.get(name, unknown), np.float64))
+        start = sum(len(part) for part in self.predicted) - count
+        names = batch.get("name", [f"image {start + i}" for i in range(count)])
+        self._parts["name"] += [_text(name) for name in names]
+        if "group" in batch:
+            self._parts["group"] += [_text(group) for group in batch["group"]]
+
+    def columns(self):
+        """Returns {name: array or list} of all images; `group` is `None` where there is none."""
+        columns = {
+            name: np.concatenate(parts) if name in ("target", "mean", "std") else parts
+            for name, parts in self._parts.items()
+        }
+        columns["group"] = columns["group"] or None
+        return columns | {"predicted": np.concatenate(self.predicted)}
+
+
+def _text(name):
+    name = name.numpy() if hasattr(name, "numpy") else name
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _distance_name(r):
+    return f"emd_r{r:g}"
+
+
+def _drop(features, rate, seed):
+    """Returns features of which a share is 0 and the others are larger, so that the mean stays."""
+    if not rate:
+        return features
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    draws = tf.random.stateless_uniform(
+        tf.shape(features), tf.random.fold_in(seed, replica), alg="philox"
+    )
+    return tf.where(draws >= rate, features / (1 - rate), 0.0)
