@@ -117,7 +117,7 @@ def define_flags():
     )
 
 
-def set_defaults(**values):
+def define_defaults(**values):
     """Makes what is known of a data set the default of the model's flags, where it has them."""
     for name, value in values.items():
         if name in flags.FLAGS:

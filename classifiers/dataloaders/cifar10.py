@@ -15,7 +15,7 @@ DEVIATION = (63.0, 62.1, 66.7)
 def define_flags():
     """Defines the flags of this dataloader."""
     _cifar.define_flags(_cifar.CIFAR10)
-    labelled_images.set_defaults(
+    labelled_images.define_defaults(
         num_classes=10, image_mean=list(MEAN), image_deviation=list(DEVIATION)
     )
 

@@ -15,7 +15,7 @@ DEVIATION = (68.2, 65.4, 70.4)
 def define_flags():
     """Defines the flags of this dataloader."""
     _cifar.define_flags(_cifar.CIFAR100)
-    labelled_images.set_defaults(
+    labelled_images.define_defaults(
         num_classes=100, image_mean=list(MEAN), image_deviation=list(DEVIATION)
     )
 

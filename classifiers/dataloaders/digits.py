@@ -16,7 +16,7 @@ DEVIATION = 88.8
 def define_flags():
     """Defines the flags of this dataloader."""
     labelled_images.define_flags()
-    labelled_images.set_defaults(
+    labelled_images.define_defaults(
         num_classes=10,
         image_mean=[MEAN] * 3,
         image_deviation=[DEVIATION] * 3,

@@ -23,7 +23,7 @@ def define_flags():
     """Defines the flags of this dataloader."""
     labelled_images.define_flags()
     flags.DEFINE_string("data_path", None, "The official folder, with train and val in it.")
-    labelled_images.set_defaults(
+    labelled_images.define_defaults(
         num_classes=200,
         image_mean=list(class_folders.MEAN),
         image_deviation=list(class_folders.DEVIATION),
