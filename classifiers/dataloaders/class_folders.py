@@ -43,7 +43,9 @@ def define_flags():
         "Keep the decoded images in memory; default: if they need less than half of what is "
         "available.",
     )
-    labelled_images.define_defaults(image_mean=list(MEAN), image_deviation=list(DEVIATION))
+    labelled_images.define_defaults(
+        image_mean=list(MEAN), image_deviation=list(DEVIATION), degradation_size=224
+    )
 
 
 def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):

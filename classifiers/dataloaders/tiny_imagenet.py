@@ -25,6 +25,7 @@ def define_flags():
     flags.DEFINE_string("data_path", None, "The official folder, with train and val in it.")
     labelled_images.define_defaults(
         num_classes=200,
+        degradation_size=SIDE,
         image_mean=list(class_folders.MEAN),
         image_deviation=list(class_folders.DEVIATION),
     )

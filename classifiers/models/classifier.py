@@ -50,12 +50,13 @@ def create_method(method, flags, training, **kwargs):
     """
     network = create_network(flags)
     evaluation = evaluations.create(flags)
+    copies = training_copies.create(flags)
     if not training:
-        return method(network, evaluation, **kwargs)
+        return method(network, evaluation, copies, **kwargs)
     return method(
         network,
         evaluation,
-        copies=training_copies.create(flags),
+        copies,
         optimizers={"classifier": classifier_flags.create_optimizer(flags)},
         average_decay=flags.average_decay,
         gradient_clip_norm=flags.gradient_clip_norm,
@@ -114,7 +115,7 @@ class Classifier(Method):
         Args:
             network: network of `networks.build`.
             evaluation: `Evaluation`; `None` for clean images alone.
-            copies: `TrainingCopies`; `None` without training.
+            copies: `TrainingCopies`; `None` where nothing is done with training images.
             optimizers: {"classifier": optimizer}, or `None` without training.
             **kwargs: for `Method`.
         """
