@@ -2,9 +2,9 @@
 
     python -m benchmarks.classifier_step
 
-The same network, batch and optimizer (SGD with momentum and L2 weight decay), one thread each, eager
-PyTorch in channels_last. Processor time, which other load on the machine disturbs less than time on
-the wall; the two take turns.
+The same network, batch and optimizer (SGD with momentum and L2 weight decay), one thread each,
+eager PyTorch in channels_last. Processor time, which other load on the machine disturbs less than
+time on the wall; the two take turns.
 """
 
 import os

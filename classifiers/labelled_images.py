@@ -128,9 +128,10 @@ def create_batches(read, flags, split, seed, first_step=0, shard=(0, 1)):
     """Returns the batches of a split.
 
     `'train'`: an endless tf.data.Dataset of `image`, float32 RGB `[B, height, width, 3]` in 0-255,
-    and `label`, int32 `[B]`. Step n depends on the seed and on n alone; each pass over the images
-    has an order of its own. With --degrade_on=host the batch also holds `degraded`, and is what
-    `training_copies.TrainingCopies` makes of it.
+    `label`, int32 `[B]`, and `index`, int64 `[B]`, the image's place in the set. Step n depends on
+    the seed and on n alone; each pass over the images has an order of its own. With
+    --degrade_on=host the batch also holds `degraded`, and is what `training_copies.TrainingCopies`
+    makes of it.
 
     `'validation'` and `'test'`: one pass in order, the last batch may be smaller; can be iterated
     again.
@@ -219,14 +220,14 @@ def _endless(data, flags, seed, first_step, shard):
             counter, tf.constant(len(data), tf.int64), tf.constant(seed, tf.int64)
         )
         chosen = tf.gather(order, rows)
-        batch = {"image": read(chosen), "label": tf.gather(labels, chosen)}
+        batch = {"image": read(chosen), "label": tf.gather(labels, chosen), "index": chosen}
         if copies is None:
             return batch
         # Step n is the n-th from 1 in the training loop, and has the same seed there.
         step_seed = tf.random.fold_in(
             tf.constant([index, seed], tf.int32), tf.cast(step + 1, tf.int32), alg="philox"
         )
-        return copies(batch["image"], batch["label"], step_seed)
+        return copies(batch["image"], batch["label"], step_seed, chosen)
 
     return pipeline.step_stream(make, first_step).prefetch(2)
 

@@ -38,17 +38,19 @@ class TrainingCopies:
     cutout_on: str = "both"
     fill: tuple = (0.0, 0.0, 0.0)
 
-    def __call__(self, images, labels, seed):
+    def __call__(self, images, labels, seed, index=None):
         """Returns the copies.
 
         Args:
             images: float32 RGB `[B, H, W, 3]` in 0-255, H and W known.
             labels: int32 `[B]`.
             seed: integer tensor of shape [2].
+            index: integers `[B]` that tell the images of a data set apart, or `None`.
 
         Returns:
-            {"image": clean copies `[N, H, W, 3]`, "degraded": `[N, H, W, 3]`, "label": `[N]`},
-            with N = B times the number of degradations for shared images, else N = B.
+            {"image": clean copies `[N, H, W, 3]`, "degraded": `[N, H, W, 3]`, "label": `[N]`} and,
+            if it was given, "index": `[N]`; N = B times the number of degradations for shared
+            images, else N = B.
 
         Raises:
             ValueError: if independent images can't be shared out equally.
@@ -57,6 +59,7 @@ class TrainingCopies:
         if self.images == "shared":
             images = ops.tile(images, [blocks, 1, 1, 1])
             labels = ops.tile(labels, [blocks])
+            index = None if index is None else ops.tile(index, [blocks])
         elif images.shape[0] is None or images.shape[0] % blocks:
             raise ValueError(
                 f"--copies_images=independent needs a --batch_size that is a multiple of the "
@@ -74,7 +77,8 @@ class TrainingCopies:
             copies[cover] = augment.cutout(
                 copies[cover], self.cutout, self.fill, random.fold_in(seed, 2)
             )
-        return {"image": copies[0], "degraded": copies[1], "label": labels}
+        made = {"image": copies[0], "degraded": copies[1], "label": labels}
+        return made if index is None else made | {"index": index}
 
     @property
     def draws_nothing(self):

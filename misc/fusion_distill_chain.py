@@ -119,7 +119,7 @@ class Chain:
         self.factor = factor
         self.statistics = statistics
         self.names = tuple(names or DEGRADATIONS)
-        self.all = "--degradations=" + ",".join(self.names)
+        self.all = {"degradations": ",".join(self.names)}
 
     def stages(self):
         """Returns the list of `Stage`, in an order in which each finds what it needs."""
@@ -130,9 +130,8 @@ class Chain:
                     name,
                     "separate",
                     f"Step 2: model of {name}",
-                    f"--degradations={name}",
-                    f"--teacher_weights={self._best('clean')}",
-                    *self._start("clean"),
+                    {"degradations": name, "teacher_weights": self._best("clean")},
+                    start="clean",
                 )
             )
         runs += [self._fuse(statistics) for statistics in MOVING_STATISTICS]
@@ -141,30 +140,25 @@ class Chain:
         runs += [
             self._train("scratch", "scratch", "Baseline: scratch", self.all),
             self._train(
-                "vanilla",
-                "vanilla",
-                "Baseline: vanilla fine-tuning",
-                self.all,
-                *self._start("clean"),
+                "vanilla", "vanilla", "Baseline: vanilla fine-tuning", self.all, start="clean"
             ),
-            self._train("fusing", "fusing", "Baseline: fusing", self.all, *self._start(fused)),
+            self._train("fusing", "fusing", "Baseline: fusing", self.all, start=fused),
             self._train(
                 "fusion_distill",
                 "distill",
                 "Step 4: FusionDistill",
-                self.all,
-                f"--teacher_weights={teachers}",
-                *self._start(fused),
+                self.all | {"teacher_weights": teachers},
+                start=fused,
             ),
         ]
         measured = ["clean", *MOVING_STATISTICS, "scratch", "vanilla", "fusing", "fusion_distill"]
         measured = [f"fused_{m}" if m in MOVING_STATISTICS else m for m in measured]
         evaluations = [self._evaluate(name, self._model_of(name), self.all) for name in measured]
         evaluations += [
-            self._evaluate(name, "fusion_distill", f"--degradations={name}") for name in self.names
+            self._evaluate(name, "fusion_distill", {"degradations": name}) for name in self.names
         ]
         evaluations.append(
-            self._evaluate("ensemble", "ensemble", self.all, f"--ensemble_weights={teachers}")
+            self._evaluate("ensemble", "ensemble", self.all | {"ensemble_weights": teachers})
         )
         return runs + evaluations
 
@@ -172,55 +166,49 @@ class Chain:
         """Returns what the evaluation of a run wrote, as a dict."""
         return json.loads(self._results(name).read_text())
 
-    def _train(self, name, recipe, title, *arguments):
-        path = ROOT / RECIPES / f"{self.recipes}_{recipe}.flags"
-        settings = read_recipe(path)
+    def _train(self, name, recipe, title, flags=None, start=None):
+        settings = read_recipe(ROOT / RECIPES / f"{self.recipes}_{recipe}.flags")
         course = scale_steps(settings, self.factor)
-        model = settings["model"]
-        command = (
-            "train.py",
-            f"--flagfile={path}",
-            *self._passed(model),
-            *(f"--{flag}={value}" for flag, value in course.items()),
-            *arguments,
-            f"--train_path={self.folder / name}",
-        )
+        if start:
+            starting = {"restore_path": self._best(start), "restore_target": "classifier"}
+            flags = (flags or {}) | starting
+        # Written out: a flag that is in the recipe and given again might add to it.
+        flags = settings | course | self._passed(settings["model"]) | (flags or {})
+        command = ("train.py", *_arguments(flags | {"train_path": self.folder / name}))
         product = self.folder / name / f"{run_folder.CHECKPOINT}-{course['max_steps']}.index"
         return Stage(title, command, product)
 
     def _fuse(self, statistics):
         first, *others = (str(self._best(name)) for name in self.names)
-        name = f"fused_{statistics}"
-        command = (
-            "-m",
-            "misc.fuse_weights",
-            "--model=fusion_distill",
-            f"--restore_path={first}",
-            f"--fuse_with={','.join(others)}",
-            f"--moving_statistics={statistics}",
-            *self._passed("fusion_distill"),
-            self.all,
-            f"--reestimation_steps={self._reestimation_steps()}",
-            f"--output_path={self.folder / name}",
-        )
-        product = self.folder / name / f"{run_folder.CHECKPOINT}-0.index"
+        path = self.folder / f"fused_{statistics}"
+        flags = {
+            "model": "fusion_distill",
+            "restore_path": first,
+            "fuse_with": ",".join(others),
+            "moving_statistics": statistics,
+            "reestimation_steps": self._reestimation_steps(),
+            **self._passed("fusion_distill"),
+            **self.all,
+            "output_path": path,
+        }
+        command = ("-m", "misc.fuse_weights", *_arguments(flags))
+        product = path / f"{run_folder.CHECKPOINT}-0.index"
         return Stage(f"Step 3: fusion, statistics {statistics}", command, product)
 
-    def _evaluate(self, name, model, *arguments):
+    def _evaluate(self, name, model, flags):
         results = self._results(name)
-        restored = () if model == "ensemble" else (f"--restore_path={self._best(name)}",)
-        command = (
-            "validate.py",
-            f"--model={model}",
-            *restored,
-            *self._passed(model),
-            *arguments,
-            "--levels=all",
-            "--corruption_grid",
-            f"--save_path={results.parent}",
-            "--overwrite",
-        )
-        return Stage(f"Evaluation of {name}", command, results)
+        restored = {} if model == "ensemble" else {"restore_path": self._best(name)}
+        flags = {
+            "model": model,
+            **restored,
+            **self._passed(model),
+            **flags,
+            "levels": "all",
+            "corruption_grid": "true",
+            "save_path": results.parent,
+            "overwrite": "true",
+        }
+        return Stage(f"Evaluation of {name}", ("validate.py", *_arguments(flags)), results)
 
     def _reestimation_steps(self):
         # 200 batches of all degradations are plenty; a short run gets fewer.
@@ -237,19 +225,24 @@ class Chain:
         path = self.folder / name
         return path if name.startswith("fused_") else path / run_folder.BEST
 
-    def _start(self, name):
-        return f"--restore_path={self._best(name)}", "--restore_target=classifier"
-
     def _results(self, name):
         return self.folder / "results" / name / "results.json"
 
     def _passed(self, model):
-        return [
-            f"--{name}={value}"
+        return {
+            name: values
             for name, values in self.passed.items()
             if not name.startswith(FOREIGN[model])
-            for value in values
-        ]
+        }
+
+
+def _arguments(flags):
+    """Returns {flag: value, or list of values of a repeated flag} as arguments."""
+    return [
+        f"--{name}={value}"
+        for name, values in flags.items()
+        for value in (values if isinstance(values, list) else [values])
+    ]
 
 
 def read_recipe(path):

@@ -146,7 +146,7 @@ class Classifier(Method):
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
             seed = tf.random.fold_in(seed, context.replica_id_in_sync_group, alg="philox")
-        return self.copies(batch["image"], batch["label"], seed)
+        return self.copies(batch["image"], batch["label"], seed, batch.get("index"))
 
     def predict(self, images, scale=None):
         """Returns {"logits": `[B, K]`}; see `Method.predict`."""

@@ -21,7 +21,7 @@ import re
 import tensorflow as tf
 from absl import flags
 
-from classifiers import losses, networks
+from classifiers import feature_cache, losses, networks
 from classifiers.models import classifier
 from classifiers.models.classifier import Classifier, batch_accuracy
 
@@ -59,6 +59,13 @@ def define_flags():
         None,
         "Stage of the networks that is compared; default: the last one, after its ReLU.",
     )
+    flags.DEFINE_integer(
+        "fusion_distill_cache",
+        2048,
+        "MiB for what teachers said about clean images, where these come again unchanged: without "
+        "flips and shifts, and Cutout on the degraded copies alone.",
+        lower_bound=0,
+    )
 
 
 def create_model(flags, training=False):
@@ -72,6 +79,7 @@ def create_model(flags, training=False):
         teacher_input=flags.fusion_distill_teacher_input,
         cross_entropy_weight=flags.fusion_distill_cross_entropy_weight,
         stage=flags.fusion_distill_stage,
+        cache_bytes=flags.fusion_distill_cache * 2**20,
     )
 
 
@@ -102,6 +110,7 @@ class FusionDistill(Classifier):
         teacher_input="clean",
         cross_entropy_weight=1.0,
         stage=None,
+        cache_bytes=0,
         **kwargs,
     ):
         """Sets the method up.
@@ -116,6 +125,8 @@ class FusionDistill(Classifier):
             teacher_input: "clean" or "degraded".
             cross_entropy_weight: weight of the cross-entropy.
             stage: stage that is compared; `None`: the last one, after its ReLU.
+            cache_bytes: memory for what teachers say about clean images that no flip, crop or
+                Cutout changes; 0: they are asked every time.
             **kwargs: for `Method`.
 
         Raises:
@@ -138,6 +149,12 @@ class FusionDistill(Classifier):
             for teacher in teachers
         ]
         self._blocks = blocks
+        # Only frozen teachers that see unchanged images say the same every time.
+        constant = copies and copies.draws_nothing and teacher_input == "clean"
+        self._caches = []
+        if constant and cache_bytes and teachers and None not in teachers:
+            share = cache_bytes // len(teachers)
+            self._caches = [feature_cache.FeatureCache(share) for _ in teachers]
 
     def train_step(self, batch, seed):
         """Runs one update on {"image", "label"} batches; see `Method.train_step`."""
@@ -148,7 +165,7 @@ class FusionDistill(Classifier):
                 "the blocks of a batch would be torn apart. Give --degrade_on=device."
             )
         copies = self.make_copies(batch, seed)
-        taught = self._teach(copies[self.teacher_input])
+        taught = self._teach(copies[self.teacher_input], copies.get("index"))
         with tf.GradientTape() as tape:
             student = self._student(copies["degraded"], training=True)
             logits = student["logits"]
@@ -169,8 +186,10 @@ class FusionDistill(Classifier):
             "accuracy": batch_accuracy(copies["label"], logits),
         }
 
-    def _teach(self, images):
+    def _teach(self, images, index=None):
         """Returns the teachers' features of each block, without gradient."""
+        if self._caches and index is not None:
+            return self._teach_from_cache(images, index)
         if len(self.teachers) == 1:
             features = self.teachers[0](images, training=False)[self.stage]
             return [tf.stop_gradient(block) for block in tf.split(features, self._blocks)]
@@ -178,6 +197,20 @@ class FusionDistill(Classifier):
             tf.stop_gradient(teacher(block, training=False)[self.stage])
             for teacher, block in zip(self.teachers, tf.split(images, self._blocks), strict=True)
         ]
+
+    def _teach_from_cache(self, images, index):
+        taught = []
+        blocks = zip(tf.split(images, self._blocks), tf.split(index, self._blocks), strict=True)
+        for number, (block, numbers) in enumerate(blocks):
+            teacher = self.teachers[number % len(self.teachers)]
+
+            def compute(teacher=teacher, block=block):
+                return tf.cast(teacher(block, training=False)[self.stage], tf.float32)
+
+            shape = teacher.compute_output_shape(block.shape)[self.stage]
+            cache = self._caches[number % len(self.teachers)]
+            taught.append(cache.get(numbers, compute, shape))
+        return taught
 
 
 def last_stage(network):

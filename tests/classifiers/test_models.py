@@ -145,6 +145,40 @@ def test_a_student_that_is_its_teacher_has_no_distance():
     assert float(losses.cosine_embedding(features, taught)) == pytest.approx(0, abs=1e-6)
 
 
+def test_cached_teachers_say_the_same_and_are_asked_once():
+    made = copies(["noise:40", "saltpepper:0.2"])
+    assert made.draws_nothing
+    teachers = [tiny_network(), tiny_network(2.0)]
+    asked = FusionDistill(tiny_network(), copies=made, optimizers=sgd(), teachers=teachers)
+    cached = FusionDistill(
+        tiny_network(), copies=made, optimizers=sgd(), teachers=teachers, cache_bytes=2**20
+    )
+    teach = tf.function(cached._teach)
+    images, index = np.tile(IMAGES, [2, 1, 1, 1]), np.tile(np.arange(6), 2)
+    expected = [np.asarray(block) for block in asked._teach(images)]
+    for _ in range(2):
+        for one, other in zip(
+            teach(tf.constant(images), tf.constant(index)), expected, strict=True
+        ):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+    # What is remembered is returned, whatever the images are now.
+    remembered = teach(tf.constant(0 * images), tf.constant(index))
+    np.testing.assert_allclose(remembered[1], expected[1], atol=1e-6)
+    figures = tf.function(cached.train_step)(BATCH | {"index": tf.range(6)}, SEED)
+    assert np.isfinite(float(figures["loss"]))
+    cached._caches[0].limit_bytes = 0
+    unknown = teach(tf.constant(0 * images), tf.constant(index + 50))
+    assert np.abs(unknown[0] - expected[0]).max() > 1e-3
+    assert 50 not in cached._caches[0]._features
+    augmented = FusionDistill(
+        tiny_network(),
+        copies=copies(["noise:40"], flip=True),
+        teachers=teachers[:1],
+        cache_bytes=99,
+    )
+    assert not augmented._caches
+
+
 def test_the_number_of_teachers_must_fit():
     with pytest.raises(ValueError, match="one for each of the 3"):
         FusionDistill(tiny_network(), copies=copies(["noise,blur,jpeg"]), teachers=[None, None])

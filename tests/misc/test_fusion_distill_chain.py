@@ -1,6 +1,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from misc import fusion_distill_chain, fusion_distill_table
@@ -108,11 +109,16 @@ def test_table_has_the_rows_and_columns_of_the_paper(tmp_path):
 
 
 @pytest.mark.slow  # 26 processes, each of which loads TensorFlow and compiles a network
-def test_a_whole_chain_on_the_digits(tmp_path):
+def test_a_whole_chain(tmp_path):
+    random = np.random.default_rng(0)
+    for split, count in (("train", 60), ("test", 10)):
+        images = random.integers(0, 256, (count, 32, 32, 3), np.uint8)
+        np.savez(tmp_path / f"{split}.npz", images=images, labels=np.arange(count) % 10)
     folder = tmp_path / "chain"
     command = ["-m", "misc.fusion_distill_chain", f"--output_path={folder}"]
     errors = commands.run(*command, "--recipes=cifar10", status=1)
     assert "is for --dataloader=cifar10" in errors
+    command += ["--dataloader=cifar10", f"--data_path={tmp_path}"]
     settings = ["--steps_factor=0.005", "--batch_size=8", "--degradations=jpeg,noise"]
     output = commands.run(*command, *settings)
     assert "FusionDistill" in output
