@@ -39,6 +39,9 @@ class Selection:
             ValueError: without --restore_path, or when the checkpoint does not fit.
             FileNotFoundError: when there is no such checkpoint.
         """
+        if not flags.restore_path and getattr(self.model, "EVALUATION_ONLY", False):
+            # Such a model is made of others, which flags of its own name.
+            return self.model.create_model(flags)
         if not flags.restore_path:
             raise ValueError("--restore_path is missing: a checkpoint, or the folder of a run.")
         path = run_folder.find_checkpoint(flags.restore_path, flags.restore_global_step)

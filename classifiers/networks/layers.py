@@ -160,7 +160,7 @@ class AdaptiveAveragePooling(keras.layers.Layer):
     def call(self, inputs):
         """Returns `[batch, size, size, channels]`."""
         height, width = ops.shape(inputs)[1:3]
-        if (height, width) == (self.size, self.size):
+        if tuple(inputs.shape[1:3]) == (self.size, self.size):
             return inputs
         if self._divides(height) and self._divides(width):
             return ops.average_pool(inputs, (height // self.size, width // self.size))

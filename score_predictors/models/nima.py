@@ -78,6 +78,7 @@ def create_predictor(flags, backbone, alpha=1.0, last_only=False, training=False
         flags.learning_rate_decay,
         flags.learning_rate_decay_steps,
         flags.max_steps,
+        flags.milestones,
     )
     return ScorePredictor(
         predictor,
