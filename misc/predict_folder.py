@@ -126,6 +126,8 @@ def find_kind(model):
 
 def make_scores(model):
     """Scores all images; returns the exit status."""
+    if FLAGS["scoring_patches"].present and FLAGS.scoring != "patches":
+        raise ValueError("--scoring_patches is for --scoring=patches.")
     score_files.check_free(FLAGS.output_path, FLAGS.overwrite)
     paths, folder = find_inputs(FLAGS.input_path, FLAGS.output_path)
     scorer = score_files.FileScorer(

@@ -123,8 +123,8 @@ def test_long_lists_show_both_ends(tmp_path, capsys):
     assert "030.png" not in output
 
 
-def test_models_that_do_not_say_have_scores_from_1():
-    unknown = types.SimpleNamespace(metadata={})
+def test_models_that_do_not_say_have_scores_from_1(model):
+    unknown = types.SimpleNamespace(metadata={}, predict=model.predict)
     scorer = score_files.FileScorer(unknown)
     assert scorer.values(3) == [1.0, 2.0, 3.0]
     assert scorer.patch_size == score_files.DEFAULT_PATCH_SIZE
