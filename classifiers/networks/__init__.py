@@ -189,7 +189,7 @@ def build(
     model = keras.Model(inputs, stages["logits"], name=name)
     model.stages = stages
     if file is not None:
-        file.assign(model, head=None if load_head else network.head)
+        _assign(file, model, None if load_head else network.head)
     return model
 
 
@@ -223,6 +223,18 @@ def with_stages(model, names=None):
 class _WeightFile:
     num_classes: int | None
     assign: Callable
+
+
+def _assign(file, model, head):
+    try:
+        file.assign(model, head=head)
+    except ValueError as error:
+        if head is not None or file.num_classes in (None, model.output_shape[-1]):
+            raise
+        raise ValueError(
+            f"{error}\n  The file has {file.num_classes} classes, the network "
+            f"{model.output_shape[-1]}; load_head=False leaves the file's last layer out."
+        ) from error
 
 
 def _read(weights, network):

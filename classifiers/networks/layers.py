@@ -70,7 +70,10 @@ def convolution(x, features, kernel_size, name, stride=1, padding=None, groups=1
 
 
 def batch_norm(x, name, epsilon=1e-5, momentum=0.9):
-    """Applies batch normalisation; `momentum` is the share of the old statistics that stays."""
+    """Applies batch normalisation; `momentum` is the share of the old statistics that stays.
+
+    The moving variance follows the batch's variance itself, where PyTorch takes n / (n - 1) of it.
+    """
     return keras.layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)(x)
 
 

@@ -101,6 +101,19 @@ class ClassToken(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("classifiers")
+class FirstToken(keras.layers.Layer):
+    """Takes the first token alone."""
+
+    def call(self, inputs):
+        """Takes `[batch, tokens, channels]`, returns `[batch, channels]`."""
+        return inputs[:, 0]
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the result."""
+        return (input_shape[0], input_shape[2])
+
+
+@keras.saving.register_keras_serializable("classifiers")
 class PositionEmbedding(keras.layers.Layer):
     """Adds a learned vector to each token."""
 

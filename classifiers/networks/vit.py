@@ -50,7 +50,7 @@ def build(x, num_classes):
         if (block + 1) % BLOCKS_PER_STAGE == 0:
             stages[f"stage{(block + 1) // BLOCKS_PER_STAGE}"] = x
     x = transformer.layer_norm(x, "encoder.ln", EPSILON)
-    stages["pooled"] = x[:, 0]
+    stages["pooled"] = transformer.FirstToken()(x)
     stages["logits"] = layers.logits(stages["pooled"], num_classes, "heads.head")
     return stages
 
