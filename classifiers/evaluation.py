@@ -47,7 +47,8 @@ class Evaluation:
         Args:
             classify: function from float32 images `[B, H, W, 3]` to logits `[B, K]`; compiled by
                 the first call, and the same in every call.
-            batches: iterable of {"image", "label"}.
+            batches: iterable of {"image", "label"}; where they also have "corruption" and
+                "severity", they are counted under these as they are.
             report: see `Method.evaluate`; gets one row per degradation and level.
 
         Returns:
@@ -61,6 +62,14 @@ class Evaluation:
             total = int(batches.cardinality()) * len(tests)
         bar = progress.track(total=total, description="Evaluating", unit="batch") if total else None
         for number, batch in enumerate(batches):
+            if "corruption" in batch:
+                if self.tested:
+                    raise ValueError(
+                        "Stored corruptions are measured as they are: leave --degradations out."
+                    )
+                logits = self._logits(classify, None, None, batch["image"], number)
+                grid.update(batch["corruption"], batch["severity"], batch["label"], logits)
+                continue
             for tested, name, value in tests:
                 logits = self._logits(classify, tested, value, batch["image"], number)
                 grid.update(name, value, batch["label"], logits)

@@ -154,7 +154,7 @@ def create_batches(read, flags, split, seed, first_step=0, shard=(0, 1)):
     data = part(read, flags, split)
     _check_classes(data, getattr(flags, "num_classes", None))
     if split != "train":
-        return _one_pass(data, flags.evaluation_batch_size)
+        return one_pass(data, flags.evaluation_batch_size)
     if flags.batch_size % shard[1]:
         raise ValueError(
             f"--batch_size must be divisible by the number of hosts, {shard[1]}. "
@@ -232,7 +232,8 @@ def _endless(data, flags, seed, first_step, shard):
     return pipeline.step_stream(make, first_step).prefetch(2)
 
 
-def _one_pass(data, batch_size):
+def one_pass(data, batch_size):
+    """Returns `LabelledImages` in order, as a dataset of `image` and `label`."""
     read = _reader(data)
     labels = tf.constant(data.labels, tf.int32)
 

@@ -7,8 +7,16 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from classifiers import labelled_images
-from classifiers.dataloaders import _cifar, cifar10, cifar100, class_folders, digits, tiny_imagenet
+from classifiers import labelled_images, metrics
+from classifiers.dataloaders import (
+    _cifar,
+    cifar10,
+    cifar100,
+    class_folders,
+    digits,
+    imagenet_c,
+    tiny_imagenet,
+)
 
 COMMON = {
     "batch_size": 8,
@@ -254,3 +262,45 @@ def test_tiny_imagenet(tmp_path):
     (batch,) = list(tiny_imagenet.create_batches(flags, "test", 0))
     np.testing.assert_array_equal(batch["label"], [0, 1])
     np.testing.assert_array_equal(batch["image"], np.stack([pixels[1], pixels[0]]))
+
+
+def imagenet_c_settings(path, **values):
+    defaults = {"data_corruptions": None, "data_resize": 0, "data_crop": 16}
+    return settings(data_path=str(path), **(defaults | values))
+
+
+def test_imagenet_c_in_folders(tmp_path):
+    for corruption in ("fog", "snow"):
+        for severity in (1, 3):
+            for n in range(3):
+                write_photo(tmp_path / f"{corruption}/{severity}/cat/{n}.png", n)
+                write_photo(tmp_path / f"{corruption}/{severity}/dog/{n}.png", 9 + n)
+    with pytest.raises(ValueError, match="has 2 classes"):
+        imagenet_c.create_batches(imagenet_c_settings(tmp_path), "test", 0)
+    flags = imagenet_c_settings(tmp_path, num_classes=2)
+    batches = list(imagenet_c.create_batches(flags, "test", 0))
+    found = [(batch["corruption"], batch["severity"]) for batch in batches]
+    assert found == [("fog", 1), ("fog", 3), ("snow", 1), ("snow", 3)]
+    np.testing.assert_array_equal(batches[0]["label"], [0, 0, 0, 1, 1, 1])
+    assert batches[0]["image"].shape == (6, 16, 16, 3)
+    flags = imagenet_c_settings(tmp_path, num_classes=2, data_corruptions=["rain"])
+    with pytest.raises(ValueError, match="Found: fog, snow"):
+        imagenet_c.create_batches(flags, "test", 0)
+    with pytest.raises(ValueError, match="test images alone"):
+        imagenet_c.create_batches(flags, "train", 0)
+
+
+def test_cifar_c_in_arrays(tmp_path):
+    images, labels = random_set(20, 10, 0)
+    np.save(tmp_path / "fog.npy", images)
+    np.save(tmp_path / "labels.npy", labels)
+    batches = list(imagenet_c.create_batches(imagenet_c_settings(tmp_path), "test", 0))
+    assert [batch["severity"] for batch in batches] == [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(batches[2]["image"], images[8:12])
+    np.testing.assert_array_equal(batches[2]["label"], labels[8:12])
+    grid = metrics.CorruptionGrid(10)
+    for batch in batches:
+        grid.update(batch["corruption"], batch["severity"], batch["label"], np.eye(10)[labels[:4]])
+    assert [row["level"] for row in grid.rows()] == [1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="holds no corruptions"):
+        imagenet_c.create_batches(imagenet_c_settings(tmp_path / "nothing"), "test", 0)
