@@ -127,7 +127,8 @@ def select(argv, with_dataloader, for_use=True):
     """Finds model and dataloader on the command line, and defines their flags.
 
     A model that is not named is taken from the arguments.json beside `--restore_path`, or from what
-    the dataloader is usually used with.
+    the dataloader is usually used with; a dataloader that is not named from the same arguments.json
+    when the model is to be used, or from what the model is usually used with.
 
     Args:
         argv: command line with the program's name first.
@@ -156,12 +157,13 @@ def select(argv, with_dataloader, for_use=True):
     before = set(flags.FLAGS)
     model.define_flags()
     model_flags = sorted(set(flags.FLAGS) - before)
+    same_model = _unaliased(trained.get("model")) == _unaliased(model_name)
     dataloader = None
     if with_dataloader:
-        dataloader_name = dataloader_name or model.DATALOADER
+        usual = trained.get("dataloader") if for_use and same_model else None
+        dataloader_name = dataloader_name or usual or model.DATALOADER
         dataloader = load("dataloaders", dataloader_name)
         dataloader.define_flags()
-    same_model = _unaliased(trained.get("model")) == _unaliased(model_name)
     if for_use and same_model:
         # Last, because dataloaders may set defaults of the model's flags.
         for name in set(model_flags) & set(trained):

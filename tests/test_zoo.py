@@ -43,7 +43,7 @@ class _definitions_in:  # noqa: N801 - used like a function
             self._patch.setattr(
                 flags,
                 name,
-                lambda *a, original=original, **k: original(*a, flag_values=values, **k),
+                lambda *a, original=original, **k: original(*a, **({"flag_values": values} | k)),
             )
 
     def __exit__(self, *_):
@@ -129,3 +129,18 @@ def test_unknown_names_are_errors_that_list_the_known():
 
 def test_alias_of_the_original_name():
     assert zoo.ALIASES["4pp_eusr"] == "perceptual_eusr"
+
+
+def test_use_of_a_run_takes_its_model_and_dataloader(tmp_path, monkeypatch):
+    (tmp_path / "arguments.json").write_text('{"model": "eusr", "dataloader": "div2k"}')
+    for argv, for_use, expected in (
+        ([], True, "div2k"),
+        ([], False, "paired_images"),  # what another run was trained on says nothing of a new one
+        (["--dataloader=paired_images"], True, "paired_images"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(flags, "FLAGS", flags.FlagValues())
+            with _definitions_in(flags.FLAGS):
+                argv = ["x", f"--restore_path={tmp_path}", *argv]
+                selection = zoo.select(argv, with_dataloader=True, for_use=for_use)
+        assert (selection.model_name, selection.dataloader_name) == ("eusr", expected)
