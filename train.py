@@ -23,16 +23,16 @@ from misc.summaries import Writer
 FLAGS = flags.FLAGS
 # What may change between a run and its continuation.
 CHANGEABLE = {
+    *("max_steps", "epochs", "log_freq", "summary_freq", "save_freq", "save_max_keep"),
     *(
-        "max_steps",
-        "epochs",
-        "log_freq",
-        "summary_freq",
-        "save_freq",
-        "save_max_keep",
         "validate_freq",
+        "cuda_device",
+        "distribute",
+        "sleep_ratio",
+        "train_path",
+        "weight_filename",
+        "flagfile",
     ),
-    *("cuda_device", "distribute", "sleep_ratio", "train_path", "weight_filename", "flagfile"),
     *("restore_path", "restore_target", "global_step"),
     *("data_cached", "data_cache_path", "data_service", "tile", "overlap"),
 }
@@ -186,8 +186,10 @@ def _settings(selection):
 
 
 def _changeable():
+    threads = {name for name in FLAGS if name.endswith("_num_threads")}
     # The length of the run shapes the cosine, and so every step of it.
-    return CHANGEABLE - {"max_steps"} if FLAGS.schedule == "cosine" else CHANGEABLE
+    shaping = {"max_steps", "epochs"} if FLAGS.schedule == "cosine" else set()
+    return (CHANGEABLE | threads) - shaping
 
 
 def _set_length(dataloader):

@@ -199,6 +199,27 @@ class Degradation(keras.layers.Layer):
         keep = self._keep(values, batch_size, seed)
         return degraded if keep is None else choose(keep, images, degraded)
 
+    def call_at(self, images, value, seed):
+        """Degrades all images by the same level, and returns to 8-bit values.
+
+        Args:
+            images: float32 [B, H, W, C], values 0-255.
+            value: scalar within `span`: the level, or the severity where the layer was given
+                severities.
+            seed: integer, or integer tensor of shape [2].
+
+        Raises:
+            ValueError: if the layer has no `span`.
+        """
+        if self.span is None:
+            raise ValueError(f"{type(self).__name__} has no single level: call it without one.")
+        rows = 1 if self.shares_level else ops.shape(images)[0]
+        values = ops.broadcast_to(ops.cast(value, "float32"), [rows, 1])
+        levels = self._to_levels(values)
+        degraded = to_8_bits(self.apply(images, levels, random.fold_in(seed, 1)), self.quantize)
+        keep = self._keep(values, ops.shape(images)[0], seed)
+        return degraded if keep is None else choose(keep, images, degraded)
+
     def _keep(self, values, batch_size, seed):
         """Returns which images stay as they are, bool [B], or None if all are degraded."""
         keep = None
@@ -249,6 +270,17 @@ class Degradation(keras.layers.Layer):
         """True if every image gets the same level."""
         return bool(np.all(self._ranges[:, 0] == self._ranges[:, 1]))
 
+    @property
+    def span(self):
+        """(low, high, step) of the levels or severities; step None: any number between them.
+
+        None where more than one number is drawn, or not every image is degraded.
+        """
+        if self._ranges is None or len(self._ranges) > 1 or self.p < 1:
+            return None
+        low, high = (float(value) for value in self._ranges[0])
+        return low, high, self.step or (1 if self.integer or self._table is not None else None)
+
     def largest(self, parameter):
         """Returns the largest value that the parameter can be drawn at, to size static arrays."""
         return self._extreme(parameter, max)
@@ -285,10 +317,11 @@ class Degradation(keras.layers.Layer):
         return values[:, 0] if len(self.parameters) == 1 else values
 
 
-def check_images(images, who):
+def check_images(images, who, clean=True):
     """Returns the images as a tensor after checking type, shape and, eagerly, range.
 
-    In a graph under construction, values are not at hand: they are cut to 0-255, NaN becomes 0.
+    In a graph under construction, values are not at hand: they are cut to 0-255 and NaN becomes 0,
+    unless `clean` is false.
 
     Raises:
         ValueError: naming `who`, what was found and what is allowed.
@@ -310,7 +343,7 @@ def check_images(images, who):
     values = random.concrete(images)
     images = ops.convert_to_tensor(images)
     if values is None:
-        return _clean(images)
+        return _clean(images) if clean else images
     if values.size:
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 255):
@@ -352,6 +385,11 @@ class Chain(Degradation):
         wrong = [layer for layer in layers if not isinstance(layer, Degradation)]
         if wrong or not layers:
             raise ValueError(f"layers must be degradations, at least one. Received: {layers!r}")
+
+    @property
+    def span(self):
+        """None: its parts have levels of their own."""
+        return
 
     @property
     def host_only(self):

@@ -43,19 +43,17 @@ def canny(plane, low, high):
     magnitude = across + down
     near = neighbourhood(magnitude, "zero")
 
-    def above(dy, dx, strictly):
-        other = near(dy, dx)
-        return ops.cast(magnitude > other if strictly else magnitude >= other, "float32")
-
     flat = ops.cast(down < across * _TAN_22, "float32")
     steep = ops.cast(down > across * _TAN_67, "float32")
     opposed = ops.cast(dx * dy < 0, "float32")
-    maxima = flat * above(0, -1, True) * above(0, 1, False)
-    maxima += steep * above(-1, 0, True) * above(1, 0, False)
-    falling = above(-1, -1, True) * above(1, 1, True)
-    rising = above(-1, 1, True) * above(1, -1, True)
-    maxima += (1 - flat) * (1 - steep) * (opposed * rising + (1 - opposed) * falling)
-    weak = maxima * ops.cast(magnitude > low, "float32")
+    # What a maximum must reach: one more than neighbours that it must exceed, since magnitudes are
+    # whole numbers. Few comparisons: those are slow on a CPU.
+    falling = ops.maximum(near(-1, -1), near(1, 1)) + 1
+    rising = ops.maximum(near(-1, 1), near(1, -1)) + 1
+    least = falling + opposed * (rising - falling)
+    least += flat * (ops.maximum(near(0, -1) + 1, near(0, 1)) - least)
+    least += steep * (ops.maximum(near(-1, 0) + 1, near(1, 0)) - least)
+    weak = ops.cast(magnitude >= ops.maximum(least, float(low // 1 + 1)), "float32")
     return _grow(weak * ops.cast(magnitude > high, "float32"), weak)
 
 
@@ -90,13 +88,25 @@ def distance(edges, limit):
     # Along the rows, squares: the lowest of the parabolas around each pixel.
     squares = ops.minimum(vertical, far) ** 2
     reach = min(limit - 1, width - 1)
-    padded = ops.pad(squares, [[0, 0], [0, 0], [reach, reach]], constant_values=far**2)
-    lowest = squares
-    for shift in range(1, reach + 1):
-        left = padded[:, :, reach - shift : reach - shift + width]
-        right = padded[:, :, reach + shift : reach + shift + width]
-        lowest = ops.minimum(lowest, ops.minimum(left, right) + float(shift**2))
-    return ops.sqrt(lowest)
+    # Across the second axis, along which shifted copies are contiguous.
+    squares = ops.transpose(squares, (0, 2, 1))
+    padded = ops.pad(squares, [[0, 0], [reach, reach], [0, 0]], constant_values=far**2)
+
+    def shifted(offset):
+        return ops.slice(padded, (0, reach + offset, 0), ops.shape(squares))
+
+    def body(shift, lowest):
+        nearest = ops.minimum(shifted(-shift), shifted(shift))
+        return shift + 1, ops.minimum(lowest, nearest + ops.cast(shift * shift, "float32"))
+
+    # A parabola from further away than the largest distance lowers none.
+    _, lowest = ops.while_loop(
+        lambda shift, lowest: ops.cast(shift * shift, "float32") < ops.max(lowest),
+        body,
+        (1, squares),
+        maximum_iterations=reach,
+    )
+    return ops.sqrt(ops.transpose(lowest, (0, 2, 1)))
 
 
 def box(plane):

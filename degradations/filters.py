@@ -61,7 +61,8 @@ def gaussian_kernels(deviations, largest, truncate):
     offsets = np.arange(-reach, reach + 1, dtype=np.float32)
     deviations = ops.expand_dims(deviations, -1)
     inside = np.abs(offsets) <= ops.floor(truncate * deviations + 0.5)
-    weights = ops.exp(-0.5 * (offsets / ops.maximum(deviations, 1e-6)) ** 2)
+    # ops.square, not a power: optimised graphs make one of the other, with other last bits.
+    weights = ops.exp(-0.5 * ops.square(offsets / ops.maximum(deviations, 1e-6)))
     weights = weights * ops.cast(inside, "float32")
     return weights / ops.sum(weights, axis=-1, keepdims=True)
 

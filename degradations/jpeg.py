@@ -114,12 +114,13 @@ def _straight_through(images, quality, subsampling, arithmetic):
 
         result, *uncut = _in_parts(forward, arithmetic, images, quality)
 
-        def backward(gradient, *uncut):
-            return (jpeg_gradient.backward(gradient, uncut, subsampling),)
+        def backward(gradient, images, *uncut):
+            gradient = jpeg_gradient.backward(gradient, uncut, subsampling, arithmetic)
+            return (gradient * ops.cast(_within(images), "float32"),)
 
         def gradient(*arguments, upstream=None):
             upstream = arguments[0] if upstream is None else upstream
-            result = _in_parts(backward, arithmetic, upstream, *uncut)[0]
+            result = _in_parts(backward, arithmetic, upstream, images, *uncut)[0]
             return result, ops.zeros_like(quality)
 
         return result, gradient
@@ -143,6 +144,13 @@ def _in_parts(work, arithmetic, images, *others):
     )
     if part == batch_size:
         return work(images, *others)
+    if part == 1:
+        # Without an axis of length 1 in between, around which XLA copies.
+        def work_on_one(one):
+            results = work(*(ops.expand_dims(x, 0) for x in one))
+            return tuple(ops.squeeze(result, 0) for result in results)
+
+        return tuple(ops.map(work_on_one, (images, *others)))
     results = ops.map(
         lambda parts: work(*parts),
         tuple(ops.reshape(x, (-1, part, *x.shape[1:])) for x in (images, *others)),
@@ -151,7 +159,8 @@ def _in_parts(work, arithmetic, images, *others):
 
 
 def _whole(images):
-    return ops.clip(ops.floor(images + 0.5), 0.0, 255.0)
+    """Rounds, after cutting to 0-255; NaN becomes 0 (eagerly, both have been refused)."""
+    return ops.floor(ops.minimum(ops.where(images >= 0.0, images, 0.0), 255.0) + 0.5)
 
 
 def _code(images, quality, subsampling, arithmetic):
@@ -159,7 +168,8 @@ def _code(images, quality, subsampling, arithmetic):
 
     Returns:
         (decoded images, luma coefficients, chroma coefficients or None, masks); the masks tell what
-        was not cut: of luma [B, h, w] and, if there is colour, of Cb, of Cr, of the images.
+        was not cut: of luma [B, h, w] and, if there is colour, of Cb and Cr [B, 2, h', w'] and of
+        the images.
     """
     height, width, channels = images.shape[1:]
     tables = jpeg_blocks.tables_for(quality, chroma=False)
@@ -169,16 +179,14 @@ def _code(images, quality, subsampling, arithmetic):
         decoded = ops.repeat(ops.expand_dims(y, -1), channels, axis=-1)
         return decoded, luma, None, (uncut,)
 
-    y, cb, cr = jpeg_color.to_ycbcr(images)
+    y, chroma = jpeg_color.to_ycbcr(images, arithmetic)
     y, luma, uncut_y = _code_planes(y, tables, "444", arithmetic)
     tables = ops.tile(jpeg_blocks.tables_for(quality, chroma=True), (1, 1, 2, 1))
-    both = ops.concatenate([cb, cr], axis=0)
-    both, chroma, uncut = _code_planes(both, tables, subsampling, arithmetic)
-    batch_size = ops.shape(images)[0]
-    decoded = jpeg_color.to_rgb(y, both[:batch_size], both[batch_size:])
+    planes, chroma, uncut = _code_planes(chroma, tables, subsampling, arithmetic)
+    decoded = jpeg_color.to_rgb(y, planes)
     decoded = ops.reshape(decoded, (-1, height, width, 3))
-    uncut = (uncut_y, uncut[:batch_size], uncut[batch_size:], _within(decoded))
-    return ops.clip(decoded, 0.0, 255.0), luma, chroma, uncut
+    uncut = ops.transpose(ops.reshape(uncut, (2, -1, *uncut.shape[1:])), (1, 0, 2, 3))
+    return ops.clip(decoded, 0.0, 255.0), luma, chroma, (uncut_y, uncut, _within(decoded))
 
 
 def _code_planes(planes, tables, subsampling, arithmetic):
@@ -198,7 +206,8 @@ def _within(values):
 
 def _check(images, quality, subsampling, arithmetic):
     """Returns images [B, H, W, C] and quality [B] as tensors, and the arithmetic to use."""
-    images = check_images(images, "JPEG")
+    # `_whole` cleans what a graph brings, in passing.
+    images = check_images(images, "JPEG", clean=False)
     if None in images.shape[1:]:
         raise ValueError(
             "JPEG on tensors needs a known height and width: set them with `set_shape`, or use the "

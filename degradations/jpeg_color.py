@@ -1,7 +1,8 @@
 """JPEG's colour conversion, padding and chroma resampling, exactly as libjpeg-turbo computes them.
 
 All values are whole numbers in float32; every product and sum stays below 2**24, so float32 is
-exact on every device (no matrix products here). `jpeg_gradient` holds their transposes.
+exact, in matrix products too where a device does not shorten their factors (`weigh_channels`).
+`jpeg_gradient` holds the transposes.
 
 Sources: JFIF 1.02 (colour matrix), in the 16-bit fixed point of libjpeg-turbo's jccolor.c and
 jdcolor.c; averaging biases of jcsample.c, "fancy" triangle upsampling of jdsample.c; padding of
@@ -15,15 +16,43 @@ from keras import ops
 FACTORS = {"444": (1, 1), "422": (2, 1), "420": (2, 2)}
 
 
-def to_ycbcr(images):
-    """Returns Y, Cb and Cr, float32 [B, H, W] of whole values 0-255, of RGB images [B, H, W, 3]."""
-    red, green, blue = images[..., 0], images[..., 1], images[..., 2]
-    y = luma(images)
-    # Chroma adds half less one unit: so 255.5 never rounds to 256.
-    half = float(128 * 65536 + 32767)
-    cb = ops.floor((-11059.0 * red - 21709.0 * green + 32768.0 * blue + half) * 2.0**-16)
-    cr = ops.floor((32768.0 * red - 27439.0 * green - 5329.0 * blue + half) * 2.0**-16)
-    return y, cb, cr
+# Weights of red, green and blue (rows) in Y, Cb and Cr (columns), and those of Cb and Cr (columns)
+# in red, green and blue beside Y, in units of 2**-16.
+YCBCR_OF_RGB = np.array(
+    [[19595, -11059, 32768], [38470, -21709, -27439], [7471, 32768, -5329]], np.float32
+)
+RGB_OF_CHROMA = np.array([[0, 91881], [-22554, -46802], [116130, 0]], np.float32)
+
+# Halves that Y, Cb and Cr add before rounding down. Chroma adds half less one unit: so 255.5 never
+# rounds to 256.
+_HALVES = np.array([32768, 128 * 65536 + 32767, 128 * 65536 + 32767], np.float32)
+
+
+def weigh_channels(images, weights, arithmetic):
+    """Returns planes [D, B, H, W]: sums of an image's channels [B, H, W, C] by `weights` [C, D].
+
+    "float32" takes a matrix product, which is fastest on a CPU. Accelerators may shorten its
+    factors, so that "int32" weighs one channel after the other.
+    """
+    if arithmetic == "float32":
+        return ops.einsum("bhwc,cd->dbhw", images, weights)
+    weights = weights[:, :, None, None, None]
+    return sum(weights[i] * images[..., i][None] for i in range(len(weights)))
+
+
+def to_ycbcr(images, arithmetic):
+    """Converts RGB images.
+
+    Args:
+        images: float32 [B, H, W, 3] of whole values 0-255.
+        arithmetic: see `weigh_channels`.
+
+    Returns:
+        Y [B, H, W]; Cb of all images before Cr [2 B, H, W]; whole values 0-255.
+    """
+    planes = weigh_channels(images, YCBCR_OF_RGB, arithmetic) + _HALVES[:, None, None, None]
+    planes = ops.floor(planes * 2.0**-16)
+    return planes[0], ops.reshape(planes[1:], (-1, *planes.shape[2:]))
 
 
 def luma(images):
@@ -32,13 +61,19 @@ def luma(images):
     return ops.floor((19595.0 * red + 38470.0 * green + 7471.0 * blue + 32768.0) * 2.0**-16)
 
 
-def to_rgb(y, cb, cr):
-    """Returns RGB images, float32 [B, H, W, 3] of whole values, not yet cut to 0-255."""
-    cb, cr = cb - 128.0, cr - 128.0
-    red = y + ops.floor((91881.0 * cr + 32768.0) * 2.0**-16)
-    green = y + ops.floor((-22554.0 * cb - 46802.0 * cr + 32768.0) * 2.0**-16)
-    blue = y + ops.floor((116130.0 * cb + 32768.0) * 2.0**-16)
-    return ops.stack([red, green, blue], axis=-1)
+def to_rgb(y, chroma):
+    """Returns RGB images, float32 [B, H, W, 3] of whole values, not yet cut to 0-255.
+
+    Args:
+        y: luma, [B, H, W].
+        chroma: Cb of all images before Cr, [2 B, H, W].
+    """
+    chroma = ops.reshape(chroma, (2, 1, -1, *y.shape[1:])) - 128.0
+    weights = RGB_OF_CHROMA[:, :, None, None, None]
+    sums = weights[:, 0] * chroma[0] + weights[:, 1] * chroma[1]
+    planes = y + ops.floor((sums + 32768.0) * 2.0**-16)
+    # Planes first: writing one value of three at a time costs more than one transposition.
+    return ops.transpose(planes, (1, 2, 3, 0))
 
 
 def reduce(planes, subsampling):

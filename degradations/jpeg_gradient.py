@@ -6,37 +6,45 @@ conversion to RGB; values that were cut to 0-255 have no gradient. Each function
 transpose of the one that `jpeg_color` holds.
 """
 
+import numpy as np
 from keras import ops
 
-from degradations.jpeg_color import FACTORS
+from degradations.jpeg_color import FACTORS, RGB_OF_CHROMA, YCBCR_OF_RGB, weigh_channels
+
+# Red, green and blue each hold luma once, and chroma by its weights.
+_YCBCR_OF_GRADIENT = np.concatenate([np.ones((3, 1)), RGB_OF_CHROMA * 2.0**-16], axis=1).astype(
+    np.float32
+)
 
 
-def backward(gradient, uncut, subsampling):
+def backward(gradient, uncut, subsampling, arithmetic):
     """Returns the gradient of a loss by the images, float32 [B, H, W, C].
 
     Args:
         gradient: by the decoded images, float32 [B, H, W, C].
         uncut: masks of the decoded values within 0-255: of luma, bool [B, h, w] with h and w
-            multiples of 8; for colour also of Cb and Cr, [B, h', w'], and of RGB [B, H, W, 3].
+            multiples of 8; for colour also of Cb and Cr, [B, 2, h', w'], and of RGB [B, H, W, 3].
         subsampling: "444", "422", "420", or "400" for none but luma.
+        arithmetic: see `jpeg_color.weigh_channels`.
     """
     height, width, channels = gradient.shape[1:]
     if len(uncut) == 1:
         y = _code_planes(ops.sum(gradient, axis=-1), uncut[0], "444")
         return ops.expand_dims(y, -1) if channels == 1 else _from_luma(y)
-    uncut_y, uncut_cb, uncut_cr, uncut_rgb = uncut
+    uncut_y, uncut_chroma, uncut_rgb = uncut
     gradient = gradient * ops.cast(uncut_rgb, "float32")
-    red, green, blue = gradient[..., 0], gradient[..., 1], gradient[..., 2]
-    y = red + green + blue
-    cb = (116130.0 * blue - 22554.0 * green) * 2.0**-16
-    cr = (91881.0 * red - 46802.0 * green) * 2.0**-16
-    y = _code_planes(y, uncut_y, "444")
-    cb, cr = _code_planes(cb, uncut_cb, subsampling), _code_planes(cr, uncut_cr, subsampling)
-    red = 19595.0 * y - 11059.0 * cb + 32768.0 * cr
-    green = 38470.0 * y - 21709.0 * cb - 27439.0 * cr
-    blue = 7471.0 * y + 32768.0 * cb - 5329.0 * cr
-    stacked = ops.stack([red, green, blue], axis=-1) * 2.0**-16
-    return ops.reshape(stacked, (-1, height, width, 3))
+    planes = weigh_channels(gradient, _YCBCR_OF_GRADIENT, arithmetic)
+    y = _code_planes(planes[0], uncut_y, "444")
+    uncut_chroma = ops.transpose(uncut_chroma, (1, 0, 2, 3))
+    chroma = _code_planes(
+        ops.reshape(planes[1:], (-1, height, width)),
+        ops.reshape(uncut_chroma, (-1, *uncut_chroma.shape[2:])),
+        subsampling,
+    )
+    chroma = ops.reshape(chroma, (2, 1, -1, height, width))
+    weights = (YCBCR_OF_RGB * 2.0**-16)[:, :, None, None, None]
+    planes = weights[:, 0] * y + weights[:, 1] * chroma[0] + weights[:, 2] * chroma[1]
+    return ops.reshape(ops.transpose(planes, (1, 2, 3, 0)), (-1, height, width, 3))
 
 
 def _from_luma(y):

@@ -193,6 +193,10 @@ def _repeat(images, rows):
     return ops.take(ops.reshape(images, [batch * count, *images.shape[2:]]), rows, axis=0)
 
 
+# Further outside an image than any place, in pixels.
+_FAR = 1e9
+
+
 @register
 class ElasticTransform(Degradation):
     """A random affine map, then a smooth random displacement: ImageNet-C's elastic transform.
@@ -224,7 +228,9 @@ class ElasticTransform(Degradation):
 
         def linear(row):
             a, b, c = (ops.reshape(matrix[:, row, i], [-1, 1, 1]) for i in range(3))
-            return a * x + b * y + c
+            # The bound changes nothing but keeps optimised graphs from reordering the three terms:
+            # the last bit of a place can decide on a grey level.
+            return a * x + ops.maximum(b * y + c, -_FAR)
 
         # Corners lie at most two sides of the triangle outside it and move as much more.
         reach = 6 * self.largest("shift") + 1

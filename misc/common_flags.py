@@ -82,6 +82,7 @@ def define_training_flags():
     flags.DEFINE_enum(
         "schedule", "step", schedules.SCHEDULES, "Course of the learning rate over the steps."
     )
+    define_numbers("milestones", None, "Steps after which --schedule=milestones reduces the rate.")
     flags.DEFINE_integer(
         "plateau_patience",
         5,

@@ -4,6 +4,7 @@
 import contextlib
 import logging as python_logging
 import os
+import re
 import sys
 
 
@@ -25,8 +26,9 @@ def _native_messages_hidden():
 # real errors are exceptions. Set the variable to 0 to see everything.
 if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
     with _native_messages_hidden():
-        import tensorflow  # noqa: F401
+        import tensorflow
 
+import tensorflow
 from absl import app, flags, logging
 
 from misc import common_flags, distribution, zoo
@@ -74,6 +76,11 @@ def run(main, with_model=True, with_dataloader=False, defaults=None, for_use=Tru
             if FLAGS.verbosity > 0:
                 raise
             _fail(error)
+        except tensorflow.errors.InvalidArgumentError as error:
+            message = _message_from_dataset(error)
+            if FLAGS.verbosity > 0 or message is None:
+                raise
+            _fail(message)
 
     app.call_after_init(_set_up_logging)
     app.run(guarded)
@@ -92,6 +99,15 @@ def _set_up_logging():
             or not any(name in record.pathname for name in ("tensorflow", "keras"))
         )
     )
+
+
+def _message_from_dataset(error):
+    """Returns what our code inside a tf.data pipeline raised, `None` if it was something else."""
+    # TensorFlow wraps it in the names of its operations and a stack trace; it ends the trace.
+    found = re.findall(
+        r"^(?:ValueError|OSError|FileNotFoundError): (.+?)(?:\n\n|\Z)", str(error), re.M | re.S
+    )
+    return found[-1] if found else None
 
 
 def _asks_for_help(argv):

@@ -46,6 +46,15 @@ def serving_function(method, description):
     return serve_scale
 
 
+def with_constants(function):
+    """Returns a `tf.function` with an input signature as a function whose weights are constants.
+
+    TensorFlow then folds batch normalisation into the convolutions before it, which makes
+    MobileNetV2 about 1.4 times faster on a CPU. Later changes of the weights have no effect.
+    """
+    return convert_variables_to_constants_v2(function.get_concrete_function())
+
+
 def write(method, description, path):
     """Writes the graph; see `misc.frozen`."""
     function = serving_function(method, description).get_concrete_function()

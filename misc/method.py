@@ -170,6 +170,25 @@ class Method(abc.ABC):
             gradients = [gradient / replicas for gradient in gradients]
         optimizer.apply(gradients, variables)
 
+    def synchronize_statistics(self, name):
+        """Averages a network's batch statistics over replicas, which each saw a part of the batch.
+
+        Call it in `train_step` after a forward pass in training mode.
+        """
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync == 1:
+            return
+        variables = [
+            weight
+            for layer in self.networks[name]._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization)
+            for weight in layer.non_trainable_weights
+        ]
+        values = [variable.value + 0.0 for variable in variables]
+        averages = context.all_reduce(tf.distribute.ReduceOp.MEAN, values) if values else []
+        for variable, average in zip(variables, averages, strict=True):
+            variable.assign(average)
+
     def update_averages(self):
         """Moves the averaged weights one step; runs outside replicas."""
         for name, averages in self.averages.items():

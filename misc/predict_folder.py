@@ -73,7 +73,7 @@ def define_flags(with_model):
         "scoring_patch_size", None, "Side of the patches; default: as trained.", lower_bound=1
     )
     flags.DEFINE_integer(
-        "scoring_batch_size", 16, "Patches or equal images at a time.", lower_bound=1
+        "scoring_batch_size", 32, "Patches or equal images at a time.", lower_bound=1
     )
     flags.DEFINE_bool("skip_broken", False, "Go on after files that cannot be read or written.")
     flags.DEFINE_bool(
@@ -126,6 +126,8 @@ def find_kind(model):
 
 def make_scores(model):
     """Scores all images; returns the exit status."""
+    if FLAGS["scoring_patches"].present and FLAGS.scoring != "patches":
+        raise ValueError("--scoring_patches is for --scoring=patches.")
     score_files.check_free(FLAGS.output_path, FLAGS.overwrite)
     paths, folder = find_inputs(FLAGS.input_path, FLAGS.output_path)
     scorer = score_files.FileScorer(

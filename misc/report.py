@@ -11,6 +11,7 @@ TABLE = "results.csv"
 DECIMALS = {"ssim_y": 4, "bicubic_ssim_y": 4}
 FLOOR = "floor/"
 SHOWN_ROWS = 100
+SHOWN_COLUMNS = 20
 
 
 class Results:
@@ -76,9 +77,7 @@ class Results:
         else:
             self._print_figures(means)
         for name, rows in self._tables.items():
-            print(f"\n{_cells(rows[0], header=True)}" if rows else f"\n{name}: none")
-            for row in rows:
-                print(_cells(row))
+            self._print_table(name, rows)
         if self.path:
             results = description | {"mean": means, "notes": self._notes, **self._tables}
             files.write_json(self.path / RESULTS, results | {"images": self._rows})
@@ -86,6 +85,15 @@ class Results:
             for name, rows in self._tables.items():
                 write_table(self.path / f"{name}.csv", rows)
             print(f"\nResults: {self.path / RESULTS}, {self.path / TABLE}")
+
+    def _print_table(self, name, rows):
+        if rows and (len(rows) > SHOWN_ROWS or len(rows[0]) > SHOWN_COLUMNS):
+            where = f", in {self.path / name}.csv" if self.path else ""
+            print(f"\n{name}: {len(rows)} rows of {len(rows[0])} columns{where}")
+            return
+        print(f"\n{_cells(rows[0], header=True)}" if rows else f"\n{name}: none")
+        for row in rows:
+            print(_cells(row))
 
     def _print_scales(self, means):
         for group in sorted({name.split("/")[0] for name in means if "/" in name}):
@@ -95,7 +103,8 @@ class Results:
 
     def _print_figures(self, means):
         has_floor = any(name.startswith(FLOOR) for name in means)
-        print(f"{f'{len(self._rows)} images':<20}  {'':>8}" + "     floor" * has_floor)
+        unit = "levels" if "level" in self._rows[0] else "images"
+        print(f"{f'{len(self._rows)} {unit}':<20}  {'':>8}" + "     floor" * has_floor)
         for name, value in means.items():
             if name.startswith(FLOOR):
                 continue

@@ -1,4 +1,4 @@
-"""The embedded sample data: scikit-image's photographs, which need no download."""
+"""The embedded sample data, which need no download: scikit-image's photographs, and digits."""
 
 import pathlib
 
@@ -20,6 +20,7 @@ PHOTOS = {
     ),
     "validation": ("chelsea.png", "coffee.png"),
 }
+DIGITS_TRAIN = 1437
 
 
 def sample_photos(split):
@@ -41,6 +42,34 @@ def sample_photos(split):
         raise ValueError(f"split must be one of {sorted(PHOTOS)}. Received: {split!r}")
     folder = pathlib.Path(skimage.__file__).parent / "data"
     return [(pathlib.Path(name).stem, _read(folder / name)) for name in PHOTOS[split]]
+
+
+def sample_digits(split):
+    """Returns scikit-learn's handwritten digits, enlarged to 32x32 pixels.
+
+    Args:
+        split: `'train'` (the first 1,437) or `'test'` (the last 360, of other writers).
+
+    Returns:
+        `(images, labels)`: uint8 RGB `[N, 32, 32, 3]`, white on black; int32 `[N]`, 0 to 9.
+
+    Raises:
+        ValueError: if the split is unknown.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be train or test. Received: {split!r}")
+    # Imported where it is needed: it takes a second, and nothing else uses it.
+    import sklearn.datasets
+
+    digits = sklearn.datasets.load_digits()
+    chosen = slice(None, DIGITS_TRAIN) if split == "train" else slice(DIGITS_TRAIN, None)
+    # The 8x8 values are whole numbers from 0 to 16.
+    small = np.rint(digits.images[chosen] * (255 / 16)).astype(np.uint8)
+    images = [
+        PIL.Image.fromarray(image).resize((32, 32), PIL.Image.Resampling.BICUBIC) for image in small
+    ]
+    grey = np.stack([np.asarray(image) for image in images])
+    return np.repeat(grey[..., None], 3, axis=3), digits.target[chosen].astype(np.int32)
 
 
 def _read(path):

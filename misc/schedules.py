@@ -2,23 +2,25 @@
 
 import keras
 
-SCHEDULES = ("step", "cosine", "plateau", "constant")
+SCHEDULES = ("step", "cosine", "milestones", "plateau", "constant")
 
 
-def create(name, learning_rate, decay, decay_steps, max_steps):
+def create(name, learning_rate, decay, decay_steps, max_steps, milestones=None):
     """Returns what a Keras optimizer takes as its learning rate.
 
     Args:
         name: "step": multiplied by `decay` after every `decay_steps` steps; "cosine": falls to 0
             at `max_steps` along half a cosine (Loshchilov and Hutter, ICLR 2017, without
-            restarts); "plateau": constant until `Plateau` reduces it; "constant".
+            restarts); "milestones": multiplied by `decay` after each of `milestones`; "plateau":
+            constant until `follow_validation` reduces it; "constant".
         learning_rate: rate of the first step.
-        decay: factor of "step".
+        decay: factor of "step" and "milestones".
         decay_steps: steps between two reductions of "step".
         max_steps: length of "cosine".
+        milestones: ascending list of steps.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or "milestones" without ascending steps.
     """
     if name == "step":
         return keras.optimizers.schedules.ExponentialDecay(
@@ -26,6 +28,17 @@ def create(name, learning_rate, decay, decay_steps, max_steps):
         )
     if name == "cosine":
         return keras.optimizers.schedules.CosineDecay(learning_rate, max_steps)
+    if name == "milestones":
+        if not milestones or sorted(set(milestones)) != list(milestones):
+            raise ValueError(
+                "--schedule=milestones needs --milestones, ascending steps such as 100,200. "
+                f"Received: {milestones}"
+            )
+        rates = [learning_rate * decay**count for count in range(len(milestones) + 1)]
+        # Keras keeps the old rate on the boundary itself.
+        return keras.optimizers.schedules.PiecewiseConstantDecay(
+            [milestone - 1 for milestone in milestones], rates
+        )
     if name in SCHEDULES:
         return learning_rate
     raise ValueError(f"--schedule={name} is unknown. Known: {', '.join(SCHEDULES)}")

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from misc import files, frozen, images, progress, report
+from misc import files, frozen, frozen_graph, images, progress, report
 
 SCORING = ("centre", "patches", "whole")
 RESULTS = "scores.json"
@@ -27,7 +27,7 @@ SHOWN_ROWS = 20
 class FileScorer:
     """Applies a model with "scores" to files."""
 
-    def __init__(self, model, scoring="centre", patches=5, patch_size=None, batch_size=16):
+    def __init__(self, model, scoring="centre", patches=5, patch_size=None, batch_size=32):
         """Sets how images become scores.
 
         Args:
@@ -207,11 +207,18 @@ def _scores_function(model):
     if isinstance(model, frozen.FrozenMethod):
         return lambda batch: model.predict(batch.astype(np.float32))["scores"]
     # One trace serves all sizes.
-    return tf.function(
-        lambda batch: model.predict(tf.cast(batch, tf.float32))["scores"],
+    function = tf.function(
+        lambda batch: tf.identity(model.predict(tf.cast(batch, tf.float32))["scores"]),
         input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)],
         autograph=False,
     )
+    constant = frozen_graph.with_constants(function)
+
+    def run(batch):
+        (scores,) = tf.nest.flatten(constant(tf.convert_to_tensor(batch)))
+        return scores
+
+    return run
 
 
 def _decode_ahead(paths, cut, ahead):

@@ -39,6 +39,9 @@ class Selection:
             ValueError: without --restore_path, or when the checkpoint does not fit.
             FileNotFoundError: when there is no such checkpoint.
         """
+        if not flags.restore_path and getattr(self.model, "EVALUATION_ONLY", False):
+            # Such a model is made of others, which flags of its own name.
+            return self.model.create_model(flags)
         if not flags.restore_path:
             raise ValueError("--restore_path is missing: a checkpoint, or the folder of a run.")
         path = run_folder.find_checkpoint(flags.restore_path, flags.restore_global_step)
@@ -115,11 +118,17 @@ def load(kind, name):
     return importlib.import_module(module)
 
 
+def load_networks():
+    """Imports and returns `classifiers.networks`, for commands that build networks by name."""
+    return importlib.import_module("classifiers.networks")
+
+
 def select(argv, with_dataloader, for_use=True):
     """Finds model and dataloader on the command line, and defines their flags.
 
     A model that is not named is taken from the arguments.json beside `--restore_path`, or from what
-    the dataloader is usually used with.
+    the dataloader is usually used with; a dataloader that is not named from the same arguments.json
+    when the model is to be used, or from what the model is usually used with.
 
     Args:
         argv: command line with the program's name first.
@@ -148,12 +157,13 @@ def select(argv, with_dataloader, for_use=True):
     before = set(flags.FLAGS)
     model.define_flags()
     model_flags = sorted(set(flags.FLAGS) - before)
+    same_model = _unaliased(trained.get("model")) == _unaliased(model_name)
     dataloader = None
     if with_dataloader:
-        dataloader_name = dataloader_name or model.DATALOADER
+        usual = trained.get("dataloader") if for_use and same_model else None
+        dataloader_name = dataloader_name or usual or model.DATALOADER
         dataloader = load("dataloaders", dataloader_name)
         dataloader.define_flags()
-    same_model = _unaliased(trained.get("model")) == _unaliased(model_name)
     if for_use and same_model:
         # Last, because dataloaders may set defaults of the model's flags.
         for name in set(model_flags) & set(trained):

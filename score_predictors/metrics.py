@@ -147,9 +147,11 @@ def floor(target, values, rated_mean=None, rated_std=None, constant=None, r_valu
         rated_mean: see `compare`.
         rated_std: see `compare`.
         constant: the distribution `[K]`, such as the mean of the training images; `None` for the
-            mean of `target`.
+            mean of `target`. Targets with another number of bins than `values` have no floor.
         r_values: see `compare`.
     """
+    if np.shape(target)[1] != len(values):
+        return {}
     if constant is None:
         constant = np.mean(target, axis=0)
     constant = np.tile(np.asarray(constant, np.float64), (len(target), 1))

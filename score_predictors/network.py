@@ -31,7 +31,7 @@ class Normalization(keras.layers.Layer):
 
     def __init__(self, backbone, **kwargs):
         """Takes the backbone's name; computes in float32 under every dtype policy."""
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**(kwargs | {"dtype": "float32"}))
         self.backbone = backbone
         self._preprocess = _preprocessing(backbone)
 

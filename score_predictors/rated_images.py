@@ -71,7 +71,9 @@ def define_image_flags(prefix):
     )
 
 
-def create_batches(training, rated, cropping, flags, prefix, seed, first_step, shard):
+def create_batches(
+    training, rated, cropping, flags, prefix, seed, first_step, shard, training_images=None
+):
     """Returns batches with the settings of the flags that `define_image_flags` defines.
 
     Args:
@@ -83,6 +85,8 @@ def create_batches(training, rated, cropping, flags, prefix, seed, first_step, s
         seed: integer seed of all draws.
         first_step: step of the first training batch.
         shard: `(index, count)` of this process among those that share a training batch.
+        training_images: function that returns the `RatedImages` of training, or None: evaluations
+            then know what a constant that was learnt there would be.
     """
     number_of_threads = getattr(flags, f"{prefix}_num_threads")
     if training:
@@ -90,9 +94,22 @@ def create_batches(training, rated, cropping, flags, prefix, seed, first_step, s
             rated, cropping, flags.batch_size, seed, shard, flags.data_skip_broken
         )
         return sampler.batches(first_step, number_of_threads)
-    return EvaluationBatches(
+    batches = EvaluationBatches(
         rated, cropping, flags.batch_size, number_of_threads, flags.data_skip_broken
     )
+    batches.training_scores = _mean_scores(training_images)
+    return batches
+
+
+def _mean_scores(training_images):
+    """Returns the mean distribution `[K]` of the training images, None where there are none."""
+    if training_images is None:
+        return None
+    try:
+        return training_images().scores.astype(np.float64).mean(axis=0)
+    except ValueError as error:
+        logging.info("No training images to compare with: %s", error)
+        return None
 
 
 class TrainingSampler:
@@ -138,31 +155,42 @@ class TrainingSampler:
 
         Elements: `image`, float32 `[b, p, p, 3]` in 0-255, and `scores`, float32 `[b, K]`.
         """
-        size, bins = self._cropping.patch_size, self._rated.scores.shape[1]
-        rows = self._rows.stop - self._rows.start
+        rows, size = self._rows.stop - self._rows.start, self._cropping.patch_size
+        pool = None
+        if number_of_threads:
+            pool = concurrent.futures.ThreadPoolExecutor(number_of_threads)
 
-        def draw(step):
-            numbers, uniform = _stateless(self.draw, [step], [tf.int64, tf.float64])
-            numbers.set_shape([rows])
-            uniform.set_shape([rows, windows.DRAWS])
-            return numbers, uniform
-
-        def read(number, uniform):
-            image, scores = _stateless(self.read, [number, uniform], [tf.float32, tf.float32])
-            image.set_shape([size, size, 3])
-            scores.set_shape([bins])
+        def make(step):
+            # Functions that count as stateful run one after the other where determinism is asked
+            # for.
+            image, scores = tf.numpy_function(
+                lambda number: self._make_batch(number, pool),
+                [step],
+                [tf.float32, tf.float32],
+                stateful=False,
+            )
+            image.set_shape([rows, size, size, 3])
+            scores.set_shape([rows, self._rated.scores.shape[1]])
             return {"image": image, "scores": scores}
 
-        parallel = number_of_threads or None
-        dataset = tf.data.Dataset.range(first_step, tf.int64.max).map(draw).unbatch()
-        dataset = dataset.map(read, parallel, deterministic=None if parallel is None else True)
-        dataset = dataset.batch(rows, drop_remainder=True).prefetch(2)
-        options = tf.data.Options()
-        if number_of_threads:
-            # TensorFlow's own pool has one thread per core; slow disks want more.
-            cores = os.cpu_count() or 1
-            options.threading.private_threadpool_size = max(number_of_threads, cores)
-        return dataset.with_options(options)
+        # Two at a time: the pool has work while the last image of a batch is being read.
+        parallel = 2 if number_of_threads else None
+        steps = tf.data.Dataset.range(first_step, tf.int64.max)
+        return steps.map(make, parallel, deterministic=parallel and True).prefetch(2)
+
+    def _make_batch(self, step, pool):
+        numbers, uniform = self.draw(step)
+        size = self._cropping.patch_size
+        # One call and one array for the batch: calls and copies for each image would add up.
+        images = np.empty((len(numbers), size, size, 3), np.float32)
+        scores = np.empty((len(numbers), self._rated.scores.shape[1]), np.float32)
+
+        def fill(row):
+            images[row], scores[row] = self.read(numbers[row], uniform[row])
+
+        for _ in (pool.map if pool else map)(fill, range(len(numbers))):
+            pass
+        return images, scores
 
     def draw(self, step):
         """Returns this shard's part of a step: numbers int64 `[b]`, uniform `[b, DRAWS]`."""
@@ -202,7 +230,9 @@ class TrainingSampler:
         return np.argsort(self._generator(2**63 + epoch).random(len(self._rated)), kind="stable")
 
     def _generator(self, counter):
-        return np.random.Generator(np.random.Philox(key=[self._seed % _WORD, counter]))
+        # As a list, numbers beyond 63 bits would become floating-point ones.
+        key = np.array([self._seed % _WORD, counter], np.uint64)
+        return np.random.Generator(np.random.Philox(key=key))
 
 
 class EvaluationBatches:
@@ -210,7 +240,8 @@ class EvaluationBatches:
 
     Elements are dicts: `image`, float32 `[b, p, p, 3]` in 0-255; `scores`, float32 `[b, K]`; `mean`
     and `std`, float32 `[b]`; `name` and, if there are any, `group`, lists of text. The last batch
-    may be smaller (tf-perceptual-eusr drops it).
+    may be smaller (tf-perceptual-eusr drops it). `training_scores`, `[K]`, is the mean distribution
+    of the training images, None where it is unknown.
 
     Args:
         rated: `RatedImages`, at least one.
@@ -222,6 +253,8 @@ class EvaluationBatches:
     Raises:
         ValueError: without pictures; while iterating, for a broken one.
     """
+
+    training_scores = None
 
     def __init__(self, rated, cropping, batch_size, number_of_threads=4, skip_broken=False):
         if not len(rated):
@@ -283,7 +316,7 @@ class EvaluationBatches:
     def _element(self, numbers, patches):
         rows = self._rated.take(numbers)
         element = {
-            "image": np.stack(patches),
+            "image": np.stack(patches).astype(np.float32),
             "scores": rows.scores,
             "mean": rows.means,
             "std": rows.stds,
@@ -421,8 +454,3 @@ def take_range(rated, numbers, flag):
 def absolute(path):
     """Returns the path without ~ and as text, so that it can be a key."""
     return str(pathlib.Path(path).expanduser().absolute())
-
-
-def _stateless(function, arguments, types):
-    # Functions that count as stateful run one after the other where determinism is asked for.
-    return tf.numpy_function(function, arguments, types, stateful=False)

@@ -11,9 +11,10 @@ import os
 import pathlib
 
 import numpy as np
+import PIL.Image
 
 import degradations
-from misc import files, images, progress, sample_data
+from misc import files, progress, sample_data
 
 # Level 1 to 5 of each degradation, weak to strong; level 0 is the untouched photograph.
 LEVELS = {
@@ -79,6 +80,8 @@ def write_sample_ratings(folder):
 
 
 def _write(folder):
+    for split in sample_data.PHOTOS:
+        (folder / split).mkdir(parents=True)
     windows = [
         (split, name, number, window)
         for split in ("train", "validation")
@@ -104,7 +107,8 @@ def _write(folder):
                 pixels = np.asarray(degraded).astype(np.uint8)
             for (split, photo, number, _), window in zip(windows, pixels, strict=True):
                 path = pathlib.Path(split, f"{photo}_{number}_{name}_{level}.png")
-                images.write_image(folder / path, window)
+                # Little compression is fast; only the folder as a whole has to be atomic.
+                PIL.Image.fromarray(window).save(folder / path, compress_level=1)
                 score = f"{score_of(level):g}"
                 rows.append([path.as_posix(), score, f"{STD:g}", photo, name, level, split])
                 bar.update()

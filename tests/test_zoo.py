@@ -43,7 +43,7 @@ class _definitions_in:  # noqa: N801 - used like a function
             self._patch.setattr(
                 flags,
                 name,
-                lambda *a, original=original, **k: original(*a, flag_values=values, **k),
+                lambda *a, original=original, **k: original(*a, **({"flag_values": values} | k)),
             )
 
     def __exit__(self, *_):
@@ -59,26 +59,30 @@ def training_batch(module, method):
             "low": random.uniform(0, 255, (2, 12, 12, 3)),
             "high": random.uniform(0, 255, (2, high, high, 3)),
         }
-    else:
+    elif module.__name__.startswith("score_predictors."):
         batch = {
             "image": random.uniform(0, 255, (2, 32, 32, 3)),
             "scores": random.dirichlet(np.ones(10), 2),
         }
+    else:
+        batch = {"image": random.uniform(0, 255, (2, 32, 32, 3)), "label": np.array([3, 9])}
     return {name: tf.constant(values, tf.float32) for name, values in batch.items()}
 
 
 @pytest.mark.parametrize("name", zoo.list_names("models"))
 def test_every_model_trains_predicts_saves_and_freezes(name, tmp_path):
     module = zoo.load("models", name)
-    method = module.create_model(parse(module, training=True), training=True)
+    trainable = not getattr(module, "EVALUATION_ONLY", False)
+    method = module.create_model(parse(module, training=trainable), training=trainable)
     batch = training_batch(module, method)
     images = next(iter(batch.values()))
-    before = [v.numpy() for network in method.networks.values() for v in network.variables]
-    step = tf.function(lambda batch: method.train_step(batch, tf.constant([0, 1])))
-    assert np.isfinite(float(step(batch)["loss"]))
-    method.update_averages()
-    after = [v.numpy() for network in method.networks.values() for v in network.variables]
-    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+    if trainable:
+        before = [v.numpy() for network in method.networks.values() for v in network.variables]
+        step = tf.function(lambda batch: method.train_step(batch, tf.constant([0, 1])))
+        assert np.isfinite(float(step(batch)["loss"]))
+        method.update_averages()
+        after = [v.numpy() for network in method.networks.values() for v in network.variables]
+        assert any((a != b).any() for a, b in zip(before, after, strict=True))
 
     path = method.checkpoint().write(str(tmp_path / "model.ckpt-1"))
     again = module.create_model(parse(module, training=False))
@@ -125,3 +129,18 @@ def test_unknown_names_are_errors_that_list_the_known():
 
 def test_alias_of_the_original_name():
     assert zoo.ALIASES["4pp_eusr"] == "perceptual_eusr"
+
+
+def test_use_of_a_run_takes_its_model_and_dataloader(tmp_path, monkeypatch):
+    (tmp_path / "arguments.json").write_text('{"model": "eusr", "dataloader": "div2k"}')
+    for argv, for_use, expected in (
+        ([], True, "div2k"),
+        ([], False, "paired_images"),  # what another run was trained on says nothing of a new one
+        (["--dataloader=paired_images"], True, "paired_images"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(flags, "FLAGS", flags.FlagValues())
+            with _definitions_in(flags.FLAGS):
+                argv = ["x", f"--restore_path={tmp_path}", *argv]
+                selection = zoo.select(argv, with_dataloader=True, for_use=for_use)
+        assert (selection.model_name, selection.dataloader_name) == ("eusr", expected)

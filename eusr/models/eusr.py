@@ -115,6 +115,7 @@ def create_optimizer(flags, learning_rate):
         flags.eusr_learning_rate_decay,
         flags.eusr_learning_rate_decay_steps,
         flags.max_steps,
+        flags.milestones,
     )
     # Keras' own epsilon is 1e-7; the authors trained with TensorFlow 1's 1e-8.
     return keras.optimizers.Adam(rate, epsilon=1e-8)

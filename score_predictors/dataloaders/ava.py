@@ -61,6 +61,7 @@ def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
         seed,
         first_step,
         shard,
+        lambda: _images(flags, "train"),
     )
 
 

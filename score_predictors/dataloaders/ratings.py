@@ -106,7 +106,7 @@ def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
         table = _load(*_key(flags))
         if table.splits is None:
             return None
-    return batches_of(_images(flags, split), flags, _PREFIX, split, seed, first_step, shard)
+    return batches_of(_images, flags, _PREFIX, split, seed, first_step, shard)
 
 
 def count_images(flags):
@@ -114,12 +114,20 @@ def count_images(flags):
     return len(_images(flags, "train"))
 
 
-def batches_of(rated, flags, prefix, split, seed, first_step, shard):
+def batches_of(find_images, flags, prefix, split, seed, first_step, shard):
     """Returns batches with the settings of the flags that `define_reading_flags` defines."""
     small = getattr(flags, f"{prefix}_small_images")
     cropping = windows.Cropping(flags.input_patch_size, square=False, small=small)
     return rated_images.create_batches(
-        split == "train", rated, cropping, flags, prefix, seed, first_step, shard
+        split == "train",
+        find_images(flags, split),
+        cropping,
+        flags,
+        prefix,
+        seed,
+        first_step,
+        shard,
+        lambda: find_images(flags, "train"),
     )
 
 
@@ -225,6 +233,7 @@ def read_ratings(path, image_path, values, score_range=(), target="maximum_entro
         )
     values = np.asarray(values, np.float64)
     scores, means, stds = _read_scores(table, columns, values, score_range, target)
+    splits = columns["split"] and _read_splits(table, columns["split"])
     names = table.texts(columns["path"])
     paths = [str(pathlib.Path(image_path, name)) for name in names]
     there = [pathlib.Path(name).is_file() for name in paths]
@@ -234,7 +243,6 @@ def read_ratings(path, image_path, values, score_range=(), target="maximum_entro
 
     contents = columns["group"] and table.texts(columns["group"])
     groups = table.texts(columns["distortion"]) if columns["distortion"] else contents
-    splits = columns["split"] and _read_splits(table, columns["split"])
     rated = rated_images.RatedImages(paths, scores, means, stds, names, groups)
     return RatingTable(
         path,

@@ -36,8 +36,7 @@ def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
     Raises:
         ValueError: for an unknown split, or a folder that holds something else.
     """
-    rated = _images(flags, split)
-    return ratings.batches_of(rated, flags, _PREFIX, split, seed, first_step, shard)
+    return ratings.batches_of(_images, flags, _PREFIX, split, seed, first_step, shard)
 
 
 def count_images(flags):

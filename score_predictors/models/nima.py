@@ -78,6 +78,7 @@ def create_predictor(flags, backbone, alpha=1.0, last_only=False, training=False
         flags.learning_rate_decay,
         flags.learning_rate_decay_steps,
         flags.max_steps,
+        flags.milestones,
     )
     return ScorePredictor(
         predictor,
@@ -174,6 +175,8 @@ class ScorePredictor(Method):
             scores = self.head(_drop(features, self.dropout, seed))
             loss = losses.earth_movers_distance(scores, target, self.emd_r)
         self.update_weights("predictor", loss, tape)
+        if not self.last_only:
+            self.synchronize_statistics("predictor")
         values = tf.constant(self.values, tf.float32)
         error = tf.reduce_mean(tf.abs(tf.linalg.matvec(scores - target, values)))
         return {"loss": loss, "mean_score_error": error}

@@ -126,10 +126,11 @@ def test_byte_length_equals_that_of_pillow(subsampling):
             np.testing.assert_array_equal(length(images.astype(np.float32)), expected)
 
 
-def test_compiled_equals_eager_equals_graph():
-    # More pixels than one part holds, so that the compiled form loops.
-    images = content("smooth", (3, 150, 230, 3), 1).astype(np.float32)
-    qualities = [5, 30, 100]
+@pytest.mark.parametrize("shape", [(3, 150, 230, 3), (6, 120, 130, 3)])
+def test_compiled_equals_eager_equals_graph(shape):
+    # More pixels than one part holds, so that the compiled form loops over one or three images.
+    images = content("smooth", shape, 1).astype(np.float32)
+    qualities = np.linspace(5, 100, shape[0]).astype(int)
 
     def work(x, q):
         return jpeg.round_trip_and_bytes(x, q, "420", exact=False)
@@ -198,9 +199,9 @@ def test_gradient_equals_automatic_differentiation_with_roundings_passed(
         if shape[-1] == 1 or subsampling == "400":
             y = x[..., 0] if shape[-1] == 1 else jpeg_color.luma(x)
             return tf.repeat(code_planes(y, "444", False)[..., None], shape[-1], axis=-1)
-        y, cb, cr = jpeg_color.to_ycbcr(x)
-        chroma = [code_planes(plane, subsampling, True) for plane in (cb, cr)]
-        decoded = jpeg_color.to_rgb(code_planes(y, "444", False), *chroma)
+        y, chroma = jpeg_color.to_ycbcr(x, "float32")
+        chroma = [code_planes(plane, subsampling, True) for plane in tf.split(chroma, 2)]
+        decoded = jpeg_color.to_rgb(code_planes(y, "444", False), tf.concat(chroma, 0))
         return tf.clip_by_value(decoded, 0.0, 255.0)
 
     monkeypatch.setattr(keras.ops, "floor", lambda x: x + tf.stop_gradient(floor(x) - x))
@@ -222,6 +223,13 @@ def test_gradient_flows_through_the_layer_and_compiles():
     assert np.isfinite(gradient(images)).all()
     assert np.any(gradient(images) != 0)
     np.testing.assert_allclose(gradient(images), gradient.python_function(images), atol=1e-4)
+    # What a graph cuts to 0-255 has no gradient.
+    outside = tf.constant([-9.0, 300.0, 100.0])
+    cut = tf.function(
+        lambda x: tf.gradients(jpeg.round_trip(x + outside, 50, differentiable=True), x)[0]
+    )(tf.zeros([1, 8, 8, 3]))
+    assert not np.any(cut[..., :2])
+    assert np.any(cut[..., 2])
     # The layer's own rounding of fractions passes the gradient too.
     assert np.any(gradient(images * 0.99) != 0)
 

@@ -304,3 +304,39 @@ def test_graph_without_description_is_taken_as_the_original_projects(folder, met
     np.testing.assert_allclose(model.predict(images, 4)["output"], expected, atol=1e-2)
     assert model.receptive_radius(4) is None
     assert model.factor(4) == 4
+
+
+def write_original_predictor(path, nodes=("input_1", "output_scores", "output_features")):
+    """Writes a graph as the original project's freeze.py does, for images of 32x32 alone."""
+    with tf.Graph().as_default() as graph:
+        images = tf.compat.v1.placeholder(tf.float32, [None, 32, 32, 3], name=nodes[0])
+        filters = tf.constant(np.random.default_rng(0).normal(size=(3, 3, 3, 4)), tf.float32)
+        maps = tf.nn.relu(tf.nn.conv2d(images, filters, strides=2, padding="SAME"))
+        features = tf.reduce_mean(maps, axis=[1, 2])
+        tf.nn.softmax(features, name=nodes[1])
+        tf.identity(features, name=nodes[2])
+        path.write_bytes(graph.as_graph_def().SerializeToString())
+
+
+def test_predictors_of_the_original_project_take_images_in_0_255_of_any_size(tmp_path):
+    write_original_predictor(tmp_path / "ava.pb")
+    model = frozen.load(tmp_path / "ava.pb")
+    for size in ((2, 32, 32), (1, 50, 41)):
+        images = tf.constant(random_images(size))
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = model.predict(images)
+        assert set(outputs) == {"scores", "features"}
+        np.testing.assert_allclose(np.sum(outputs["scores"], axis=1), 1, rtol=1e-5)
+        assert np.any(tape.gradient(outputs["features"], images))
+    filters = np.random.default_rng(0).normal(size=(3, 3, 3, 4)).astype(np.float32)
+    normalised = (images - 127.5) / 127.5
+    maps = tf.nn.relu(tf.nn.conv2d(normalised, filters, strides=2, padding="SAME"))
+    expected = tf.reduce_mean(maps, axis=[1, 2])
+    np.testing.assert_allclose(outputs["features"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_graphs_with_other_nodes_are_explained(tmp_path):
+    write_original_predictor(tmp_path / "other.pb", ("image", "scores", "features"))
+    with pytest.raises(ValueError, match=r"other\.pb was not written by freeze\.py.*sr_input.*or "):
+        frozen.load(tmp_path / "other.pb")

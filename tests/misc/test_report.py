@@ -34,3 +34,24 @@ def test_existing_results_are_not_replaced_silently(tmp_path):
 def test_nothing_evaluated_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="No image"):
         report.Results(tmp_path).finish({}, {})
+
+
+def test_figures_stand_beside_what_a_constant_gets(tmp_path, capsys):
+    results = report.Results(tmp_path)
+    for number in range(report.SHOWN_ROWS + 5):
+        results.add_row({"name": f"image {number}", "group": "blur", "emd_r2": 0.25})
+    results.add_table("groups", [{"group": "blur", "images": 5, "srcc": 0.5}])
+    results.add_note("floor", "one constant distribution")
+    results.finish({"emd_r2": 0.0801, "plcc": 0.5, "floor/emd_r2": 0.0893}, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert ["emd_r2", "0.0801", "0.0893"] in [line.split() for line in lines]
+    assert ["plcc", "0.5000"] in [line.split() for line in lines]
+    assert ["blur", "5", "0.5000"] in [line.split() for line in lines]
+    assert "floor: one constant distribution" in lines
+    assert "..." in lines
+    assert not any(f"image {report.SHOWN_ROWS}" in line for line in lines)
+    kept = json.loads((tmp_path / "results.json").read_text())
+    assert len(kept["images"]) == report.SHOWN_ROWS + 5
+    assert kept["notes"] == {"floor": "one constant distribution"}
+    with open(tmp_path / "groups.csv") as file:
+        assert list(csv.DictReader(file)) == [{"group": "blur", "images": "5", "srcc": "0.5"}]

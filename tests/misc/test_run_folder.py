@@ -1,4 +1,5 @@
 import json
+import pathlib
 
 import pytest
 import tensorflow as tf
@@ -54,3 +55,28 @@ def test_arguments_are_found_beside_a_checkpoint(folder):
     assert run_folder.read_arguments(folder / "model.ckpt-5") == {"model": "eusr"}
     assert run_folder.read_arguments(folder) == {"model": "eusr"}
     assert run_folder.read_arguments(folder / "elsewhere" / "model.ckpt-5") == {}
+
+
+def test_settings_of_weight_files_are_in_the_run_of_their_name(tmp_path):
+    (tmp_path / "ava").mkdir()
+    (tmp_path / "ava/arguments.json").write_text('{"model": "mobilenetv2"}')
+    for name in ("ava.h5", "ava_best.h5", "ava.weights.h5"):
+        assert run_folder.read_arguments(tmp_path / name) == {"model": "mobilenetv2"}
+    assert run_folder.read_arguments(tmp_path / "other.h5") == {}
+
+
+def test_weight_files_are_found_or_listed(tmp_path):
+    (tmp_path / "ava.h5").write_text("")
+    assert run_folder.find_checkpoint(tmp_path / "ava.h5") == str(tmp_path / "ava.h5")
+    with pytest.raises(FileNotFoundError, match=r"Found in .*: ava\.h5"):
+        run_folder.find_checkpoint(tmp_path / "tid2013.h5")
+    with pytest.raises(FileNotFoundError, match="--restore_global_step"):
+        run_folder.find_checkpoint(tmp_path / "ava.h5", step=3)
+
+
+def test_runs_with_a_weight_file_have_a_folder_of_their_own(tmp_path):
+    assert run_folder.paths_of_run("train", None) == (pathlib.Path("train"), None)
+    folder, weights = run_folder.paths_of_run("train", "ava.h5")
+    assert (folder, weights) == (pathlib.Path("train/ava"), pathlib.Path("train/ava.h5"))
+    with pytest.raises(ValueError, match="--weight_filename"):
+        run_folder.paths_of_run("train", "ava.ckpt")

@@ -22,3 +22,15 @@ def test_photos_are_rgb_and_the_split_keeps_them_apart():
 def test_unknown_split():
     with pytest.raises(ValueError, match="half"):
         sample_data.sample_photos("half")
+
+
+def test_digits_are_enlarged_and_split_by_writers():
+    images, labels = sample_data.sample_digits("train")
+    test, test_labels = sample_data.sample_digits("test")
+    assert (len(images), len(test)) == (1437, 360)
+    assert images.dtype == np.uint8
+    assert images.shape[1:] == (32, 32, 3)
+    assert (images[..., 0] == images[..., 2]).all()
+    assert set(labels) == set(test_labels) == set(range(10))
+    with pytest.raises(ValueError, match="train or test"):
+        sample_data.sample_digits("validation")

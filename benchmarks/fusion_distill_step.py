@@ -1,0 +1,84 @@
+"""How much does a step of FusionDistill cost beyond its network passes?
+
+    python -m benchmarks.fusion_distill_step [cifar_resnet20]
+
+512 images of four degradations and four teachers: the whole step against the sum of one training
+step of the student on 512 images that are there and of four teacher passes on 128 each. Processor
+time; the three take turns.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from classifiers import levels, networks
+from classifiers.models.classifier import Classifier
+from classifiers.models.fusion_distill import FusionDistill
+from classifiers.training_copies import TrainingCopies
+from misc import optimizers
+
+BATCH = 128
+ROUNDS = 3
+SEED = tf.constant([0, 1])
+
+
+def random_batch(count):
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 255, (count, 32, 32, 3)).astype(np.float32)
+    labels = random.integers(0, 10, count).astype(np.int32)
+    return {"image": tf.constant(images), "label": tf.constant(labels)}
+
+
+def seconds(function):
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def measure(network="cifar_resnet56"):
+    layers = tuple(levels.training_layers(["jpeg,blur,saltpepper,noise"], 32))
+    copies = TrainingCopies(layers, cutout=16, cutout_on="degraded")
+    teachers = [networks.build(network, 10) for _ in layers]
+    distill = FusionDistill(
+        networks.build(network, 10),
+        copies=copies,
+        optimizers={"classifier": optimizers.RAdam(1e-3, decay=1e-4)},
+        teachers=teachers,
+        cross_entropy_weight=0.1,
+    )
+    student = Classifier(
+        networks.build(network, 10),
+        copies=TrainingCopies(flip=False, padding=0),
+        optimizers={"classifier": optimizers.RAdam(1e-3, decay=1e-4)},
+    )
+    few, many = random_batch(BATCH), random_batch(BATCH * len(layers))
+    whole_step = tf.function(distill.train_step)
+    student_step = tf.function(student.train_step)
+    teach = tf.function(distill._teach)
+    parts = {
+        "whole": lambda: whole_step(few, SEED)["loss"].numpy(),
+        "student": lambda: student_step(many, SEED)["loss"].numpy(),
+        "teachers": lambda: [block.numpy() for block in teach(many["image"])],
+    }
+    times = {name: [] for name in parts}
+    for number in range(ROUNDS + 1):
+        for name, function in parts.items():
+            taken = seconds(function)
+            if number:  # the first step compiles
+                times[name].append(taken)
+    whole, *others = (float(np.median(values)) for values in times.values())
+    print(
+        f"FusionDistill step, {network}, 512 images: {whole:.2f} s; its network passes: student "
+        f"{others[0]:.2f} s, teachers {others[1]:.2f} s; ratio {whole / sum(others):.2f} "
+        "(goal: at most 1.15)"
+    )
+
+
+if __name__ == "__main__":
+    measure(*sys.argv[1:])

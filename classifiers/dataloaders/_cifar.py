@@ -1,0 +1,248 @@
+"""CIFAR-10 and CIFAR-100 from disk, in each of the forms in which they are passed around.
+
+Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Read are the official
+python version, the official binary version, .npz files with `images` and `labels`, and
+tensorflow-datasets.
+"""
+
+import dataclasses
+import pathlib
+import pickle
+import zipfile
+
+import numpy as np
+from absl import flags
+
+from classifiers import labelled_images
+from classifiers.labelled_images import LabelledImages
+
+_SIDE = 32
+_PIXELS = _SIDE * _SIDE * 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the official files of one of the two sets are called and what they hold.
+
+    Attributes:
+        name: name in tensorflow-datasets.
+        classes: number of classes.
+        python: {split: names of the python version's files}.
+        binary: {split: names of the binary version's files}.
+        label_key: key of the labels in the python version.
+        label_bytes: bytes before the pixels of each image in the binary version; the last one is
+            the (fine) label.
+        folders: names of the folders that the official archives unpack to.
+        names_files: (python file, key, text file) of the class names.
+    """
+
+    name: str
+    classes: int
+    python: dict
+    binary: dict
+    label_key: str
+    label_bytes: int
+    folders: tuple
+    names_files: tuple
+
+
+CIFAR10 = Layout(
+    "cifar10",
+    10,
+    {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]},
+    {"train": [f"data_batch_{n}.bin" for n in range(1, 6)], "test": ["test_batch.bin"]},
+    "labels",
+    1,
+    ("cifar-10-batches-py", "cifar-10-batches-bin"),
+    ("batches.meta", "label_names", "batches.meta.txt"),
+)
+CIFAR100 = Layout(
+    "cifar100",
+    100,
+    {"train": ["train"], "test": ["test"]},
+    {"train": ["train.bin"], "test": ["test.bin"]},
+    "fine_labels",
+    2,
+    ("cifar-100-python", "cifar-100-binary"),
+    ("meta", "fine_label_names", "fine_label_names.txt"),
+)
+
+
+def define_flags(layout):
+    """Defines the flags of both dataloaders."""
+    labelled_images.define_flags()
+    flags.DEFINE_string(
+        "data_path",
+        None,
+        f"Folder of the official python or binary files of {layout.name}, or of train.npz and "
+        "test.npz with images and labels.",
+    )
+    flags.DEFINE_bool(
+        "data_tfds",
+        False,
+        "Read from tensorflow-datasets instead, which keeps its data in --data_path (default: "
+        "~/tensorflow_datasets) and downloads what is missing.",
+    )
+
+
+@labelled_images.remember
+def read(layout_name, path, tfds, split):
+    """Returns the `LabelledImages` of "train" or "test".
+
+    Args:
+        layout_name: "cifar10" or "cifar100".
+        path: folder; see `define_flags`.
+        tfds: whether to read from tensorflow-datasets.
+        split: "train" or "test".
+
+    Raises:
+        ValueError: if the folder is not given, or a file is not what it should be.
+        FileNotFoundError: if the folder holds none of the forms; says what was looked for.
+        ImportError: if tensorflow-datasets is asked for and not installed.
+    """
+    layout = {"cifar10": CIFAR10, "cifar100": CIFAR100}[layout_name]
+    if tfds:
+        return _read_tfds(layout, path, split)
+    if not path:
+        raise ValueError(
+            f"--dataloader={layout.name} needs --data_path: the folder of the official python or "
+            "binary files or of train.npz and test.npz; or --data_tfds."
+        )
+    folder = pathlib.Path(path)
+    for candidate in (folder, *(folder / name for name in layout.folders)):
+        forms = (
+            (layout.python[split], lambda file: read_python(file, layout.label_key)),
+            (layout.binary[split], lambda file: read_binary(file, layout.label_bytes)),
+            ([f"{split}.npz"], read_npz),
+        )
+        for names, reader in forms:
+            files = [candidate / name for name in names]
+            if files[0].is_file():
+                parts = [reader(file) for file in files]
+                return _checked(layout, candidate, parts)
+    raise FileNotFoundError(
+        f"--data_path={path} holds no {split} part of {layout.name}. Looked for: "
+        f"{layout.python[split][0]}, {layout.binary[split][0]}, {split}.npz, there and in "
+        f"{', '.join(layout.folders)}."
+    )
+
+
+def read_python(path, label_key):
+    """Returns (images, labels) of a file of the official python version.
+
+    Such files are pickles. They are read without running what they name: only dictionaries, lists,
+    texts, numbers and NumPy arrays are allowed.
+
+    Raises:
+        ValueError: if the file is missing, broken, or holds anything else; names the file.
+    """
+    content = _load_pickle(path)
+    try:
+        pixels, labels = content[b"data"], content[label_key.encode()]
+        return _from_planes(np.asarray(pixels, np.uint8)), np.asarray(labels, np.int32)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no file of the python version: it should hold data [N, {_PIXELS}] and "
+            f"{label_key}. {error}"
+        ) from error
+
+
+def read_binary(path, label_bytes):
+    """Returns (images, labels) of a file of the official binary version.
+
+    Raises:
+        ValueError: if the file's length is not that of whole images; names the file.
+    """
+    content = np.fromfile(path, np.uint8)
+    row = label_bytes + _PIXELS
+    if not content.size or content.size % row:
+        raise ValueError(
+            f"{path} should hold images of {row} bytes each. Received: {content.size} bytes"
+        )
+    content = content.reshape(-1, row)
+    return _from_planes(content[:, label_bytes:]), content[:, label_bytes - 1].astype(np.int32)
+
+
+def read_npz(path):
+    """Returns (images, labels) or (images, labels, class names) of an .npz file.
+
+    Raises:
+        ValueError: if the arrays are missing or of another type or shape; names the file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            images, labels = content["images"], content["labels"]
+            names = content["label_names"] if "label_names" in content.files else None
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} should be an .npz with images and labels: {error}") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(
+            f"images in {path} must be uint8 [N, height, width, 3]. "
+            f"Received: {images.dtype} {list(images.shape)}"
+        )
+    labels = labels.reshape(-1).astype(np.int32)
+    return (images, labels) if names is None else (images, labels, [str(name) for name in names])
+
+
+def _read_tfds(layout, path, split):
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            "--data_tfds needs tensorflow-datasets: pip install 'degraded-vision[datasets]'"
+        ) from error
+    data, info = tfds.load(
+        layout.name, split=split, data_dir=path, batch_size=-1, shuffle_files=False, with_info=True
+    )
+    names = info.features["label"].names
+    return _checked(layout, layout.name, [(data["image"].numpy(), data["label"].numpy(), names)])
+
+
+def _checked(layout, source, parts):
+    """Joins the parts, and returns them as `LabelledImages`."""
+    images = np.concatenate([part[0] for part in parts])
+    labels = np.concatenate([part[1] for part in parts]).astype(np.int32)
+    if len(labels) != len(images) or labels.min() < 0 or labels.max() >= layout.classes:
+        raise ValueError(
+            f"{source} must hold a label from 0 to {layout.classes - 1} for each image. Received: "
+            f"{len(images)} images, {len(labels)} labels from {labels.min()} to {labels.max()}"
+        )
+    names = parts[0][2] if len(parts[0]) > 2 else _class_names(layout, source)
+    return LabelledImages(images, labels, list(names))
+
+
+def _class_names(layout, folder):
+    python, key, text = layout.names_files
+    if (folder / python).is_file():
+        return [name.decode() for name in _load_pickle(folder / python)[key.encode()]]
+    if (folder / text).is_file():
+        return [line for line in (folder / text).read_text().split("\n") if line.strip()]
+    return [str(label) for label in range(layout.classes)]
+
+
+def _from_planes(values):
+    """Returns images [N, 32, 32, 3] of rows that hold the red, green and blue plane."""
+    return np.ascontiguousarray(values.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1))
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads plain values and NumPy arrays, and refuses to look up anything else."""
+
+    def find_class(self, module, name):
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            if name == "_reconstruct":
+                return np._core.multiarray._reconstruct
+        elif (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        elif (module, name) == ("_codecs", "encode"):
+            # How Python 3 writes bytes in the old format.
+            return lambda text, encoding: text.encode(encoding)
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which is not allowed")
+
+
+def _load_pickle(path):
+    try:
+        with open(path, "rb") as file:
+            return _ArraysOnly(file, encoding="bytes").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError) as error:
+        raise ValueError(f"{path} is no file of the python version: {error}") from error

@@ -1,0 +1,173 @@
+"""Stored corruptions, for evaluation: ImageNet-C, and CIFAR-10-C and -100-C in their own form.
+
+    python validate.py --model=classifier --dataloader=imagenet_c --data_path=ImageNet-C ...
+
+Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
+Perturbations", ICLR 2019. ImageNet-C is CORRUPTION/SEVERITY/CLASS/image files, a layout that
+`misc.degrade_folder` writes too. CIFAR-10-C is CORRUPTION.npy with severity 1 to 5 one after the
+other, and labels.npy.
+"""
+
+import pathlib
+
+import numpy as np
+from absl import flags
+
+from classifiers import labelled_images
+from classifiers.dataloaders import class_folders
+from classifiers.labelled_images import LabelledImages
+from misc import images
+
+MODEL = "classifier"
+SEVERITIES = (1, 2, 3, 4, 5)
+LABELS = "labels.npy"
+
+
+def define_flags():
+    """Defines the flags of this dataloader."""
+    flags.DEFINE_string(
+        "data_path", None, "Folder of CORRUPTION/SEVERITY/CLASS, or of CORRUPTION.npy, labels.npy."
+    )
+    flags.DEFINE_list("data_corruptions", None, "Corruptions to read; default: all that are there.")
+    flags.DEFINE_integer(
+        "data_resize", 0, "Length that the shorter side is resized to; 0: as it is."
+    )
+    flags.DEFINE_integer(
+        "data_crop", 224, "Side of the square that is cut out of image files.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "evaluation_batch_size", 250, "Images per step of an evaluation.", lower_bound=1
+    )
+    labelled_images.define_defaults(
+        image_mean=list(class_folders.MEAN), image_deviation=list(class_folders.DEVIATION)
+    )
+
+
+def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
+    """Returns `StoredCorruptions`, whatever the split; there is nothing to draw.
+
+    Raises:
+        ValueError: for the split train, or a folder that holds no corruptions.
+    """
+    del seed, first_step, shard
+    if split == "train":
+        raise ValueError("--dataloader=imagenet_c holds test images alone.")
+    if not flags.data_path:
+        raise ValueError("--dataloader=imagenet_c needs --data_path, the folder of corruptions.")
+    folder = pathlib.Path(flags.data_path)
+    if (folder / LABELS).is_file():
+        parts = _array_parts(folder, flags.data_corruptions, flags.num_classes)
+    else:
+        size = (flags.data_resize or None, flags.data_crop)
+        parts = _folder_parts(folder, flags.data_corruptions, flags.num_classes, size)
+    if not parts:
+        raise ValueError(
+            f"--data_path={folder} holds no corruptions: neither CORRUPTION/SEVERITY/CLASS nor "
+            f"CORRUPTION.npy with {LABELS}."
+        )
+    return StoredCorruptions(parts, flags.evaluation_batch_size)
+
+
+def count_images(flags):
+    """Raises ValueError: there are no training images."""
+    raise ValueError("--dataloader=imagenet_c holds test images alone.")
+
+
+class StoredCorruptions:
+    """Batches of all corruptions and severities; may be iterated again.
+
+    Elements: `image`, `label`, and, the same for a whole batch, `corruption` and `severity`.
+    """
+
+    def __init__(self, parts, batch_size):
+        """Sets the order.
+
+        Args:
+            parts: list of (corruption, severity, function that returns `LabelledImages`).
+            batch_size: images per batch.
+        """
+        self._parts = parts
+        self._batch_size = batch_size
+
+    def __iter__(self):
+        for corruption, severity, read in self._parts:
+            for batch in labelled_images.one_pass(read(), self._batch_size):
+                yield batch | {"corruption": corruption, "severity": severity}
+
+
+def _chosen(found, wanted):
+    missing = sorted(set(wanted or ()) - set(found))
+    if missing:
+        raise ValueError(
+            f"--data_corruptions={','.join(missing)} are not there. Found: {', '.join(found)}"
+        )
+    return wanted or found
+
+
+def _array_parts(folder, wanted, num_classes):
+    found = sorted(path.stem for path in folder.glob("*.npy") if path.name != LABELS)
+    labels = np.load(folder / LABELS, allow_pickle=False).astype(np.int32)
+    count, rest = divmod(len(labels), len(SEVERITIES))
+    if rest:
+        raise ValueError(
+            f"{folder / LABELS} must hold the labels of {len(SEVERITIES)} severities. "
+            f"Received: {len(labels)}"
+        )
+    if labels.max() >= num_classes:
+        raise ValueError(
+            f"{folder / LABELS} holds the label {labels.max()}. "
+            f"Received: --num_classes={num_classes}"
+        )
+    names = [str(label) for label in range(num_classes)]
+
+    def reader(corruption, severity):
+        def read():
+            path = folder / f"{corruption}.npy"
+            pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+            if pixels.shape[:1] != labels.shape or pixels.dtype != np.uint8:
+                raise ValueError(
+                    f"{path} must be uint8 with {len(labels)} images. "
+                    f"Received: {pixels.dtype} {list(pixels.shape)}"
+                )
+            rows = slice((severity - 1) * count, severity * count)
+            return LabelledImages(np.array(pixels[rows]), labels[rows], names)
+
+        return read
+
+    return [
+        (corruption, severity, reader(corruption, severity))
+        for corruption in _chosen(found, wanted)
+        for severity in SEVERITIES
+    ]
+
+
+def _folder_parts(folder, wanted, num_classes, size):
+    severities = {}
+    for path in sorted(folder.glob("*/[1-5]")):
+        if path.is_dir():
+            severities.setdefault(path.parent.name, []).append(path)
+    names = {name for paths in severities.values() for name in class_folders.find_classes(paths[0])}
+    names = sorted(names)
+    if names and len(names) != num_classes:
+        # Without all of them the numbers of the classes would be others than in training.
+        raise ValueError(
+            f"--data_path={folder} has {len(names)} classes. Received: --num_classes={num_classes}"
+        )
+
+    def reader(path):
+        def read():
+            found = [
+                (image, names.index(name))
+                for name in class_folders.find_classes(path)
+                for image in images.find_images(path / name)
+            ]
+            paths, labels = zip(*found, strict=True)
+            return LabelledImages(list(paths), np.array(labels, np.int32), names, *size)
+
+        return read
+
+    return [
+        (corruption, int(path.name), reader(path))
+        for corruption in _chosen(sorted(severities), wanted)
+        for path in severities.get(corruption, ())
+    ]

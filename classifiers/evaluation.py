@@ -1,0 +1,131 @@
+"""How classifiers are measured: every degradation and level in one pass over the images."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from classifiers import levels, metrics
+from degradations import random
+from misc import progress
+
+
+@dataclasses.dataclass
+class Evaluation:
+    """What is measured.
+
+    Attributes:
+        degradations: list of texts; see `levels.split_list`.
+        levels: "random", "all", or numbers separated by commas.
+        size: whose severities: 224, 64 or 32.
+        seed: seed of all draws.
+        classes: number of classes.
+        confusion: whether to report the confusion matrices.
+        per_class: whether to report the recall of each class.
+        grid: whether to report accuracy against level.
+    """
+
+    degradations: list = dataclasses.field(default_factory=list)
+    levels: str = "random"
+    size: int = 32
+    seed: int = 0
+    classes: int = 10
+    confusion: bool = False
+    per_class: bool = False
+    grid: bool = False
+
+    def __post_init__(self):
+        self.tested = levels.test_degradations(self.degradations, self.levels, self.size)
+        self._functions = {}
+
+    def run(self, classify, batches, report=None):
+        """Counts right answers on clean images and at each level of each degradation.
+
+        Images are read once, whatever is tested; noise depends on the seed, the degradation, the
+        level and the image's place, not on what else is tested.
+
+        Args:
+            classify: function from float32 images `[B, H, W, 3]` to logits `[B, K]`; compiled by
+                the first call, and the same in every call.
+            batches: iterable of {"image", "label"}; where they also have "corruption" and
+                "severity", they are counted under these as they are.
+            report: see `Method.evaluate`; gets one row per degradation and level.
+
+        Returns:
+            {name: float}; see `CorruptionGrid.means`.
+        """
+        grid = metrics.CorruptionGrid(self.classes)
+        tests = [(None, metrics.CLEAN, None)]
+        tests += [(tested, tested.name, value) for tested in self.tested for value in tested.values]
+        total = None
+        if hasattr(batches, "cardinality") and len(tests) > 10:
+            total = int(batches.cardinality()) * len(tests)
+        bar = progress.track(total=total, description="Evaluating", unit="batch") if total else None
+        for number, batch in enumerate(batches):
+            if "corruption" in batch:
+                if self.tested:
+                    raise ValueError(
+                        "Stored corruptions are measured as they are: leave --degradations out."
+                    )
+                logits = self._logits(classify, None, None, batch["image"], number)
+                grid.update(batch["corruption"], batch["severity"], batch["label"], logits)
+                continue
+            for tested, name, value in tests:
+                logits = self._logits(classify, tested, value, batch["image"], number)
+                grid.update(name, value, batch["label"], logits)
+                if bar is not None:
+                    bar.update()
+        if bar is not None:
+            bar.close()
+        if report is not None:
+            self._report(grid, report)
+        return grid.means()
+
+    def _logits(self, classify, tested, value, images, number):
+        images = tf.convert_to_tensor(images)
+        if tested is not None:
+            seed = random.fold_in(tested.seed(random.make_seed(self.seed), value), number)
+            level = tf.constant(0.0 if value is None else value, tf.float32)
+            images = tf.convert_to_tensor(self._degrade(tested)(images, level, seed))
+        return self._compiled("classify", classify)(images)
+
+    def _degrade(self, tested):
+        if tested.layer.host_only:
+            return tested.apply
+        return self._compiled(tested.name, tested.apply)
+
+    def _compiled(self, name, function):
+        # Apart from each other, so that a network is traced once and not for each degradation.
+        if name not in self._functions:
+            self._functions[name] = tf.function(function, reduce_retracing=True)
+        return self._functions[name]
+
+    def _report(self, grid, report):
+        for row in grid.rows():
+            report.add_row(row)
+        report.add_note(
+            "accuracy", "percent; mean over the degradations of each one's mean over its levels"
+        )
+        report.add_note("mean_error", "100 - accuracy: not normalised, no mCE")
+        if np.isfinite(grid.mean_corruption_error() or np.nan):
+            report.add_note("mce_alexnet", "ImageNet-C's mCE: errors divided by AlexNet's")
+        if self.grid:
+            report.add_table("grid", grid.grid())
+        if self.confusion:
+            report.add_table("confusion", grid.confusion())
+        if self.per_class:
+            report.add_table("per_class", grid.per_class())
+
+
+def create(flags):
+    """Returns the `Evaluation` that the flags of `classifiers.flags` describe."""
+    return Evaluation(
+        degradations=flags.degradations,
+        levels=flags.levels,
+        size=flags.degradation_size,
+        seed=flags.evaluation_seed,
+        classes=flags.num_classes,
+        confusion=flags.confusion_matrix,
+        per_class=flags.per_class,
+        grid=flags.corruption_grid,
+    )

@@ -1,0 +1,130 @@
+"""Flags that all classifiers share: network, training copies, optimization, evaluation."""
+
+from absl import flags
+
+from classifiers import networks
+from classifiers.training_copies import CUTOUT_ON, DEGRADE_ON, IMAGES
+from misc import common_flags, optimizers, schedules
+
+# The flags belong to the modules that call this, also in --helpfull.
+flags.disclaim_key_flags()
+
+
+def define_network_flags():
+    """Defines the flags of the network and of the data set that it is made for."""
+    flags.DEFINE_enum("network", "cifar_resnet56", networks.NAMES, "Architecture.")
+    flags.DEFINE_string("weights", None, "File of weights to start from; absent: random ones.")
+    flags.DEFINE_integer(
+        "num_classes", 10, "Number of classes; default: the dataloader's.", lower_bound=1
+    )
+    common_flags.define_numbers(
+        "image_mean",
+        [125.3, 123.0, 113.9],
+        "Mean of R, G and B in 0-255, which networks subtract and Cutout covers with; default: "
+        "the dataloader's.",
+        float,
+    )
+    common_flags.define_numbers(
+        "image_deviation",
+        [63.0, 62.1, 66.7],
+        "Standard deviation of R, G and B in 0-255; default: the dataloader's.",
+        float,
+    )
+
+
+def define_copies_flags():
+    """Defines the flags of the copies that are trained on, and of their degradations."""
+    flags.DEFINE_multi_string(
+        "degradations",
+        [],
+        "Degradations, such as jpeg,blur,saltpepper,noise (the ranges of FusionDistill), "
+        "'noise:0-50,step=5', fog@3, 'blur:2|jpeg:10' or a group such as imagenet_c; may be "
+        "repeated. Each gets a block of the batch.",
+    )
+    flags.DEFINE_integer(
+        "degradation_size", 32, "Image size whose severities are meant: 32, 64 or 224."
+    )
+    flags.DEFINE_enum(
+        "degrade_on",
+        "device",
+        DEGRADE_ON,
+        "Where training images are degraded: device: in the training step; host: in the input "
+        "pipeline, which codecs need.",
+    )
+    flags.DEFINE_enum(
+        "copies_images",
+        "shared",
+        IMAGES,
+        "shared: each degradation gets all --batch_size images; independent: the degradations "
+        "share them out.",
+    )
+    flags.DEFINE_bool("augment_flip", True, "Mirror training images at random.")
+    flags.DEFINE_integer(
+        "augment_padding", 4, "Pixels by which training images are shifted at most.", lower_bound=0
+    )
+    flags.DEFINE_integer(
+        "augment_cutout", 0, "Side of Cutout's square in pixels; 0: none.", lower_bound=0
+    )
+    flags.DEFINE_enum(
+        "augment_cutout_on", "both", CUTOUT_ON, "Copies that Cutout covers a square of."
+    )
+
+
+def define_optimizer_flags():
+    """Defines the flags of optimization."""
+    flags.DEFINE_enum("classifier_optimizer", "sgd", optimizers.OPTIMIZERS, "Optimizer.")
+    flags.DEFINE_float("classifier_learning_rate", 0.1, "Learning rate of the first step.")
+    flags.DEFINE_float(
+        "classifier_learning_rate_decay", 0.2, "Factor of --schedule=step and milestones."
+    )
+    flags.DEFINE_integer(
+        "classifier_learning_rate_decay_steps",
+        20000,
+        "Steps between two reductions of --schedule=step.",
+        lower_bound=1,
+    )
+    flags.DEFINE_float(
+        "classifier_momentum", 0.9, "Momentum of --classifier_optimizer=sgd.", lower_bound=0
+    )
+    flags.DEFINE_float(
+        "classifier_weight_decay", 1e-4, "Strength of the weight decay.", lower_bound=0
+    )
+    flags.DEFINE_enum(
+        "classifier_weight_decay_kind",
+        "l2",
+        optimizers.WEIGHT_DECAYS,
+        "l2: added to the gradient; decoupled: weights shrink by rate times decay on their own.",
+    )
+
+
+def define_evaluation_flags():
+    """Defines the flags of evaluation."""
+    flags.DEFINE_string(
+        "levels",
+        "random",
+        "Levels that --degradations are tested at: random: drawn per image as in training; all: "
+        "every level of the range; or numbers such as 10,30,50.",
+    )
+    flags.DEFINE_integer("evaluation_seed", 0, "Seed of the draws of an evaluation, such as noise.")
+    flags.DEFINE_bool("confusion_matrix", False, "Also write confusion.csv.")
+    flags.DEFINE_bool("per_class", False, "Also write per_class.csv, the recall of each class.")
+    flags.DEFINE_bool("corruption_grid", False, "Also write grid.csv, accuracy against level.")
+
+
+def create_optimizer(flags):
+    """Returns the optimizer with the schedule that the flags describe."""
+    rate = schedules.create(
+        flags.schedule,
+        flags.classifier_learning_rate,
+        flags.classifier_learning_rate_decay,
+        flags.classifier_learning_rate_decay_steps,
+        flags.max_steps,
+        flags.milestones,
+    )
+    return optimizers.create(
+        flags.classifier_optimizer,
+        rate,
+        flags.classifier_weight_decay,
+        flags.classifier_weight_decay_kind,
+        flags.classifier_momentum,
+    )

@@ -1,0 +1,268 @@
+"""Images with class labels -> seeded batches: what the dataloaders of this package share.
+
+A dataloader module gives a function that reads the training and the test part as `LabelledImages`;
+everything else - held-out validation, order, shards, batches - is here.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from misc import images as image_files
+from misc import pipeline, pixel_store, threads
+from misc.degraded_copies import resize_and_crop
+
+SPLITS = ("train", "validation", "test")
+VALIDATIONS = ("held_out", "test")
+# Of the permutation that chooses held-out images. It is the same for all runs, so that no step of
+# a chain of runs validates on images that another one was trained on.
+_HELD_OUT_SEED = 2024
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images of one size and their classes.
+
+    Attributes:
+        images: uint8 RGB `[N, height, width, 3]`, or a list of N paths.
+        labels: int32 `[N]`, each in `[0, len(class_names))`.
+        class_names: list of the names of the classes.
+        resize: for paths: length that the shorter side is resized to, or `None`.
+        crop: for paths: side of the central square that is cut out.
+    """
+
+    images: np.ndarray | list
+    labels: np.ndarray
+    class_names: list
+    resize: int | None = None
+    crop: int | None = None
+
+    def __post_init__(self):
+        if len(self.images) != len(self.labels):
+            raise ValueError(
+                f"Every image needs a label. Received: {len(self.images)} images, "
+                f"{len(self.labels)} labels"
+            )
+
+    def __len__(self):
+        return len(self.labels)
+
+    def take(self, indices):
+        """Returns the chosen images as `LabelledImages`."""
+        if isinstance(self.images, list):
+            chosen = [self.images[index] for index in indices]
+        else:
+            chosen = self.images[indices]
+        return dataclasses.replace(self, images=chosen, labels=self.labels[indices])
+
+    def read(self, index):
+        """Returns one image as uint8 RGB.
+
+        Raises:
+            ValueError: naming the file, if it is broken or too small.
+        """
+        if not isinstance(self.images, list):
+            return self.images[index]
+        path = self.images[index]
+        pixels = image_files.read_rgb(path)
+        try:
+            return resize_and_crop(pixels, self.resize, self.crop)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def decoded(self, cached=None):
+        """Returns the same with all images in memory, where they fit.
+
+        Args:
+            cached: whether to do so; `None`: if they need less than half of the free memory.
+        """
+        if not isinstance(self.images, list):
+            return self
+        if cached is None:
+            available = pixel_store.available_memory()
+            cached = available is not None and len(self) * self.crop**2 * 3 < available / 2
+        if not cached:
+            return self
+        pixels = np.empty([len(self), self.crop, self.crop, 3], np.uint8)
+
+        def work(index):
+            pixels[index] = self.read(index)
+
+        threads.for_each(work, range(len(self)), "Decoding")
+        return dataclasses.replace(self, images=pixels)
+
+
+def define_flags():
+    """Defines the flags that all dataloaders of labelled images have."""
+    flags.DEFINE_integer("batch_size", 128, "Images per step, over all devices.", lower_bound=1)
+    flags.DEFINE_integer(
+        "evaluation_batch_size", 250, "Images per step of an evaluation.", lower_bound=1
+    )
+    flags.DEFINE_enum(
+        "data_validation",
+        "held_out",
+        VALIDATIONS,
+        "Images that choose the best weights: a part of the training set that is then not trained "
+        "on, or the test set, as the authors of FusionDistill did.",
+    )
+    flags.DEFINE_float(
+        "data_held_out",
+        0.1,
+        "Share of each class that --data_validation=held_out takes.",
+        lower_bound=0,
+        upper_bound=0.9,
+    )
+
+
+def define_defaults(**values):
+    """Makes what is known of a data set the default of the model's flags, where it has them."""
+    for name, value in values.items():
+        if name in flags.FLAGS:
+            flags.FLAGS.set_default(name, value)
+
+
+def create_batches(read, flags, split, seed, first_step=0, shard=(0, 1)):
+    """Returns the batches of a split.
+
+    `'train'`: an endless tf.data.Dataset of `image`, float32 RGB `[B, height, width, 3]` in 0-255,
+    `label`, int32 `[B]`, and `index`, int64 `[B]`, the image's place in the set. Step n depends on
+    the seed and on n alone; each pass over the images has an order of its own. With
+    --degrade_on=host the batch also holds `degraded`, and is what `training_copies.TrainingCopies`
+    makes of it.
+
+    `'validation'` and `'test'`: one pass in order, the last batch may be smaller; can be iterated
+    again.
+
+    Args:
+        read: function of "train" or "test" that returns `LabelledImages`, or `None` where there is
+            no such part.
+        flags: values of this module's flags.
+        split: `'train'`, `'validation'` or `'test'`.
+        seed: integer seed of all draws.
+        first_step: step of the first batch of `'train'`.
+        shard: `(index, count)` of this process among those that share a training batch.
+
+    Raises:
+        ValueError: for an unknown split, a batch that can't be shared, or images without a class
+            among --num_classes.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS}. Received: {split!r}")
+    data = part(read, flags, split)
+    _check_classes(data, getattr(flags, "num_classes", None))
+    if split != "train":
+        return one_pass(data, flags.evaluation_batch_size)
+    if flags.batch_size % shard[1]:
+        raise ValueError(
+            f"--batch_size must be divisible by the number of hosts, {shard[1]}. "
+            f"Received: {flags.batch_size}"
+        )
+    return _endless(data, flags, seed, first_step, shard)
+
+
+def part(read, flags, split):
+    """Returns the `LabelledImages` of a split; see `create_batches`."""
+    train = read("train")
+    test = read("test")
+    if flags.data_validation == "test" and test is None:
+        raise ValueError("--data_validation=test: this data set has no test images.")
+    if split == "test" and test is not None:
+        return test
+    if split != "train" and flags.data_validation == "test":
+        return test
+    if flags.data_validation == "test":
+        return train
+    kept, held_out = hold_out(train.labels, flags.data_held_out)
+    chosen = kept if split == "train" else held_out
+    if not len(chosen):
+        raise ValueError(
+            f"--data_held_out={flags.data_held_out} leaves no image for the {split} split of "
+            f"{len(train)}."
+        )
+    return train.take(chosen)
+
+
+def hold_out(labels, share):
+    """Returns the indices (kept, held out), with about `share` of each class held out."""
+    random = np.random.default_rng(_HELD_OUT_SEED)
+    order = random.permutation(len(labels))
+    held_out = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        held_out[members[: round(share * len(members))]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _check_classes(data, num_classes):
+    found = len(data.class_names)
+    if num_classes is not None and found != num_classes:
+        raise ValueError(
+            f"The data have {found} classes: give --num_classes={found}. Received: {num_classes}"
+        )
+
+
+def _endless(data, flags, seed, first_step, shard):
+    from classifiers import training_copies
+
+    batch_size = flags.batch_size
+    index, count = shard
+    rows = tf.range(index * (batch_size // count), (index + 1) * (batch_size // count))
+    read = _reader(data)
+    labels = tf.constant(data.labels, tf.int32)
+    copies = training_copies.create_for_host(flags)
+
+    def make(step):
+        counter = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        order = pipeline.shuffled_index(
+            counter, tf.constant(len(data), tf.int64), tf.constant(seed, tf.int64)
+        )
+        chosen = tf.gather(order, rows)
+        batch = {"image": read(chosen), "label": tf.gather(labels, chosen), "index": chosen}
+        if copies is None:
+            return batch
+        # Step n is the n-th from 1 in the training loop, and has the same seed there.
+        step_seed = tf.random.fold_in(
+            tf.constant([index, seed], tf.int32), tf.cast(step + 1, tf.int32), alg="philox"
+        )
+        return copies(batch["image"], batch["label"], step_seed, chosen)
+
+    return pipeline.step_stream(make, first_step).prefetch(2)
+
+
+def one_pass(data, batch_size):
+    """Returns `LabelledImages` in order, as a dataset of `image` and `label`."""
+    read = _reader(data)
+    labels = tf.constant(data.labels, tf.int32)
+
+    def make(start):
+        chosen = tf.range(start, tf.minimum(start + batch_size, len(data)))
+        return {"image": read(chosen), "label": tf.gather(labels, chosen)}
+
+    starts = tf.data.Dataset.range(0, len(data), batch_size)
+    return starts.map(make, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+def _reader(data):
+    """Returns a graph function from indices [B] to float32 images [B, height, width, 3]."""
+    if not isinstance(data.images, list):
+        # On the host: the set may be larger than an accelerator's memory.
+        with tf.device("CPU:0"):
+            pixels = tf.constant(data.images)
+        return lambda indices: tf.cast(tf.gather(pixels, indices), tf.float32)
+
+    def decode(indices):
+        return np.stack([data.read(index) for index in indices]).astype(np.float32)
+
+    def read(indices):
+        decoded = tf.numpy_function(decode, [indices], tf.float32)
+        return tf.ensure_shape(decoded, [indices.shape[0], data.crop, data.crop, 3])
+
+    return read
+
+
+def remember(function):
+    """Keeps the latest results of a reading function: its data are asked for several times."""
+    return functools.lru_cache(maxsize=4)(function)

@@ -1,0 +1,224 @@
+"""Distillation from one teacher per degradation: steps 2 and 4 of FusionDistill.
+
+Daultani & Larochelle, "Consolidating Separate Degradations Model via Weights Fusion and
+Distillation", WACV Workshops 2024.
+
+Step 2, one model for a degradation, taught by the clean model that it starts from:
+
+    python train.py --model=fusion_distill --degradations=jpeg --teacher_weights=runs/clean/best \\
+        --restore_path=runs/clean/best --restore_target=classifier ...
+
+Step 4, one model for all, from fused weights (`misc.fuse_weights`), taught by the models of step 2:
+
+    python train.py --model=fusion_distill --degradations=jpeg,blur,saltpepper,noise \\
+        --teacher_weights=runs/jpeg/best,runs/blur/best,runs/saltpepper/best,runs/noise/best \\
+        --restore_path=runs/fused --restore_target=classifier \\
+        --fusion_distill_cross_entropy_weight=0.1 ...
+"""
+
+import re
+
+import tensorflow as tf
+from absl import flags
+
+from classifiers import feature_cache, losses, networks
+from classifiers.models import classifier
+from classifiers.models.classifier import Classifier, batch_accuracy
+
+DATALOADER = "digits"
+SELF = "self"
+TEACHER_INPUTS = ("clean", "degraded")
+# A run of seconds, to try things.
+TINY = classifier.TINY | {"degradations": ["noise"], "teacher_weights": [SELF]}
+
+
+def define_flags():
+    """Defines the flags of classifiers and of distillation."""
+    classifier.define_flags()
+    flags.DEFINE_list(
+        "teacher_weights",
+        None,
+        "Teachers in the order of --degradations, or one for all of them: folders or checkpoints "
+        "of runs, files of weights, or self: the student itself, without gradient.",
+    )
+    flags.DEFINE_enum(
+        "fusion_distill_teacher_input",
+        "clean",
+        TEACHER_INPUTS,
+        "Copies that the teachers see: clean, as in the authors' configuration, or degraded.",
+    )
+    flags.DEFINE_float(
+        "fusion_distill_cross_entropy_weight",
+        1.0,
+        "Weight of the cross-entropy beside the sum of the teachers' losses: 1 in step 2, 0.1 in "
+        "step 4.",
+        lower_bound=0,
+    )
+    flags.DEFINE_string(
+        "fusion_distill_stage",
+        None,
+        "Stage of the networks that is compared; default: the last one, after its ReLU.",
+    )
+    flags.DEFINE_integer(
+        "fusion_distill_cache",
+        2048,
+        "MiB for what teachers said about clean images, where these come again unchanged: without "
+        "flips and shifts, and Cutout on the degraded copies alone.",
+        lower_bound=0,
+    )
+
+
+def create_model(flags, training=False):
+    """Returns the `FusionDistill` that the flags describe; teachers are loaded for training."""
+    teachers = load_teachers(flags) if training else []
+    return classifier.create_method(
+        FusionDistill,
+        flags,
+        training,
+        teachers=teachers,
+        teacher_input=flags.fusion_distill_teacher_input,
+        cross_entropy_weight=flags.fusion_distill_cross_entropy_weight,
+        stage=flags.fusion_distill_stage,
+        cache_bytes=flags.fusion_distill_cache * 2**20,
+    )
+
+
+def load_teachers(flags):
+    """Returns the networks that --teacher_weights names; `None` stands for the student itself.
+
+    Raises:
+        ValueError: if there are none, or neither one nor as many as degradations.
+    """
+    paths = flags.teacher_weights
+    if not paths:
+        raise ValueError(
+            "--teacher_weights is missing: one teacher, or one for each of --degradations."
+        )
+    return [None if path == SELF else classifier.load_network(path, flags) for path in paths]
+
+
+class FusionDistill(Classifier):
+    """A student of degraded copies, and frozen teachers of clean (or the same) ones."""
+
+    def __init__(
+        self,
+        network,
+        evaluation=None,
+        copies=None,
+        optimizers=None,
+        teachers=(),
+        teacher_input="clean",
+        cross_entropy_weight=1.0,
+        stage=None,
+        cache_bytes=0,
+        **kwargs,
+    ):
+        """Sets the method up.
+
+        Args:
+            network: the student, of `networks.build`.
+            evaluation: see `Classifier`.
+            copies: see `Classifier`.
+            optimizers: see `Classifier`.
+            teachers: networks in the order of the degradations, or one for all of them; `None`
+                stands for the student itself. Empty without training.
+            teacher_input: "clean" or "degraded".
+            cross_entropy_weight: weight of the cross-entropy.
+            stage: stage that is compared; `None`: the last one, after its ReLU.
+            cache_bytes: memory for what teachers say about clean images that no flip, crop or
+                Cutout changes; 0: they are asked every time.
+            **kwargs: for `Method`.
+
+        Raises:
+            ValueError: if the number of teachers does not fit.
+        """
+        super().__init__(network, evaluation, copies, optimizers, **kwargs)
+        self.teacher_input = "image" if teacher_input == "clean" else "degraded"
+        self.cross_entropy_weight = cross_entropy_weight
+        stage = stage or last_stage(network)
+        self.stage = stage
+        self._student = networks.with_stages(network, ["logits", stage])
+        blocks = max(len(copies.layers), 1) if copies else 1
+        if teachers and len(teachers) not in (1, blocks):
+            raise ValueError(
+                f"--teacher_weights must name one teacher, or one for each of the {blocks} "
+                f"--degradations. Received: {len(teachers)}"
+            )
+        self.teachers = [
+            networks.with_stages(network if teacher is None else teacher, [stage])
+            for teacher in teachers
+        ]
+        self._blocks = blocks
+        # Only frozen teachers that see unchanged images say the same every time.
+        constant = copies and copies.draws_nothing and teacher_input == "clean"
+        self._caches = []
+        if constant and cache_bytes and teachers and None not in teachers:
+            share = cache_bytes // len(teachers)
+            self._caches = [feature_cache.FeatureCache(share) for _ in teachers]
+
+    def train_step(self, batch, seed):
+        """Runs one update on {"image", "label"} batches; see `Method.train_step`."""
+        context = tf.distribute.get_replica_context()
+        if "degraded" in batch and self._blocks > 1 and context.num_replicas_in_sync > 1:
+            raise ValueError(
+                "--degrade_on=host with several degradations works on one device alone, because "
+                "the blocks of a batch would be torn apart. Give --degrade_on=device."
+            )
+        copies = self.make_copies(batch, seed)
+        taught = self._teach(copies[self.teacher_input], copies.get("index"))
+        with tf.GradientTape() as tape:
+            student = self._student(copies["degraded"], training=True)
+            logits = student["logits"]
+            cross_entropy = losses.cross_entropy(copies["label"], logits)
+            distances = [
+                losses.cosine_embedding(block, target)
+                for block, target in zip(
+                    tf.split(student[self.stage], self._blocks), taught, strict=True
+                )
+            ]
+            distance = tf.add_n(distances)
+            loss = self.cross_entropy_weight * cross_entropy + distance
+        self.update_weights("classifier", loss, tape)
+        return {
+            "loss": loss,
+            "cross_entropy": cross_entropy,
+            "distance": distance / self._blocks,
+            "accuracy": batch_accuracy(copies["label"], logits),
+        }
+
+    def _teach(self, images, index=None):
+        """Returns the teachers' features of each block, without gradient."""
+        if self._caches and index is not None:
+            return self._teach_from_cache(images, index)
+        if len(self.teachers) == 1:
+            features = self.teachers[0](images, training=False)[self.stage]
+            return [tf.stop_gradient(block) for block in tf.split(features, self._blocks)]
+        return [
+            tf.stop_gradient(teacher(block, training=False)[self.stage])
+            for teacher, block in zip(self.teachers, tf.split(images, self._blocks), strict=True)
+        ]
+
+    def _teach_from_cache(self, images, index):
+        taught = []
+        blocks = zip(tf.split(images, self._blocks), tf.split(index, self._blocks), strict=True)
+        for number, (block, numbers) in enumerate(blocks):
+            teacher = self.teachers[number % len(self.teachers)]
+
+            def compute(teacher=teacher, block=block):
+                return tf.cast(teacher(block, training=False)[self.stage], tf.float32)
+
+            shape = teacher.compute_output_shape(block.shape)[self.stage]
+            cache = self._caches[number % len(self.teachers)]
+            taught.append(cache.get(numbers, compute, shape))
+        return taught
+
+
+def last_stage(network):
+    """Returns the name of a network's last stage, such as "stage3"."""
+    numbers = [re.fullmatch(r"stage(\d+)", name) for name in network.stages]
+    numbers = [int(match.group(1)) for match in numbers if match]
+    if not numbers:
+        raise ValueError(
+            f"{network.name} has no stages to compare. Received: {', '.join(network.stages)}"
+        )
+    return f"stage{max(numbers)}"

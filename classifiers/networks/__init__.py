@@ -1,0 +1,259 @@
+"""Networks by name: `build("resnet50", num_classes=1000, weights="resnet50.pth")`.
+
+Every network takes float32 RGB images `[batch, height, width, 3]` in 0-255, normalises them itself
+and returns logits `[batch, num_classes]`, float32. `with_stages` gives the inner results as well.
+
+All are defined here, after the PyTorch networks whose weights users hold, because the variants of
+keras.applications compute something else: strides in other layers of ResNet50, other padding and
+epsilon in MobileNet, EfficientNet and Inception; only its VGG16 and VGG19 would fit. keras-hub
+brings tensorflow-text, and reads torchvision's files for none of these.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+
+import keras
+
+from classifiers.networks import (
+    cifar_resnet,
+    clip,
+    efficientnet,
+    googlenet,
+    inception,
+    layers,
+    mnasnet,
+    mobilenet,
+    pytorch_files,
+    pytorch_weights,
+    resnet,
+    squeezenet,
+    swin,
+    vgg,
+    vit,
+    weight_files,
+)
+
+# Mean and standard deviation of the channels, on the scale 0-1. CIFAR: Zagoruyko and Komodakis,
+# "Wide Residual Networks", BMVC 2016, code; ImageNet: torchvision's documentation.
+NORMALISATIONS = {
+    "cifar10": (
+        tuple(value / 255 for value in (125.3, 123.0, 113.9)),
+        tuple(value / 255 for value in (63.0, 62.1, 66.7)),
+    ),
+    "cifar100": (
+        tuple(value / 255 for value in (129.3, 124.1, 112.4)),
+        tuple(value / 255 for value in (68.2, 65.4, 70.4)),
+    ),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    # -1 to 1: what torchvision's GoogLeNet and Inception v3 change the usual values to.
+    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "clip": (clip.MEAN, clip.STD),
+}
+# Tiny ImageNet is a part of ImageNet and is normalised like it.
+NORMALISATIONS["tiny_imagenet"] = NORMALISATIONS["imagenet"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What is known of a network.
+
+    Attributes:
+        builder: function of normalised images and the number of classes that returns the stages.
+        head: name of the classifying layer.
+        normalisation: the one of `NORMALISATIONS` that it is usually fed with.
+        image_size: side of the images that it is usually fed with, in pixels.
+        fixed_size: whether its weights serve one image size only.
+        ignored: regular expressions of PyTorch tensors that serve only training or other uses.
+        renamed: {regular expression: replacement} for names in older PyTorch files.
+    """
+
+    builder: Callable
+    head: str = "fc"
+    normalisation: str = "imagenet"
+    image_size: int = 224
+    fixed_size: bool = False
+    ignored: tuple = ()
+    renamed: dict = dataclasses.field(default_factory=dict)
+
+
+def _cifar_resnet(blocks):
+    builder = functools.partial(cifar_resnet.build, blocks=blocks)
+    return Network(builder, normalisation="cifar10", image_size=32)
+
+
+def _resnet(*blocks, **settings):
+    return Network(functools.partial(resnet.build, blocks=blocks, **settings))
+
+
+def _vgg(depth, batch_norm=False):
+    builder = functools.partial(vgg.build, depth=depth, batch_norm=batch_norm)
+    return Network(builder, "classifier.6")
+
+
+NETWORKS = {
+    "cifar_resnet20": _cifar_resnet(3),
+    "cifar_resnet56": _cifar_resnet(9),
+    "cifar_resnet110": _cifar_resnet(18),
+    "resnet18": _resnet(2, 2, 2, 2, bottleneck=False),
+    "resnet34": _resnet(3, 4, 6, 3, bottleneck=False),
+    "resnet50": _resnet(3, 4, 6, 3),
+    "resnext101_32x8d": _resnet(3, 4, 23, 3, groups=32, width_per_group=8),
+    "vgg13": _vgg(13),
+    "vgg13_bn": _vgg(13, batch_norm=True),
+    "vgg16": _vgg(16),
+    "vgg16_bn": _vgg(16, batch_norm=True),
+    "vgg19_bn": _vgg(19, batch_norm=True),
+    "mobilenet_v2": Network(mobilenet.build_v2, "classifier.1"),
+    "mobilenet_v3_large": Network(mobilenet.build_v3_large, "classifier.3"),
+    "mnasnet1_0": Network(mnasnet.build, "classifier.1"),
+    "squeezenet1_0": Network(squeezenet.build, "classifier.1"),
+    "googlenet": Network(
+        googlenet.build, normalisation="inception", ignored=(r"aux1\..*", r"aux2\..*")
+    ),
+    "inception_v3": Network(
+        inception.build, normalisation="inception", image_size=299, ignored=(r"AuxLogits\..*",)
+    ),
+    "efficientnet_b3": Network(efficientnet.build, "classifier.1", image_size=300),
+    "vit_b16": Network(
+        vit.build,
+        "heads.head",
+        fixed_size=True,
+        renamed={r"\.mlp\.linear_1\.": ".mlp.0.", r"\.mlp\.linear_2\.": ".mlp.3."},
+    ),
+    "swin_t": Network(swin.build, "head", ignored=(r".*\.relative_position_index",)),
+    "clip_rn50": Network(
+        clip.build,
+        "head",
+        normalisation="clip",
+        fixed_size=True,
+        # The text half and its settings.
+        ignored=(
+            r"(transformer|token_embedding|ln_final)\..*",
+            r"positional_embedding|text_projection|input_resolution|context_length|vocab_size",
+        ),
+    ),
+}
+NAMES = tuple(NETWORKS)
+
+
+def build(
+    name, num_classes=None, weights=None, load_head=True, mean=None, std=None, image_size=None
+):
+    """Returns a network, with random weights or those of a file.
+
+    Args:
+        name: one of `NAMES`.
+        num_classes: number of logits; `None` for that of the weights.
+        weights: `None` for random weights, or a file: .weights.h5 or .keras of this network, or
+            PyTorch's .pth, .pt or .safetensors with the tensors of torchvision's network of that
+            name (CIFAR ResNets: of the authors' code; CLIP: of the authors' releases, with the text
+            embeddings of the classes as `head.weight`). A list of such files is taken together.
+        load_head: whether the last layer's weights are taken from the file too; without them it
+            starts at random, for another number of classes.
+        mean: three means on the scale 0-1; `None` for those that the network is usually fed with,
+            see `NORMALISATIONS`.
+        std: three standard deviations on the scale 0-1; `None` as for `mean`.
+        image_size: side of the images in pixels; `None` for any, and for 224 where the weights
+            serve one size only (vit_b16, clip_rn50).
+
+    Returns:
+        `keras.Model` from images `[batch, height, width, 3]` to logits `[batch, num_classes]`. Its
+        attribute `stages` holds symbolic tensors by name, see `with_stages`.
+
+    Raises:
+        ValueError: for an unknown name, a bad argument, or a file that does not fit; the message
+            lists the tensors that are missing, extra, or have another shape.
+        FileNotFoundError: when there is no such file.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"network must be one of {', '.join(NAMES)}. Received: {name!r}")
+    network = NETWORKS[name]
+    if weights is None and not load_head:
+        raise ValueError(f"load_head=False needs weights. Received: weights={weights}")
+    file = None if weights is None else _read(weights, network)
+    if num_classes is None and file is not None and load_head:
+        num_classes = file.num_classes
+    if num_classes is None or num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1. Received: {num_classes}")
+
+    if image_size is None and network.fixed_size:
+        image_size = network.image_size
+    inputs = keras.Input((image_size, image_size, 3), name="images")
+    usual_mean, usual_std = NORMALISATIONS[network.normalisation]
+    x = layers.normalise(
+        inputs, usual_mean if mean is None else mean, usual_std if std is None else std
+    )
+    stages = network.builder(x, num_classes)
+    model = keras.Model(inputs, stages["logits"], name=name)
+    model.stages = stages
+    if file is not None:
+        _assign(file, model, None if load_head else network.head)
+    return model
+
+
+def with_stages(model, names=None):
+    """Returns the network with its inner results; both share their weights.
+
+    Args:
+        model: network from `build`.
+        names: those of `model.stages` to return; `None` for all. Every network has "pooled", the
+            features that the classifier sees, "logits", and "stage1", "stage2", ...; most have
+            "stem", and ResNets "stage1_preactivation", ..., the values before the last ReLU.
+
+    Returns:
+        `keras.Model` from images to {name: tensor}.
+
+    Raises:
+        ValueError: for a stage that the network does not have.
+    """
+    names = list(model.stages) if names is None else list(names)
+    unknown = [name for name in names if name not in model.stages]
+    if unknown:
+        raise ValueError(
+            f"The stages of {model.name} are {', '.join(model.stages)}. "
+            f"Received: {', '.join(unknown)}"
+        )
+    outputs = {name: model.stages[name] for name in names}
+    return keras.Model(model.inputs[0], outputs, name=f"{model.name}_with_stages")
+
+
+@dataclasses.dataclass
+class _WeightFile:
+    num_classes: int | None
+    assign: Callable
+
+
+def _assign(file, model, head):
+    try:
+        file.assign(model, head=head)
+    except ValueError as error:
+        if head is not None or file.num_classes in (None, model.output_shape[-1]):
+            raise
+        raise ValueError(
+            f"{error}\n  The file has {file.num_classes} classes, the network "
+            f"{model.output_shape[-1]}; load_head=False leaves the file's last layer out."
+        ) from error
+
+
+def _read(weights, network):
+    """Returns the contents of files before the network exists, as they tell its classes."""
+    paths = [weights] if isinstance(weights, str | pathlib.Path) else list(weights)
+    source = ", ".join(map(str, paths))
+    if len(paths) == 1 and str(paths[0]).endswith(weight_files.KERAS_SUFFIXES):
+        arrays = weight_files.read_keras(paths[0])
+        classes = weight_files.count_classes(arrays, network.head)
+        assign = functools.partial(weight_files.assign_keras, arrays=arrays, source=source)
+        return _WeightFile(classes, assign)
+    tensors = {}
+    for path in paths:
+        tensors |= pytorch_files.read(path)
+    assign = functools.partial(
+        pytorch_weights.assign,
+        tensors=tensors,
+        source=source,
+        ignored=network.ignored,
+        renamed=network.renamed,
+    )
+    return _WeightFile(pytorch_weights.count_classes(tensors, network.head), assign)

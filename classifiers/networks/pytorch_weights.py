@@ -1,0 +1,108 @@
+"""Puts the tensors of PyTorch checkpoints into these networks.
+
+A layer's name is the name of its PyTorch module, so `layer1.0.conv1` takes its kernel from
+`layer1.0.conv1.weight`. Layouts differ: PyTorch keeps the kernel of a convolution as (outputs,
+inputs, height, width) and that of a linear layer as (outputs, inputs).
+"""
+
+import re
+
+import keras
+import numpy as np
+
+from classifiers.networks import weight_files
+
+# Counts of training steps, which batch normalisation here does without.
+IGNORED = r"(^|.*\.)num_batches_tracked"
+NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def tensor_names(model):
+    """Returns {name of the PyTorch tensor: (variable, axes)} for all weights of a network.
+
+    `axes` is the order in which the variable takes the axes of the PyTorch tensor.
+    """
+    return {
+        name: (variable, axes)
+        for layer in model.layers
+        if layer.weights
+        for name, variable, axes in _layer_tensors(layer)
+    }
+
+
+def assign(model, tensors, source, head=None, ignored=(), renamed=None):
+    """Assigns PyTorch tensors to the variables of a network; all of them, or none.
+
+    Args:
+        model: network of `classifiers.networks.build`.
+        tensors: {name: array} in PyTorch's layout.
+        source: what the tensors come from, for messages.
+        head: name of the classifying layer if its tensors are to be left out; else `None`.
+        ignored: regular expressions of names that a file may hold in addition.
+        renamed: {regular expression: replacement} for names of older files.
+
+    Raises:
+        ValueError: when tensors are missing, or extra, or have another shape; names all of them.
+    """
+    targets = tensor_names(model)
+    for pattern, replacement in (renamed or {}).items():
+        tensors = {re.sub(pattern, replacement, name): value for name, value in tensors.items()}
+    ignored = re.compile("|".join((IGNORED, *ignored)))
+    found = {name: value for name, value in tensors.items() if not ignored.fullmatch(name)}
+    if head is not None:
+        names = _layer_tensor_names(model, head)
+        targets = {name: target for name, target in targets.items() if name not in names}
+        found = {name: value for name, value in found.items() if name not in names}
+    expected = {name: _pytorch_shape(*target) for name, target in targets.items()}
+    weight_files.check(expected, found, model.name, source)
+    for name, (variable, axes) in targets.items():
+        variable.assign(np.transpose(found[name], axes).astype("float32"))
+
+
+def count_classes(tensors, head):
+    """Returns the number of classes of a classifying layer in a file, `None` if it has none."""
+    weight = tensors.get(f"{head}.weight")
+    return None if weight is None else len(weight)
+
+
+def _layer_tensors(layer):
+    """Yields (name of the PyTorch tensor, variable, axes) for each weight of a layer."""
+    name = layer.name
+    # Attention in PyTorch has `in_proj_weight`, not a module `in_proj`.
+    separator = "_" if name.endswith(".in_proj") else "."
+    own = getattr(layer, "pytorch_tensors", None)
+    if own is not None:
+        for suffix, variable in zip(own, layer.weights, strict=True):
+            full = suffix[1:] if suffix.startswith("/") else f"{name}.{suffix}".rstrip(".")
+            transposed = suffix.endswith("weight")
+            yield full, variable, (1, 0) if transposed else tuple(range(len(variable.shape)))
+    elif isinstance(layer, keras.layers.BatchNormalization | keras.layers.LayerNormalization):
+        for variable in layer.weights:
+            yield f"{name}.{NORM[variable.name]}", variable, (0,)
+    else:
+        axes = (1, 0)
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            axes = (2, 3, 0, 1)
+        elif isinstance(layer, keras.layers.Conv2D):
+            axes = (2, 3, 1, 0)
+        for variable in layer.weights:
+            if variable.name == "bias":
+                yield f"{name}{separator}bias", variable, (0,)
+            else:
+                yield f"{name}{separator}weight", variable, axes
+
+
+def _layer_tensor_names(model, name):
+    return {tensor for tensor, _, _ in _layer_tensors(model.get_layer(name))}
+
+
+def _pytorch_shape(variable, axes):
+    shape = [0] * len(axes)
+    for length, axis in zip(variable.shape, axes, strict=True):
+        shape[axis] = length
+    return tuple(shape)

@@ -1,0 +1,92 @@
+"""Command: writes PyTorch weights of a network as a Keras file.
+
+    python -m misc.convert_weights --network=resnet50 --input_path=resnet50.pth \\
+        --output_path=resnet50.weights.h5
+
+The input is .pth, .pt or .safetensors with the tensors of torchvision's network of that name; for
+the CIFAR ResNets those of the FusionDistill authors' code, for CLIP those of the authors' releases
+and, in a second file, the text embeddings of the classes as `head.weight`. Nothing that a PyTorch
+file contains is run, and PyTorch is not needed.
+"""
+
+from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+
+import pathlib
+
+from absl import flags
+
+from misc import files, zoo
+
+FLAGS = flags.FLAGS
+SUFFIXES = (".weights.h5", ".keras")
+
+
+def define_flags():
+    """Defines the flags of this command."""
+    flags.DEFINE_enum(
+        "network", None, zoo.load_networks().NAMES, "Architecture of the weights.", required=True
+    )
+    flags.DEFINE_list(
+        "input_path", None, "File with the weights, or several that belong together.", required=True
+    )
+    flags.DEFINE_string(
+        "output_path", None, "File to write: .weights.h5, or .keras.", required=True
+    )
+    flags.DEFINE_integer(
+        "image_size",
+        None,
+        "Side in pixels of the images that the weights serve; needed where that is not the usual "
+        "224 of vit_b16 and clip_rn50.",
+        lower_bound=1,
+    )
+    flags.DEFINE_bool("overwrite", False, "Replace a file that is there already.")
+
+
+def convert(network, input_paths, output_path, image_size=None, overwrite=False):
+    """Reads the weights of a network and writes them whole to one Keras file.
+
+    Args:
+        network: name of the network, one of `classifiers.networks.NAMES`.
+        input_paths: files that together hold its weights.
+        output_path: file to write, .weights.h5 or .keras.
+        image_size: side of the images in pixels, `None` for the network's own.
+        overwrite: whether to replace a file that is there already.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: for another kind of output, a file that is there already, or weights that do not
+            fit; the message lists the tensors that are missing, extra, or have another shape.
+        FileNotFoundError: when an input is missing.
+    """
+    output_path = pathlib.Path(output_path)
+    if not output_path.name.endswith(SUFFIXES):
+        raise ValueError(
+            f"--output_path must end in {' or '.join(SUFFIXES)}. Received: {output_path}"
+        )
+    if output_path.exists() and not overwrite:
+        raise ValueError(f"--output_path={output_path} is there already; see --overwrite.")
+    model = zoo.load_networks().build(network, weights=input_paths, image_size=image_size)
+    with files.write_atomically(output_path) as temporary:
+        if output_path.suffix == ".keras":
+            model.save(temporary)
+        else:
+            model.save_weights(temporary)
+    return model
+
+
+def main(_):
+    """Runs the command."""
+    model = convert(
+        FLAGS.network, FLAGS.input_path, FLAGS.output_path, FLAGS.image_size, FLAGS.overwrite
+    )
+    print(
+        f"Wrote {model.count_params():,} values of {FLAGS.network}, "
+        f"{model.output_shape[-1]} classes, to {FLAGS.output_path}"
+    )
+
+
+if __name__ == "__main__":
+    define_flags()
+    entry_point.run(main, with_model=False)

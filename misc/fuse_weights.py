@@ -1,0 +1,112 @@
+"""Command: averages the weights of models that were trained from one start (FusionDistill, step 3).
+
+    python -m misc.fuse_weights --restore_path=runs/jpeg/best \\
+        --fuse_with=runs/blur/best,runs/noise/best \\
+        --moving_statistics=mean --output_path=runs/fused
+    python -m misc.fuse_weights ... --moving_statistics=reestimated \\
+        --dataloader=cifar10 --data_path=FOLDER --degradations=jpeg,blur,saltpepper,noise
+
+Daultani & Larochelle (WACV-W 2024) average the trainable variables and, without saying so, keep
+the moving statistics of batch normalisation of the first model: `first`. `mean` averages them too;
+`reestimated` measures them anew on training data, with the averaged weights in place.
+"""
+
+from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from misc import common_flags, run_folder
+
+FLAGS = flags.FLAGS
+MOVING_STATISTICS = ("first", "mean", "reestimated")
+
+
+def define_flags():
+    """Defines the flags of this command that do not depend on the model."""
+    common_flags.define_restore_flags()
+    common_flags.define_device_flags()
+    flags.DEFINE_list("fuse_with", [], "Folders or checkpoints of the other models.")
+    flags.DEFINE_string("output_path", None, "Folder for the fused model; a run's folder.")
+    flags.DEFINE_enum(
+        "moving_statistics",
+        "first",
+        MOVING_STATISTICS,
+        "Moving statistics of batch normalisation: of the first model, the mean of all, or "
+        "estimated anew on training batches.",
+    )
+    flags.DEFINE_integer(
+        "reestimation_steps",
+        200,
+        "Training batches of --moving_statistics=reestimated.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of the order of data and of all random draws.")
+    flags.DEFINE_enum(
+        "precision", "float32", common_flags.PRECISIONS, "Number format of the inner layers."
+    )
+
+
+def main(selection):
+    """Fuses the models; returns the exit status."""
+    if not FLAGS.output_path:
+        raise ValueError("--output_path is missing: the folder for the fused model.")
+    if tf.train.latest_checkpoint(FLAGS.output_path):
+        raise ValueError(f"--output_path={FLAGS.output_path} holds a model already.")
+    keras.config.set_dtype_policy(FLAGS.precision)
+    method = selection.restore(FLAGS)
+    paths = [FLAGS.restore_path, *FLAGS.fuse_with]
+    fuse(method, paths[1:], FLAGS.moving_statistics)
+    if FLAGS.moving_statistics == "reestimated":
+        if not hasattr(method, "reestimate_statistics"):
+            raise ValueError(
+                f"--moving_statistics=reestimated: {selection.model_name} cannot do that."
+            )
+        batches = selection.dataloader.create_batches(FLAGS, "train", FLAGS.seed)
+        seed = tf.constant([0, FLAGS.seed], tf.int32)
+        method.reestimate_statistics(batches, FLAGS.reestimation_steps, seed)
+    folder = run_folder.RunFolder(FLAGS.output_path, method, max_to_keep=1)
+    settings = run_folder.read_arguments(FLAGS.restore_path) | {"model": selection.model_name}
+    folder.write_arguments(
+        settings | {"fused_from": paths, "moving_statistics": FLAGS.moving_statistics}
+    )
+    print(f"Fused {len(paths)} models: {folder.save(0)}")
+    return 0
+
+
+def fuse(method, paths, moving_statistics="first"):
+    """Gives a method the mean of its own weights and those of checkpoints.
+
+    Args:
+        method: `Method` with the first model's weights.
+        paths: folders or checkpoints of the other models.
+        moving_statistics: "first" keeps the method's own moving statistics, "mean" averages them;
+            for "reestimated", which needs data, they are averaged too, as a start.
+
+    Raises:
+        ValueError: if the weights of a model do not fit those of the first.
+        FileNotFoundError: if there is no such checkpoint.
+    """
+    variables = [
+        variable
+        for network in method.networks.values()
+        for variable in network.variables
+        if np.issubdtype(keras.backend.standardize_dtype(variable.dtype), np.floating)
+    ]
+    first = [variable.numpy() for variable in variables]
+    # In float64, so that equal models give themselves.
+    sums = [value.astype(np.float64) for value in first]
+    for path in paths:
+        method.restore(run_folder.find_checkpoint(path), list(method.networks), use_averages=True)
+        for total, variable in zip(sums, variables, strict=True):
+            total += variable.numpy()
+    for variable, own, total in zip(variables, first, sums, strict=True):
+        averaged = variable.trainable or moving_statistics != "first"
+        variable.assign((total / (1 + len(paths))).astype(own.dtype) if averaged else own)
+
+
+if __name__ == "__main__":
+    define_flags()
+    entry_point.run(main, with_dataloader=True)

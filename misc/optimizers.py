@@ -1,0 +1,186 @@
+"""Optimizers that step exactly as PyTorch's do, with either kind of weight decay.
+
+Weight decay is "l2" (added to the gradient, before momentum and scaling see it; PyTorch's default)
+or "decoupled" (weights shrink by learning_rate * weight_decay on their own; Loshchilov and Hutter,
+"Decoupled Weight Decay Regularization", ICLR 2019). Both act on every trainable variable.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+OPTIMIZERS = ("sgd", "radam")
+WEIGHT_DECAYS = ("l2", "decoupled")
+
+
+def create(name, learning_rate, weight_decay=0.0, weight_decay_kind="l2", momentum=0.9):
+    """Returns the optimizer of that name.
+
+    Args:
+        name: "sgd" or "radam".
+        learning_rate: number or Keras schedule.
+        weight_decay: strength, 0 for none.
+        weight_decay_kind: "l2" or "decoupled".
+        momentum: of "sgd"; "radam" has none of its own.
+
+    Raises:
+        ValueError: for an unknown name or kind.
+    """
+    decay = {"decay": weight_decay, "decay_kind": weight_decay_kind}
+    if name == "sgd":
+        return SGD(learning_rate, momentum=momentum, **decay)
+    if name == "radam":
+        return RAdam(learning_rate, **decay)
+    raise ValueError(f"The optimizer must be one of {', '.join(OPTIMIZERS)}. Received: {name!r}")
+
+
+class _Decaying(keras.optimizers.Optimizer):
+    """Base class: weight decay of both kinds."""
+
+    def __init__(self, learning_rate, decay, decay_kind, name):
+        super().__init__(learning_rate=learning_rate, name=name)
+        if decay_kind not in WEIGHT_DECAYS:
+            raise ValueError(
+                f"Weight decay must be one of {', '.join(WEIGHT_DECAYS)}. Received: {decay_kind!r}"
+            )
+        if decay < 0:
+            raise ValueError(f"Weight decay must be at least 0. Received: {decay}")
+        self.decay, self.decay_kind = decay, decay_kind
+
+    def _decayed(self, gradient, variable, learning_rate):
+        """Shrinks the variable, or returns the gradient with the decay in it."""
+        if not self.decay:
+            return gradient
+        if self.decay_kind == "l2":
+            return gradient + self.decay * variable
+        self.assign(variable, variable * (1 - learning_rate * self.decay))
+        return gradient
+
+    def get_config(self):
+        """Returns the arguments of the constructor that both have."""
+        config = super().get_config()
+        kept = {name: config[name] for name in ("name", "learning_rate")}
+        return kept | {"decay": self.decay, "decay_kind": self.decay_kind}
+
+
+@keras.saving.register_keras_serializable(package="misc")
+class SGD(_Decaying):
+    """Gradient descent with momentum, as `torch.optim.SGD`.
+
+    velocity = momentum * velocity + gradient; weights -= learning_rate * velocity. Keras' own SGD
+    has the rate inside the velocity, which differs as soon as the rate changes.
+
+    Args:
+        learning_rate: number or Keras schedule.
+        momentum: share of the velocity that is kept, 0 for none.
+        decay: strength of the weight decay.
+        decay_kind: "l2" or "decoupled".
+        name: name of the optimizer.
+    """
+
+    def __init__(self, learning_rate=0.1, momentum=0.9, decay=0.0, decay_kind="l2", name="sgd"):
+        super().__init__(learning_rate, decay, decay_kind, name)
+        self.momentum = momentum
+
+    def build(self, variables):
+        """Makes the velocities."""
+        if not self.built:
+            super().build(variables)
+            self._velocities = self.add_optimizer_variables(variables, "velocity")
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates one variable."""
+        learning_rate = ops.cast(learning_rate, variable.dtype)
+        gradient = self._decayed(ops.cast(gradient, variable.dtype), variable, learning_rate)
+        velocity = self._velocities[self._get_variable_index(variable)]
+        moved = self.momentum * velocity + gradient
+        self.assign(velocity, moved)
+        self.assign_sub(variable, learning_rate * moved)
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return super().get_config() | {"momentum": self.momentum}
+
+
+@keras.saving.register_keras_serializable(package="misc")
+class RAdam(_Decaying):
+    """Rectified Adam, as `torch.optim.RAdam`.
+
+    Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020, algorithm 2;
+    steps are adaptive where its rho exceeds 5, as in PyTorch (4 in the paper).
+
+    Args:
+        learning_rate: number or Keras schedule.
+        beta_1: decay of the mean of the gradients.
+        beta_2: decay of the mean of their squares.
+        epsilon: added to the root of the second mean, before its bias is corrected.
+        decay: strength of the weight decay.
+        decay_kind: "l2" or "decoupled".
+        name: name of the optimizer.
+    """
+
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        decay=0.0,
+        decay_kind="l2",
+        name="radam",
+    ):
+        super().__init__(learning_rate, decay, decay_kind, name)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+
+    def build(self, variables):
+        """Makes the moving means."""
+        if not self.built:
+            super().build(variables)
+            self._means = self.add_optimizer_variables(variables, "mean")
+            self._squares = self.add_optimizer_variables(variables, "square")
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates one variable."""
+        dtype = variable.dtype
+        learning_rate = ops.cast(learning_rate, dtype)
+        gradient = self._decayed(ops.cast(gradient, dtype), variable, learning_rate)
+        index = self._get_variable_index(variable)
+        mean, square = self._means[index], self._squares[index]
+        self.assign(mean, self.beta_1 * mean + (1 - self.beta_1) * gradient)
+        self.assign(square, self.beta_2 * square + (1 - self.beta_2) * gradient * gradient)
+
+        plain, adaptive = (ops.cast(factor, dtype) for factor in self._factors())
+        scale = plain + adaptive / (ops.sqrt(square) + self.epsilon)
+        self.assign_sub(variable, learning_rate * mean * scale)
+
+    def _factors(self):
+        """Returns the factors of the mean in a plain and in an adaptive step; one of them is 0.
+
+        In float64: the difference that gives rho cancels nearly all digits of the first steps.
+        """
+        step = ops.cast(self.iterations + 1, "float64")
+        first = 1.0 - ops.exp(step * math.log(self.beta_1))
+        power = ops.exp(step * math.log(self.beta_2))
+        second = 1.0 - power
+        limit = 2.0 / (1.0 - self.beta_2) - 1.0
+        rho = limit - 2.0 * step * power / second
+        rectified = rho > 5.0
+        # Kept above 4 where it isn't used: the root of a negative number is undefined.
+        safe = ops.maximum(rho, 5.0)
+        rectification = ops.sqrt(
+            (safe - 4.0) * (safe - 2.0) * limit / ((limit - 4.0) * (limit - 2.0) * safe)
+        )
+        plain = ops.where(rectified, ops.zeros_like(first), 1.0 / first)
+        adaptive = ops.where(
+            rectified, rectification * ops.sqrt(second) / first, ops.zeros_like(first)
+        )
+        return plain, adaptive
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return super().get_config() | {
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+        }

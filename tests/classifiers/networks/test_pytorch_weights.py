@@ -1,0 +1,85 @@
+"""Files that fit, or fit in part, or do not."""
+
+import numpy as np
+import pytest
+
+from classifiers import networks
+
+torch = pytest.importorskip("torch")
+from tests.classifiers.networks import torch_references  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def state():
+    torch.manual_seed(0)
+    return torch_references.create("cifar_resnet20", 10).state_dict()
+
+
+def save(path, state):
+    torch.save(state, path)
+    return path
+
+
+def test_one_error_lists_missing_extra_and_other_shapes(state, tmp_path):
+    wrong = dict(state)
+    del wrong["res2.0.ds.1.running_mean"]
+    wrong["extra.weight"] = torch.ones(2)
+    wrong["conv1.weight"] = torch.ones(16, 3, 5, 5)
+    path = save(tmp_path / "wrong.pth", wrong)
+    with pytest.raises(ValueError, match=r"wrong.pth does not fit cifar_resnet20") as error:
+        networks.build("cifar_resnet20", 10, weights=path)
+    lines = str(error.value).splitlines()
+    assert lines[1:] == [
+        "  missing (1): res2.0.ds.1.running_mean",
+        "  extra (1): extra.weight",
+        "  other shape (1): conv1.weight has the shape (16, 3, 5, 5) instead of (16, 3, 3, 3)",
+    ]
+
+
+def test_weights_of_a_deeper_network_do_not_fit(state, tmp_path):
+    path = save(tmp_path / "shallow.pth", state)
+    with pytest.raises(ValueError, match=r"missing \(\d+\).* and \d+ more"):
+        networks.build("cifar_resnet56", 10, weights=path)
+    deep = networks.build("cifar_resnet56", 10)
+    deep.save_weights(tmp_path / "deep.weights.h5")
+    with pytest.raises(ValueError, match=r"deep.weights.h5 does not fit .*\n  extra \(\d+\)"):
+        networks.build("cifar_resnet20", 10, weights=tmp_path / "deep.weights.h5")
+
+
+def test_other_classes_need_the_head_left_out(state, tmp_path):
+    path = save(tmp_path / "ten.pth", state)
+    with pytest.raises(
+        ValueError, match=r"fc.weight has the shape \(10, 256\)[^~]*load_head=False"
+    ):
+        networks.build("cifar_resnet20", 4, weights=path)
+    full = networks.build("cifar_resnet20", weights=path)
+    assert full.output_shape == (None, 10)
+    full.save_weights(tmp_path / "ten.weights.h5")
+    with pytest.raises(ValueError, match=r"other shape"):
+        networks.build("cifar_resnet20", 4, weights=tmp_path / "ten.weights.h5")
+    for file in (path, tmp_path / "ten.weights.h5"):
+        four = networks.build("cifar_resnet20", 4, weights=file, load_head=False)
+        for before, after in zip(full.layers, four.layers, strict=True):
+            for old, new in zip(before.weights, after.weights, strict=True):
+                same = old.shape == new.shape and np.array_equal(old, new)
+                assert same == (before.name != "fc")
+
+
+def test_half_precision_and_several_files(state, tmp_path):
+    head = {name: value for name, value in state.items() if name.startswith("fc.")}
+    body = {name: value.half() for name, value in state.items() if name not in head}
+    paths = [save(tmp_path / "body.pth", body), save(tmp_path / "head.pth", head)]
+    network = networks.build("cifar_resnet20", weights=paths)
+    assert all(variable.dtype == "float32" for variable in network.weights)
+    kernel = network.get_layer("conv1").kernel
+    expected = state["conv1.weight"].half().float().permute(2, 3, 1, 0)
+    np.testing.assert_array_equal(kernel, expected)
+
+
+def test_files_that_are_no_weights(tmp_path):
+    for name in ("a.weights.h5", "a.keras", "a.pth", "a.safetensors"):
+        (tmp_path / name).write_bytes(b"something else")
+        with pytest.raises(ValueError, match=f"Cannot read .*{name}"):
+            networks.build("cifar_resnet20", 10, weights=tmp_path / name)
+        with pytest.raises(FileNotFoundError):
+            networks.build("cifar_resnet20", 10, weights=tmp_path / f"missing_{name}")

@@ -1,0 +1,306 @@
+import io
+import pickle
+import types
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from classifiers import labelled_images, metrics
+from classifiers.dataloaders import (
+    _cifar,
+    cifar10,
+    cifar100,
+    class_folders,
+    digits,
+    imagenet_c,
+    tiny_imagenet,
+)
+
+COMMON = {
+    "batch_size": 8,
+    "evaluation_batch_size": 100,
+    "data_validation": "held_out",
+    "data_held_out": 0.1,
+    "num_classes": 10,
+}
+
+
+def settings(**values):
+    return types.SimpleNamespace(**(COMMON | values))
+
+
+def take(dataset, count):
+    return [{k: v.numpy() for k, v in batch.items()} for batch in dataset.take(count)]
+
+
+def assert_equal(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert a.keys() == b.keys()
+        for name, value in a.items():
+            np.testing.assert_array_equal(value, b[name])
+
+
+def labels_of(batches):
+    return np.concatenate([batch["label"] for batch in batches])
+
+
+def test_digits_are_rgb_floats_with_labels():
+    flags = settings()
+    (batch,) = take(digits.create_batches(flags, "train", seed=1), 1)
+    assert batch["image"].shape == (8, 32, 32, 3)
+    assert batch["image"].dtype == np.float32
+    assert batch["label"].dtype == np.int32
+    assert 200 < batch["image"].max() <= 255
+    test = list(digits.create_batches(flags, "test", seed=1))
+    assert sum(len(b["label"]) for b in test) == 360
+    assert len(test[-1]["label"]) == 60  # the last, partial batch is kept
+
+
+def test_digits_are_normalised_by_their_own_figures():
+    data = digits._read("train")
+    assert data.images.mean() == pytest.approx(digits.MEAN, abs=0.1)
+    assert data.images.std() == pytest.approx(digits.DEVIATION, abs=0.1)
+
+
+def test_an_epoch_holds_each_image_once_and_no_held_out_one():
+    flags = settings(batch_size=1)
+    count = digits.count_images(flags)
+    epoch = take(digits.create_batches(flags, "train", seed=3), count)
+    trained = {batch["image"].tobytes() for batch in epoch}
+    held_out = [b["image"] for b in digits.create_batches(flags, "validation", seed=3)]
+    held_out = {image.numpy().tobytes() for batch in held_out for image in batch}
+    assert not trained & held_out
+    assert count + len(held_out) == 1437
+    assert len(trained) == count
+    kept, out = labelled_images.hold_out(np.repeat(np.arange(4), 50), 0.1)
+    np.testing.assert_array_equal(np.bincount(np.repeat(np.arange(4), 50)[out]), [5] * 4)
+    assert not set(kept) & set(out)
+
+
+def test_stream_resumes_and_shards_exactly():
+    flags = settings()
+    whole = take(digits.create_batches(flags, "train", seed=5), 6)
+    assert_equal(take(digits.create_batches(flags, "train", 5, first_step=4), 2), whole[4:])
+    shards = [take(digits.create_batches(flags, "train", 5, shard=(i, 2)), 3) for i in range(2)]
+    for full, *parts in zip(whole, *shards, strict=False):
+        np.testing.assert_array_equal(full["image"], np.concatenate([p["image"] for p in parts]))
+    other = take(digits.create_batches(flags, "train", seed=6), 1)
+    assert (other[0]["image"] != whole[0]["image"]).any()
+    with pytest.raises(ValueError, match="divisible by the number of hosts"):
+        digits.create_batches(flags, "train", 5, shard=(0, 3))
+
+
+def test_validating_on_the_test_set_trains_on_everything():
+    flags = settings(data_validation="test")
+    assert digits.count_images(flags) == 1437
+    validation = list(digits.create_batches(flags, "validation", 0))
+    test = list(digits.create_batches(flags, "test", 0))
+    np.testing.assert_array_equal(labels_of(validation), labels_of(test))
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="Received: 'all'"):
+        digits.create_batches(settings(), "all", 0)
+    with pytest.raises(ValueError, match="give --num_classes=10"):
+        digits.create_batches(settings(num_classes=7), "train", 0)
+    with pytest.raises(ValueError, match="leaves no image"):
+        digits.create_batches(settings(data_held_out=0.0), "validation", 0)
+
+
+def random_set(count, classes, seed):
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 256, (count, 32, 32, 3), np.uint8)
+    return images, (np.arange(count) % classes).astype(np.int32)
+
+
+def write_cifar(folder, form, classes):
+    """Writes a small set in one of the official forms; returns {split: (images, labels)}."""
+    folder.mkdir()
+    content = {
+        "train": random_set(5 * 2 * classes, classes, 0),
+        "test": random_set(classes, classes, 1),
+    }
+    for split, (images, labels) in content.items():
+        rows = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+        layout = _cifar.CIFAR10 if classes == 10 else _cifar.CIFAR100
+        names = {"python": layout.python, "binary": layout.binary}.get(form, {}).get(split)
+        if form == "npz":
+            np.savez(folder / f"{split}.npz", images=images, labels=labels)
+            continue
+        for name, part, part_labels in zip(
+            names,
+            np.split(rows, len(names)),
+            np.split(labels, len(names)),
+            strict=True,
+        ):
+            if form == "python":
+                record = {b"data": part, layout.label_key.encode(): part_labels.tolist()}
+                (folder / name).write_bytes(pickle.dumps(record, protocol=2))
+            else:
+                columns = [part_labels[:, None]] * layout.label_bytes + [part]
+                if layout.label_bytes == 2:
+                    columns[0] = columns[0] // 5  # the coarse label comes first
+                (folder / name).write_bytes(np.hstack(columns).astype(np.uint8).tobytes())
+    return content
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("form", ["python", "binary", "npz"])
+def test_cifar_in_every_form(form, classes, tmp_path):
+    content = write_cifar(tmp_path / "data", form, classes)
+    module = cifar10 if classes == 10 else cifar100
+    flags = settings(
+        data_path=str(tmp_path / "data"),
+        data_tfds=False,
+        num_classes=classes,
+        data_validation="test",
+    )
+    images, labels = content["test"]
+    batches = list(module.create_batches(flags, "test", 0))
+    np.testing.assert_array_equal(np.concatenate([b["image"] for b in batches]), images)
+    np.testing.assert_array_equal(labels_of(batches), labels)
+    data = module._reader(flags)("train")
+    np.testing.assert_array_equal(data.images, content["train"][0])
+    np.testing.assert_array_equal(data.labels, content["train"][1])
+    assert module.count_images(flags) == len(labels) * 10
+
+
+def test_cifar_finds_the_folder_that_the_archive_unpacks_to(tmp_path):
+    write_cifar(tmp_path / "cifar-10-batches-py", "python", 10)
+    flags = settings(data_path=str(tmp_path), data_tfds=False)
+    assert cifar10.count_images(flags) == 90
+
+
+def test_cifar_never_runs_what_a_file_names(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "written"), "w"))
+
+    (tmp_path / "test").write_bytes(pickle.dumps({b"data": Harmful()}, protocol=2))
+    with pytest.raises(ValueError, match=r"names .*open, which is not allowed"):
+        _cifar.read_python(tmp_path / "test", "fine_labels")
+    assert not (tmp_path / "written").exists()
+
+
+def test_cifar_names_what_is_wrong(tmp_path):
+    with pytest.raises(ValueError, match="--data_path"):
+        cifar10.count_images(settings(data_path=None, data_tfds=False))
+    with pytest.raises(FileNotFoundError, match="data_batch_1"):
+        cifar10.count_images(settings(data_path=str(tmp_path), data_tfds=False))
+    (tmp_path / "a.bin").write_bytes(b"12345")
+    with pytest.raises(ValueError, match="3073 bytes each"):
+        _cifar.read_binary(tmp_path / "a.bin", 1)
+    (tmp_path / "a.npz").write_bytes(b"12345")
+    with pytest.raises(ValueError, match="images and labels"):
+        _cifar.read_npz(tmp_path / "a.npz")
+    (tmp_path / "b").write_bytes(pickle.dumps({b"data": 1}, protocol=2))
+    with pytest.raises(ValueError, match="no file of the python version"):
+        _cifar.read_python(tmp_path / "b", "labels")
+
+
+def write_photo(path, seed, size=(20, 24)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "PNG")
+    path.write_bytes(file.getvalue())
+    return pixels
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_class_folders(tmp_path, cached):
+    pixels = {
+        (name, n): write_photo(tmp_path / name / f"{n}.png", seed=10 * n + len(name))
+        for name in ("cat", "zebra")
+        for n in range(6)
+    }
+    flags = settings(
+        data_path=str(tmp_path),
+        data_test_path=str(tmp_path),
+        data_resize=0,
+        data_crop=16,
+        data_cached=cached,
+        num_classes=2,
+        data_held_out=0.5,
+    )
+    (batch,) = list(class_folders.create_batches(flags, "test", 0))
+    np.testing.assert_array_equal(batch["label"], [0] * 6 + [1] * 6)
+    np.testing.assert_array_equal(batch["image"][7], pixels["zebra", 1][2:18, 4:20])
+    (batch,) = take(class_folders.create_batches(flags, "train", 0), 1)
+    assert batch["image"].shape == (8, 16, 16, 3)
+    flags.data_test_path = None
+    held_out = list(class_folders.create_batches(flags, "test", 0))
+    np.testing.assert_array_equal(labels_of(held_out), [0] * 3 + [1] * 3)
+
+
+def test_class_folders_name_what_is_wrong(tmp_path):
+    values = {"data_test_path": None, "data_resize": 0, "data_crop": 16, "data_cached": False}
+    with pytest.raises(ValueError, match="--data_path"):
+        class_folders.count_images(settings(data_path=None, **values))
+    with pytest.raises(ValueError, match="holds no folder"):
+        class_folders.count_images(settings(data_path=str(tmp_path), **values))
+    for n in range(20):
+        write_photo(tmp_path / "a" / f"{n}.png", n, (8, 8))
+    flags = settings(data_path=str(tmp_path), num_classes=1, **values)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"a/.*smaller than --crop=16"):
+        take(class_folders.create_batches(flags, "train", 0), 1)
+
+
+def test_tiny_imagenet(tmp_path):
+    for wnid in ("n01", "n02"):
+        for n in range(10):
+            write_photo(tmp_path / f"train/{wnid}/images/{wnid}_{n}.PNG", n, (64, 64))
+    pixels = [write_photo(tmp_path / f"val/images/val_{n}.PNG", 50 + n, (64, 64)) for n in range(2)]
+    (tmp_path / "val/val_annotations.txt").write_text(
+        "val_1.PNG\tn01\t0\t0\t9\t9\nval_0.PNG\tn02\t0\t0\t9\t9\n"
+    )
+    flags = settings(data_path=str(tmp_path), num_classes=2)
+    assert tiny_imagenet.count_images(flags) == 18
+    (batch,) = list(tiny_imagenet.create_batches(flags, "test", 0))
+    np.testing.assert_array_equal(batch["label"], [0, 1])
+    np.testing.assert_array_equal(batch["image"], np.stack([pixels[1], pixels[0]]))
+
+
+def imagenet_c_settings(path, **values):
+    defaults = {"data_corruptions": None, "data_resize": 0, "data_crop": 16}
+    return settings(data_path=str(path), **(defaults | values))
+
+
+def test_imagenet_c_in_folders(tmp_path):
+    for corruption in ("fog", "snow"):
+        for severity in (1, 3):
+            for n in range(3):
+                write_photo(tmp_path / f"{corruption}/{severity}/cat/{n}.png", n)
+                write_photo(tmp_path / f"{corruption}/{severity}/dog/{n}.png", 9 + n)
+    with pytest.raises(ValueError, match="has 2 classes"):
+        imagenet_c.create_batches(imagenet_c_settings(tmp_path), "test", 0)
+    flags = imagenet_c_settings(tmp_path, num_classes=2)
+    batches = list(imagenet_c.create_batches(flags, "test", 0))
+    found = [(batch["corruption"], batch["severity"]) for batch in batches]
+    assert found == [("fog", 1), ("fog", 3), ("snow", 1), ("snow", 3)]
+    np.testing.assert_array_equal(batches[0]["label"], [0, 0, 0, 1, 1, 1])
+    assert batches[0]["image"].shape == (6, 16, 16, 3)
+    flags = imagenet_c_settings(tmp_path, num_classes=2, data_corruptions=["rain"])
+    with pytest.raises(ValueError, match="Found: fog, snow"):
+        imagenet_c.create_batches(flags, "test", 0)
+    with pytest.raises(ValueError, match="test images alone"):
+        imagenet_c.create_batches(flags, "train", 0)
+
+
+def test_cifar_c_in_arrays(tmp_path):
+    images, labels = random_set(20, 10, 0)
+    np.save(tmp_path / "fog.npy", images)
+    np.save(tmp_path / "labels.npy", labels)
+    batches = list(imagenet_c.create_batches(imagenet_c_settings(tmp_path), "test", 0))
+    assert [batch["severity"] for batch in batches] == [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(batches[2]["image"], images[8:12])
+    np.testing.assert_array_equal(batches[2]["label"], labels[8:12])
+    grid = metrics.CorruptionGrid(10)
+    for batch in batches:
+        grid.update(batch["corruption"], batch["severity"], batch["label"], np.eye(10)[labels[:4]])
+    assert [row["level"] for row in grid.rows()] == [1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="holds no corruptions"):
+        imagenet_c.create_batches(imagenet_c_settings(tmp_path / "nothing"), "test", 0)

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from classifiers import losses
+
+RANDOM = np.random.default_rng(0)
+LOGITS = RANDOM.normal(size=(6, 5)).astype(np.float32) * 3
+OTHERS = RANDOM.normal(size=(6, 5)).astype(np.float32)
+LABELS = np.array([0, 4, 2, 2, 1, 3])
+
+
+def probabilities(logits):
+    exponentials = np.exp(logits.astype(np.float64))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def test_cross_entropy_is_the_mean_in_nats():
+    expected = -np.log(probabilities(LOGITS)[np.arange(6), LABELS]).mean()
+    assert float(losses.cross_entropy(LABELS, LOGITS)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_cosine_embedding_flattens_features():
+    a = RANDOM.normal(size=(4, 3, 3, 2)).astype(np.float32)
+    b = RANDOM.normal(size=(4, 3, 3, 2)).astype(np.float32)
+    flat = [x.reshape(4, -1).astype(np.float64) for x in (a, b)]
+    cosine = (flat[0] * flat[1]).sum(1) / np.prod([np.linalg.norm(x, axis=1) for x in flat], axis=0)
+    assert float(losses.cosine_embedding(a, b)) == pytest.approx((1 - cosine).mean(), rel=1e-5)
+    assert float(losses.cosine_embedding(a, 3 * a)) == pytest.approx(0, abs=1e-6)
+    assert float(losses.cosine_embedding(a, -a)) == pytest.approx(2)
+    assert np.isfinite(float(losses.cosine_embedding(0 * a, 0 * a)))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_distillation_is_the_divergence_from_the_teacher(temperature):
+    teacher, student = (probabilities(x / temperature) for x in (OTHERS, LOGITS))
+    expected = temperature**2 * (teacher * np.log(teacher / student)).sum(1).mean()
+    actual = float(losses.distillation(LOGITS, OTHERS, temperature))
+    assert actual == pytest.approx(expected, rel=1e-4)
+    assert float(losses.distillation(LOGITS, LOGITS, temperature)) == pytest.approx(0, abs=1e-6)
+
+
+def test_losses_equal_those_of_pytorch():
+    torch = pytest.importorskip("torch", reason="PyTorch is the reference")
+    a, b = torch.from_numpy(LOGITS), torch.from_numpy(OTHERS)
+    expected = torch.nn.CosineEmbeddingLoss()(a, b, torch.ones(len(a)))
+    assert float(losses.cosine_embedding(LOGITS, OTHERS)) == pytest.approx(
+        float(expected), rel=1e-6
+    )
+    expected = torch.nn.functional.cross_entropy(a, torch.from_numpy(LABELS))
+    assert float(losses.cross_entropy(LABELS, LOGITS)) == pytest.approx(float(expected), rel=1e-6)
+    expected = torch.nn.functional.kl_div(
+        a.log_softmax(1), b.log_softmax(1), log_target=True, reduction="batchmean"
+    )
+    assert float(losses.distillation(LOGITS, OTHERS)) == pytest.approx(float(expected), rel=1e-5)

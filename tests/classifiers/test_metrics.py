@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from classifiers import metrics
+from degradations import GROUPS
+
+
+def one_hot_logits(predicted, classes):
+    return np.eye(classes, dtype=np.float32)[predicted]
+
+
+def test_rank_of_the_right_class():
+    logits = np.array([[0.1, 0.5, 0.3], [2.0, 2.0, 2.0]])
+    np.testing.assert_array_equal(metrics.rank_of_label(np.array([2, 0]), logits), [1, 0])
+    # Of equal logits the first is the argmax.
+    np.testing.assert_array_equal(metrics.rank_of_label(np.array([1, 2]), logits), [0, 2])
+    random = np.random.default_rng(0)
+    logits, labels = random.integers(0, 4, (200, 7)), random.integers(0, 7, 200)
+    rank = metrics.rank_of_label(labels, logits)
+    np.testing.assert_array_equal(rank == 0, logits.argmax(1) == labels)
+    order = np.argsort(-logits, axis=1, kind="stable")
+    np.testing.assert_array_equal(rank < 5, (order[:, :5] == labels[:, None]).any(1))
+
+
+def test_grid_counts_over_batches():
+    grid = metrics.CorruptionGrid(7)
+    for predicted in ([0, 1, 2], [3, 3]):
+        labels = np.array([0, 1, 3][: len(predicted)])
+        grid.update("clean", None, labels, one_hot_logits(predicted, 7))
+        grid.update("noise", 10, labels, one_hot_logits([0] * len(labels), 7))
+        grid.update("noise", 20, labels, one_hot_logits([6] * len(labels), 7))
+        grid.update("blur", 20, labels, one_hot_logits(labels, 7))
+    rows = {(row["name"], row["level"]): row for row in grid.rows() if row["name"] != "clean"}
+    assert rows["noise", 10.0]["top1"] == pytest.approx(40)
+    assert rows["noise", 20.0]["top1"] == 0
+    assert rows["noise", 20.0]["top5"] == 100
+    means = grid.means()
+    assert means["accuracy/clean"] == pytest.approx(40)
+    assert means["accuracy/noise"] == pytest.approx(20)
+    assert means["accuracy"] == pytest.approx(60)
+    assert means["mean_error"] == pytest.approx(40)
+    assert "mce_alexnet" not in means
+    noise = grid.grid()[1]
+    assert noise["degradation"] == "noise"
+    assert (noise["10"], noise["20"]) == (pytest.approx(40), 0)
+    assert np.isnan(grid.grid()[2]["10"])
+
+
+def test_confusion_and_recall():
+    grid = metrics.CorruptionGrid(3)
+    grid.update("clean", None, np.array([0, 0, 1]), one_hot_logits([0, 2, 1], 3))
+    rows = grid.confusion(["a", "b", "c"])
+    assert rows[0] == {"degradation": "clean", "class": "a", "a": 1, "b": 0, "c": 1}
+    assert rows[1]["b"] == 1
+    recall = grid.per_class(["a", "b", "c"])
+    assert [row["clean"] for row in recall[:2]] == [50, 100]
+    assert np.isnan(recall[2]["clean"])
+
+
+def test_clean_accuracy_alone_is_the_accuracy():
+    grid = metrics.CorruptionGrid(3)
+    grid.update("clean", None, np.array([0, 1]), one_hot_logits([0, 0], 3))
+    assert grid.means()["accuracy"] == 50
+
+
+def imagenet_c(classes=1000, wrong=2):
+    grid = metrics.CorruptionGrid(classes)
+    labels = np.arange(4)
+    predicted = np.where(np.arange(4) < wrong, 9, labels)
+    for name in GROUPS["imagenet_c"]:
+        for severity in metrics.SEVERITIES:
+            grid.update(name, float(severity), labels, one_hot_logits(predicted, classes))
+    return grid
+
+
+def test_mce_is_relative_to_alexnet_and_for_imagenet_alone():
+    expected = np.mean([50 / metrics.ALEXNET_ERRORS[name] for name in GROUPS["imagenet_c"]])
+    assert imagenet_c().means()["mce_alexnet"] == pytest.approx(100 * expected)
+    assert imagenet_c().means()["mean_error"] == 50
+    assert imagenet_c(classes=10).mean_corruption_error() is None
+    assert metrics.CorruptionGrid(1000).mean_corruption_error() is None
+
+
+def test_every_corruption_of_imagenet_c_has_an_error_of_alexnet():
+    assert set(metrics.ALEXNET_ERRORS) == set(GROUPS["imagenet_c"])
+    assert all(50 < error < 95 for error in metrics.ALEXNET_ERRORS.values())
