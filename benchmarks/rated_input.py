@@ -1,6 +1,7 @@
 """How many training patches per second does the input of a score predictor give?
 
-    python -m benchmarks.rated_input
+    python -m benchmarks.rated_input           # decoding
+    python -m benchmarks.rated_input --steps   # training steps with input, against a fixed batch
 
 Files: made-up 1024x768 JPEGs (4:2:0, quality 90) of the sample photographs. Peers, on the same
 files, both with tf.data on as many threads: the whole picture is decoded, then a random square and
@@ -11,6 +12,7 @@ rounds. The last lines are about progressive JPEGs, which have to be decoded nea
 """
 
 import argparse
+import functools
 import os
 import pathlib
 import tempfile
@@ -18,12 +20,14 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import keras
 import numpy as np
 import PIL.Image
 import tensorflow as tf
 
 from misc import sample_data
-from score_predictors import rated_images, windows
+from score_predictors import network, rated_images, windows
+from score_predictors.models import nima
 
 ROWS, COLUMNS, PATCH, BATCH, FILES = 768, 1024, 192, 32, 24
 # Batches that the pipelines make ahead, at most.
@@ -35,7 +39,11 @@ def main():
     parser.add_argument("--batches", type=int, default=8, help="batches per measurement")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each")
     parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--steps", action="store_true", help="measure training steps instead")
     arguments = parser.parse_args()
+    if arguments.steps:
+        measure_steps(arguments)
+        return
     print(f"{FILES} JPEGs of {COLUMNS}x{ROWS}, patches of {PATCH}; {os.cpu_count()} cores")
     for kind in ("baseline", "progressive"):
         with tempfile.TemporaryDirectory(prefix="rated_input.") as folder:
@@ -116,6 +124,40 @@ def crop_decoding(paths, threads):
     rated = rated_images.RatedImages(paths, scores, unknown, unknown, paths)
     cropping = windows.Cropping(PATCH, square=True, small="resize")
     return rated_images.TrainingSampler(rated, cropping, BATCH, seed=0).batches(0, threads)
+
+
+def measure_steps(arguments):
+    """Steps of both stages of training that take their batches from the loader."""
+    with tempfile.TemporaryDirectory(prefix="rated_input.") as folder:
+        paths = write_files(pathlib.Path(folder), progressive=False)
+        batches = iter(crop_decoding(paths, arguments.threads))
+        fixed = next(batches)
+        for last_only in (False, True):
+            predictor = nima.ScorePredictor(
+                network.create_network(),
+                last_only=last_only,
+                optimizers={"predictor": keras.optimizers.Adam(1e-3)},
+            )
+            step = tf.function(predictor.train_step)
+            seed = tf.constant([0, 0])
+
+            def run(batch, step=step, seed=seed):
+                start = time.perf_counter()
+                step(batch() if callable(batch) else batch, seed)["loss"].numpy()
+                return time.perf_counter() - start
+
+            run(fixed)
+            run(functools.partial(next, batches))
+            alone, loaded = [], []
+            for _ in range(arguments.batches):
+                alone.append(run(fixed))
+                loaded.append(run(functools.partial(next, batches)))
+            print(
+                f"MobileNetV2, batch {BATCH} of {PATCH}x{PATCH}, "
+                f"{'last layer only' if last_only else 'all layers'}: fixed batch "
+                f"{np.median(alone):.3f} s, with input {np.median(loaded):.3f} s, ratio "
+                f"{np.median(np.divide(loaded, alone)):.3f}"
+            )
 
 
 def decoding_whole(paths, threads, method):
