@@ -16,6 +16,7 @@ from misc import images, threads
 from score_predictors import windows
 
 # Messages name that many files; what is left is counted.
+SPLITS = ("train", "validation", "test")
 SHOWN_NAMES = 10
 _WORD = 2**64
 
@@ -71,25 +72,29 @@ def define_image_flags(prefix):
     )
 
 
-def create_batches(
-    training, rated, cropping, flags, prefix, seed, first_step, shard, training_images=None
-):
-    """Returns batches with the settings of the flags that `define_image_flags` defines.
+def create_batches(find_images, cropping, prefix, flags, split, seed, first_step, shard):
+    """Returns the batches of a split, with the flags that `define_image_flags` defines.
+
+    Evaluations know what a constant would be that was learnt on the images of `'train'`.
 
     Args:
-        training: True for the endless random batches of training, False for one pass.
-        rated: `RatedImages`.
+        find_images: function of flags and split that returns `RatedImages`.
         cropping: `windows.Cropping`.
-        flags: parsed flags, with `batch_size` too.
         prefix: name of the dataloader.
+        flags: parsed flags, with `batch_size` too.
+        split: `'train'` for endless random batches, `'validation'` or `'test'` for one pass.
         seed: integer seed of all draws.
         first_step: step of the first training batch.
         shard: `(index, count)` of this process among those that share a training batch.
-        training_images: function that returns the `RatedImages` of training, or None: evaluations
-            then know what a constant that was learnt there would be.
+
+    Raises:
+        ValueError: for an unknown split.
     """
+    if split not in SPLITS:
+        raise ValueError(f"split must be train, validation or test. Received: {split!r}")
+    rated = find_images(flags, split)
     number_of_threads = getattr(flags, f"{prefix}_num_threads")
-    if training:
+    if split == "train":
         sampler = TrainingSampler(
             rated, cropping, flags.batch_size, seed, shard, flags.data_skip_broken
         )
@@ -97,16 +102,14 @@ def create_batches(
     batches = EvaluationBatches(
         rated, cropping, flags.batch_size, number_of_threads, flags.data_skip_broken
     )
-    batches.training_scores = _mean_scores(training_images)
+    batches.training_scores = _mean_scores(find_images, flags)
     return batches
 
 
-def _mean_scores(training_images):
+def _mean_scores(find_images, flags):
     """Returns the mean distribution `[K]` of the training images, None where there are none."""
-    if training_images is None:
-        return None
     try:
-        return training_images().scores.astype(np.float64).mean(axis=0)
+        return find_images(flags, "train").scores.astype(np.float64).mean(axis=0)
     except ValueError as error:
         logging.info("No training images to compare with: %s", error)
         return None

@@ -52,16 +52,9 @@ def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
     Raises:
         ValueError: for missing files, a broken table, a range without images, an unknown split.
     """
+    cropping = windows.Cropping(flags.input_patch_size, square=True, small="resize")
     return rated_images.create_batches(
-        split == "train",
-        _images(flags, split),
-        windows.Cropping(flags.input_patch_size, square=True, small="resize"),
-        flags,
-        _PREFIX,
-        seed,
-        first_step,
-        shard,
-        lambda: _images(flags, "train"),
+        _images, cropping, _PREFIX, flags, split, seed, first_step, shard
     )
 
 
@@ -71,8 +64,6 @@ def count_images(flags):
 
 
 def _images(flags, split):
-    if split not in ("train", "validation", "test"):
-        raise ValueError(f"split must be train, validation or test. Received: {split!r}")
     path = rated_images.require(flags.ava_image_path, "ava_image_path", "the folder of AVA's JPEGs")
     rated = _load(
         rated_images.absolute(flags.ava_dataset_path),

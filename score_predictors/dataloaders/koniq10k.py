@@ -43,16 +43,9 @@ def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
     Raises:
         ValueError: for missing files, a broken table, a set without images, an unknown split.
     """
+    cropping = windows.Cropping(flags.input_patch_size, square=False, small="resize")
     return rated_images.create_batches(
-        split == "train",
-        _images(flags, split),
-        windows.Cropping(flags.input_patch_size, square=False, small="resize"),
-        flags,
-        _PREFIX,
-        seed,
-        first_step,
-        shard,
-        lambda: _images(flags, "train"),
+        _images, cropping, _PREFIX, flags, split, seed, first_step, shard
     )
 
 
@@ -62,8 +55,6 @@ def count_images(flags):
 
 
 def _images(flags, split):
-    if split not in SETS:
-        raise ValueError(f"split must be train, validation or test. Received: {split!r}")
     image_path = rated_images.require(
         flags.koniq10k_image_path, "koniq10k_image_path", "the folder of KonIQ-10k's images"
     )

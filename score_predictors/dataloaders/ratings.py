@@ -119,15 +119,7 @@ def batches_of(find_images, flags, prefix, split, seed, first_step, shard):
     small = getattr(flags, f"{prefix}_small_images")
     cropping = windows.Cropping(flags.input_patch_size, square=False, small=small)
     return rated_images.create_batches(
-        split == "train",
-        find_images(flags, split),
-        cropping,
-        flags,
-        prefix,
-        seed,
-        first_step,
-        shard,
-        lambda: find_images(flags, "train"),
+        find_images, cropping, prefix, flags, split, seed, first_step, shard
     )
 
 

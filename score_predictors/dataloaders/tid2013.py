@@ -102,16 +102,9 @@ def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
     Raises:
         ValueError: for missing files, a broken table, a split without images, an unknown split.
     """
+    cropping = windows.Cropping(flags.input_patch_size, square=False, small="pad")
     return rated_images.create_batches(
-        split == "train",
-        _images(flags, split),
-        windows.Cropping(flags.input_patch_size, square=False, small="pad"),
-        flags,
-        _PREFIX,
-        seed,
-        first_step,
-        shard,
-        lambda: _images(flags, "train"),
+        _images, cropping, _PREFIX, flags, split, seed, first_step, shard
     )
 
 
@@ -121,8 +114,6 @@ def count_images(flags):
 
 
 def _images(flags, split):
-    if split not in ("train", "validation", "test"):
-        raise ValueError(f"split must be train, validation or test. Received: {split!r}")
     image_path = rated_images.require(
         flags.tid2013_image_path, "tid2013_image_path", "the folder of TID2013's distorted images"
     )
