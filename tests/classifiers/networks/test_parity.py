@@ -29,7 +29,7 @@ SIZES = {
     "squeezenet1_0": 91,
     "googlenet": 91,
     "inception_v3": 107,
-    "efficientnet_b3": 91,
+    "efficientnet_b3": 123,
     "vit_b16": 224,
     "swin_t": 150,
     "clip_rn50": 64,

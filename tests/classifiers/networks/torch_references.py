@@ -43,6 +43,11 @@ def randomise(network, images):
             nn.init.kaiming_normal_(module.weight)
             if module.bias is not None:
                 nn.init.normal_(module.bias, 0, 0.1)
+    for name, module in network.named_modules():
+        if name.endswith("fc2"):
+            # Gates of squeeze and excitation: shut ones would hide what comes before them, and
+            # normalisation after them would then enlarge rounding errors.
+            module.weight *= 0.2
     for name, parameter in network.named_parameters():
         if name.endswith(("token", "pos_embedding", "bias_table", "in_proj_bias")):
             nn.init.normal_(parameter, 0, 0.5)
@@ -50,11 +55,15 @@ def randomise(network, images):
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
+        if hasattr(module, "p"):  # what is dropped would be missing in the statistics
+            module.p = 0.0
     network.train()
     network(images)
     network.eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
+            # A channel that hardly varies would enlarge rounding errors, not differences.
+            module.running_var.clamp_(min=0.1 * float(module.running_var.mean()))
             deviation = module.running_var.sqrt()
             module.running_mean += 0.2 * deviation * torch.randn_like(deviation)
             module.running_var *= torch.empty_like(deviation).uniform_(0.7, 1.4)
