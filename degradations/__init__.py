@@ -286,8 +286,7 @@ class _Parser:
             parts.append(part())
         if len(parts) == 1:
             return parts[0]
-        base = importlib.import_module("degradations.base")
-        return getattr(base, combine)(parts)
+        return getattr(importlib.import_module("degradations.combined"), combine)(parts)
 
     def _chain(self):
         return self._several(self._one_of, "|", "Chain")

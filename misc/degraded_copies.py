@@ -20,7 +20,7 @@ import PIL.Image
 import tensorflow as tf
 
 import degradations
-from degradations import base, random
+from degradations import base, combined, random
 from misc import files, images
 
 LAYOUTS = ("imagenet_c", "flat")
@@ -233,7 +233,7 @@ def degrade_with_bytes(layer, batch, seed):
     """Returns (degraded images, bytes [B] of the codec that comes last, or None without one)."""
     if hasattr(layer, "call_with_bytes"):
         return layer.call_with_bytes(batch, seed)
-    if type(layer) is base.Chain and layer.p >= 1:
+    if type(layer) is combined.Chain and layer.p >= 1:
         for index, part in enumerate(layer.layers):
             # The same seeds as Chain.call gives its parts.
             batch, counts = degrade_with_bytes(part, batch, random.fold_in(seed, index))
@@ -243,7 +243,7 @@ def degrade_with_bytes(layer, batch, seed):
 
 def codec_name(layer):
     """Returns the name of the codec that comes last in the layer, or None."""
-    if type(layer) is base.Chain and layer.p >= 1:
+    if type(layer) is combined.Chain and layer.p >= 1:
         return codec_name(layer.layers[-1])
     if hasattr(layer, "call_with_bytes"):
         return getattr(layer, "codec_name", type(layer).__name__)

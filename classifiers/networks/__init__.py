@@ -5,8 +5,7 @@ and returns logits `[batch, num_classes]`, float32. `with_stages` gives the inne
 
 All are defined here, after the PyTorch networks whose weights users hold, because the variants of
 keras.applications compute something else: strides in other layers of ResNet50, other padding and
-epsilon in MobileNet, EfficientNet and Inception; only its VGG16 and VGG19 would fit. keras-hub
-brings tensorflow-text, and reads torchvision's files for none of these.
+epsilon in MobileNet, EfficientNet and Inception. keras-hub would bring tensorflow-text with it.
 """
 
 import dataclasses

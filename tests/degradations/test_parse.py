@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import degradations
-from degradations.base import Chain, OneOf
+from degradations.combined import Chain, OneOf
 from degradations.noise import Noise, Saltpepper
 
 

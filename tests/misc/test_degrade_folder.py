@@ -15,6 +15,7 @@ import skimage.data
 from keras import ops
 
 import degradations
+from degradations import combined
 from misc import contact_sheet, degrade_folder, degraded_copies, images
 from misc.degraded_copies import create_variants
 
@@ -220,7 +221,7 @@ class FakeCodec(degradations.NAMES["darken"].load()):
 
 
 def test_bytes_of_the_codec_count_where_there_is_one(tree, tmp_path):
-    chain = degradations.base.Chain([degradations.parse("white@1"), FakeCodec(level=1)])
+    chain = combined.Chain([degradations.parse("white@1"), FakeCodec(level=1)])
     seed = degraded_copies.make_seed(0, "x", "y")
     image = np.full((1, 8, 9, 3), 120, "float32")
     pixels, counts = degraded_copies.degrade_with_bytes(chain, image, seed)
