@@ -223,7 +223,7 @@ class Degradation(keras.layers.Layer):
     def _keep(self, values, batch_size, seed):
         """Returns which images stay as they are, bool [B], or None if all are degraded."""
         keep = None
-        if self._table is not None and self._ranges[0, 0] < 1:
+        if self._starts_clean:
             keep = ops.broadcast_to(values[:, 0] < 0.5, [batch_size])
         if self.p < 1:
             missed = random.uniform([batch_size], random.fold_in(seed, 2)) >= self.p
@@ -242,8 +242,22 @@ class Degradation(keras.layers.Layer):
             ValueError: if the images have another type, shape or range, hold NaN, or the seed is
                 not an integer or a pair.
         """
-        images = check_images(images, type(self).__name__)
+        images = check_images(images, type(self).__name__, clean=not self.cleans(images))
         return super().__call__(images, seed=random.make_seed(seed), **kwargs)
+
+    def cleans(self, images):
+        """Returns whether the layer itself cuts these images to 0-255 and removes NaN."""
+        return False
+
+    @property
+    def _starts_clean(self):
+        # Severities below 1 leave a share of the images as they are.
+        return self._table is not None and self._ranges[0, 0] < 1
+
+    @property
+    def keeps_some(self):
+        """True if some images may stay as they are."""
+        return bool(self.p < 1 or self._starts_clean)
 
     def build(self, *_, **__):
         """A degradation has no weights."""

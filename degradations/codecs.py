@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from degradations import bitstreams, random
-from degradations.base import register
+from degradations.base import ROUNDING_SLACK, register
 from degradations.sized import SizedDegradation
 
 _ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -56,13 +56,24 @@ def _threads():
     return concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1, "codec")
 
 
-def _round_trip_numpy(codec, images, levels):
-    """Codes uint8 images [B, H, W, C] by levels [B]; returns (uint8 images, int32 sizes [B])."""
-    decoded, sizes = np.empty_like(images), np.empty(len(images), np.int32)
+def _to_uint8(image, quantize):
+    """Returns a float32 image as uint8, just as `check_images` and `to_8_bits` would."""
+    if not (image.min() >= 0 and image.max() <= 255):  # also false for NaN
+        image = np.clip(np.nan_to_num(image), 0, 255)
+    slack = ROUNDING_SLACK if quantize == "truncate" else 0.5
+    return (image + np.float32(slack)).astype(np.uint8)
+
+
+def _round_trip_numpy(codec, quantize, images, levels):
+    """Codes float32 images [B, H, W, C] by levels [B]; returns (uint8 images, int32 sizes [B])."""
+    decoded, sizes = np.empty(images.shape, np.uint8), np.empty(len(images), np.int32)
 
     def code(indices):
         for i in indices:
-            decoded[i], sizes[i] = codec.round_trip(images[i], levels[i].item())
+            # Here, in the threads, and not in the graph, which would pass over the whole batch
+            # several times.
+            pixels = _to_uint8(images[i], quantize)
+            decoded[i], sizes[i] = codec.round_trip(pixels, levels[i].item())
 
     # Every n-th image: neighbours, alike in cost or not, go to different threads.
     workers = min(len(images), os.cpu_count() or 1)
@@ -73,13 +84,14 @@ def _round_trip_numpy(codec, images, levels):
     return decoded, sizes
 
 
-def round_trip(codec, images, levels):
+def round_trip(codec, images, levels, quantize="round"):
     """Sends images through a codec, eagerly or in a graph on the host.
 
     Args:
         codec: a `bitstreams.Codec`.
-        images: float32 [B, H, W, C] of whole values 0-255.
+        images: float32 [B, H, W, C], values 0-255; what lies outside is cut, NaN becomes 0.
         levels: [B], as the codec takes them.
+        quantize: how fractions are removed before, "truncate" or "round".
 
     Returns:
         float32 [B, H, W, C], and the length of each bit stream in bytes, int32 [B].
@@ -93,16 +105,15 @@ def round_trip(codec, images, levels):
             "Dataset.map, not in a compiled step. Degrade the images in the input pipeline "
             "(--degrade_on=host), or use a tensor form such as jpeg with implementation=tensor"
         )
-    code = functools.partial(_round_trip_numpy, codec)
+    code = functools.partial(_round_trip_numpy, codec, quantize)
     if _ON_TENSORFLOW and not tf.executing_eagerly():
         decoded, sizes = tf.numpy_function(
-            code, [ops.cast(images, "uint8"), levels], [tf.uint8, tf.int32], stateful=False
+            code, [images, levels], [tf.uint8, tf.int32], stateful=False
         )
         decoded.set_shape(images.shape)
         sizes.set_shape(images.shape[:1])
     else:
-        pixels = ops.convert_to_numpy(images).astype(np.uint8)
-        decoded, sizes = code(pixels, ops.convert_to_numpy(levels))
+        decoded, sizes = code(ops.convert_to_numpy(images), ops.convert_to_numpy(levels))
     return ops.cast(decoded, "float32"), ops.convert_to_tensor(sizes)
 
 
@@ -130,7 +141,16 @@ class CodecDegradation(SizedDegradation):
 
     def apply_with_bytes(self, images, levels):
         """Codes images by one level per image, see `SizedDegradation`."""
-        return round_trip(self.codec, images, levels)
+        return round_trip(self.codec, images, levels, self.quantize)
+
+    def to_whole(self, images):
+        """Returns the images: `round_trip` removes fractions, image by image."""
+        return images
+
+    def cleans(self, images):
+        """True where every image goes through `round_trip`, which cuts its values."""
+        del images
+        return not self.keeps_some
 
     def get_config(self):
         """Returns the arguments of the constructor."""

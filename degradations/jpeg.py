@@ -288,8 +288,15 @@ class Jpeg(SizedDegradation):
         """ImageNet-C's qualities (Hendrycks & Dietterich, ICLR 2019)."""
         return severity.table("jpeg_compression", size)
 
+    def cleans(self, images):
+        """True where every image goes through the codec, whose call cuts and rounds."""
+        all_coded = not self.keeps_some and self.largest("quality") < CLEAN
+        return all_coded and self._use_codec(images)
+
     def to_whole(self, images):
         """Returns the 8-bit values that are stored, with a gradient if the layer has one."""
+        if self.cleans(images):
+            return images
         whole = super().to_whole(images)
         return images + ops.stop_gradient(whole - images) if self.differentiable else whole
 
@@ -335,7 +342,7 @@ class Jpeg(SizedDegradation):
         from degradations import codecs
 
         codec = bitstreams.Jpeg(self.subsampling)
-        return codecs.round_trip(codec, images, ops.minimum(quality, 100))
+        return codecs.round_trip(codec, images, ops.minimum(quality, 100), self.quantize)
 
     def get_config(self):
         """Returns the arguments of the constructor."""
