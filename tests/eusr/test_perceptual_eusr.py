@@ -484,6 +484,7 @@ np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-5)
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_do_what_one_does():
     output = commands.run("-c", textwrap.dedent(REPLICAS))
     assert "2 [[" in output

@@ -19,6 +19,7 @@ SETTINGS = {
     "learning_rate_decay_steps": 1000,
     "schedule": "step",
     "max_steps": 10,
+    "milestones": [],
     "dropout": 0.0,
     "pretrained_weights": "none",
     "batch_norm_momentum": None,
