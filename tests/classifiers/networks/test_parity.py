@@ -6,7 +6,7 @@ import scipy.ndimage
 
 from classifiers import networks
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="PyTorch is the reference")
 from tests.classifiers.networks import torch_references  # noqa: E402
 
 # Side of the test images: odd results on the way where the network takes any size.

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from classifiers.networks import pytorch_files
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="PyTorch is the reference")
 
 TYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8")
 

@@ -5,7 +5,7 @@ import pytest
 
 from classifiers import networks
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="PyTorch is the reference")
 from tests.classifiers.networks import torch_references  # noqa: E402
 
 
