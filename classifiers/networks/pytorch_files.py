@@ -16,6 +16,7 @@ import pickle
 import struct
 import sys
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -94,11 +95,14 @@ def read(path):
                 file.seek(0)
                 tensors = _find_state(_read_legacy(file))
         tensors = {name: _to_array(value) for name, value in tensors.items()}
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError) as error:
         raise ValueError(f"Cannot read the tensors of {path}: {error}") from error
     except (pickle.UnpicklingError, zipfile.BadZipFile, struct.error, OverflowError) as error:
+        raise ValueError(f"Cannot read the tensors of {path}: {error}") from error
+    except (OSError, RuntimeError, zlib.error) as error:
+        # zipfile's, for damaged offsets, flags and contents of an archive.
         raise ValueError(f"Cannot read the tensors of {path}: {error}") from error
     if not tensors:
         raise ValueError(f"{path} holds no tensors.")
