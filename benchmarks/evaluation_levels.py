@@ -18,7 +18,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from classifiers import networks
+from classifiers import levels, networks
 from classifiers.evaluation import Evaluation
 from classifiers.models.classifier import Classifier
 
@@ -27,7 +27,7 @@ ROUNDS = 2
 
 
 def measure(network="cifar_resnet56"):
-    evaluation = Evaluation(["jpeg,blur,saltpepper,noise"], "all")
+    evaluation = Evaluation(list(levels.FUSION_DISTILL), "all")
     evaluation.tested = [
         dataclasses.replace(tested, values=tested.values[::20]) for tested in evaluation.tested
     ]

@@ -42,7 +42,7 @@ def seconds(function):
 
 
 def measure(network="cifar_resnet56"):
-    layers = tuple(levels.training_layers(["jpeg,blur,saltpepper,noise"], 32))
+    layers = tuple(levels.training_layers(list(levels.FUSION_DISTILL), 32))
     copies = TrainingCopies(layers, cutout=16, cutout_on="degraded")
     teachers = [networks.build(network, 10) for _ in layers]
     distill = FusionDistill(

@@ -15,7 +15,7 @@ class Evaluation:
     """What is measured.
 
     Attributes:
-        degradations: list of texts; see `levels.split_list`.
+        degradations: list of texts; see `degradations.expand`.
         levels: "random", "all", or numbers separated by commas.
         size: whose severities: 224, 64 or 32.
         seed: seed of all draws.

@@ -37,9 +37,10 @@ def define_copies_flags():
     flags.DEFINE_multi_string(
         "degradations",
         [],
-        "Degradations, such as jpeg,blur,saltpepper,noise (the ranges of FusionDistill), "
-        "'noise:0-50,step=5', fog@3, 'blur:2|jpeg:10' or a group such as imagenet_c; may be "
-        "repeated. Each gets a block of the batch.",
+        "One degradation: jpeg, blur, saltpepper or noise (over the range of FusionDistill), "
+        "'noise:0-50,step=5', fog@3, 'blur:2|jpeg:10' or a group such as imagenet_c. Repeat the "
+        "flag for several: those of a recipe and of the command line add up. Each gets a block of "
+        "the batch.",
     )
     flags.DEFINE_integer(
         "degradation_size", 32, "Image size whose severities are meant: 32, 64 or 224."

@@ -5,7 +5,6 @@ four stand for the ranges of its paper, other bare names for severity 1 to 5.
 """
 
 import dataclasses
-import re
 import zlib
 
 import numpy as np
@@ -19,8 +18,8 @@ from degradations.base import Degradation
 FUSION_DISTILL = {
     "jpeg": "jpeg:1-101",
     "blur": "blur:0-5,step=0.1",
-    "noise": "noise:0-50,step=1",
     "saltpepper": "saltpepper:0-0.25,step=0.01",
+    "noise": "noise:0-50,step=1",
 }
 # The same with the authors' blur, which truncates between its passes, and their nearly black salt.
 AUTHORS_VARIANT = {
@@ -30,34 +29,17 @@ AUTHORS_VARIANT = {
 SIZES = (32, 64, 224)
 
 
-def split_list(texts):
-    """Returns the degradations of a list of texts; bare names may share one, with commas.
-
-    `["jpeg,blur", "fog@3|jpeg:quality=10,subsampling=444"]` gives three. Groups such as
-    imagenet_c are replaced by their members.
-    """
-    found = []
-    for text in texts:
-        parts = [part.strip() for part in text.split(",")]
-        # A comma within the arguments of one degradation is followed by key=value.
-        separate = all(
-            re.fullmatch(r"\w+(@[\d.]+(-[\d.]+)?)?(:[\d.]+(-[\d.]+)?)?", p) for p in parts
-        )
-        found += parts if separate else [text]
-    return degradations.expand(found)
-
-
 def training_layers(texts, size):
     """Returns one layer per degradation, which draws its levels per image.
 
     Args:
-        texts: list; see `split_list`.
+        texts: list; see `degradations.expand`.
         size: whose severities: 224, 64 or 32.
 
     Raises:
         ValueError: if a text can't be read.
     """
-    return [_layer(text, size) for text in split_list(texts)]
+    return [_layer(text, size) for text in degradations.expand(texts)]
 
 
 def _layer(text, size):
@@ -106,7 +88,7 @@ def test_degradations(texts, levels, size):
     """Returns a `TestDegradation` for each text.
 
     Args:
-        texts: list; see `split_list`.
+        texts: list; see `degradations.expand`.
         levels: "random": levels drawn per image as in training; "all": every level of the range;
             or a text of numbers such as "10,30,50": these levels (severities where a degradation
             has them and no level is given).
@@ -117,7 +99,7 @@ def test_degradations(texts, levels, size):
             where the range has no step.
     """
     tested = []
-    for text in split_list(texts):
+    for text in degradations.expand(texts):
         layer = _layer(text, size)
         tested.append(TestDegradation(text.strip(), layer, _values(text, layer, levels)))
     return tested

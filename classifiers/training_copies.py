@@ -4,6 +4,7 @@ import dataclasses
 
 from keras import ops
 
+import degradations
 from classifiers import augment, levels
 from degradations import random
 
@@ -106,7 +107,7 @@ def create(flags):
     """
     layers = levels.training_layers(flags.degradations, flags.degradation_size)
     if flags.degrade_on == "device":
-        for text, layer in zip(levels.split_list(flags.degradations), layers, strict=True):
+        for text, layer in zip(degradations.expand(flags.degradations), layers, strict=True):
             if layer.host_only:
                 raise ValueError(f"--degradations={text} runs on the host: give --degrade_on=host.")
     return TrainingCopies(

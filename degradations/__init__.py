@@ -236,11 +236,23 @@ def parse_list(texts, size=224, severity=None):
 
 
 def expand(texts):
-    """Returns the texts with each group replaced by its members, arguments kept."""
+    """Returns the texts with each group replaced by its members, arguments kept.
+
+    Raises:
+        ValueError: if one text names several degradations, separated by commas.
+    """
     if isinstance(texts, str):
         raise ValueError(f"a list of degradations is expected, not one text. Received: {texts!r}")
     expanded = []
     for text in texts:
+        # What follows a comma within the arguments of one degradation is key=value.
+        parts = text.split(",")
+        if len(parts) > 1 and all(re.match(r"\s*\w+\s*($|[@:|/])", part) for part in parts):
+            raise ValueError(
+                "one text is one degradation, and commas separate its arguments: write "
+                + " and ".join(repr(part.strip()) for part in parts)
+                + f" apart (a flag: repeat it). Received: {text!r}"
+            )
         name, rest = re.fullmatch(r"\s*(\w*)(.*)", text, re.DOTALL).groups()
         if name in GROUPS:
             expanded += [member + rest for member in GROUPS[name]]

@@ -4,7 +4,7 @@
         --fuse_with=runs/blur/best,runs/noise/best \\
         --moving_statistics=mean --output_path=runs/fused
     python -m misc.fuse_weights ... --moving_statistics=reestimated \\
-        --dataloader=cifar10 --data_path=FOLDER --degradations=jpeg,blur,saltpepper,noise
+        --dataloader=cifar10 --data_path=FOLDER --degradations={jpeg,blur,saltpepper,noise}
 
 Daultani & Larochelle (WACV-W 2024) average the trainable variables and, without saying so, keep
 the moving statistics of batch normalisation of the first model: `first`. `mean` averages them too;

@@ -20,6 +20,7 @@ import sys
 
 from absl import flags
 
+import degradations
 from misc import common_flags, files, fusion_distill_table, run_folder
 
 FLAGS = flags.FLAGS
@@ -119,7 +120,7 @@ class Chain:
         self.factor = factor
         self.statistics = statistics
         self.names = tuple(names or DEGRADATIONS)
-        self.all = {"degradations": ",".join(self.names)}
+        self.all = {"degradations": list(self.names)}
 
     def stages(self):
         """Returns the list of `Stage`, in an order in which each finds what it needs."""
@@ -323,7 +324,7 @@ def check_settings(folder, settings):
 
 def main(selection):
     """Runs all stages and writes the table; returns the exit status."""
-    names = [name for text in FLAGS.degradations for name in text.split(",")] or DEGRADATIONS
+    names = degradations.expand(FLAGS.degradations) or DEGRADATIONS
     meant = read_recipe(ROOT / RECIPES / f"{FLAGS.recipes}_clean.flags").get("dataloader")
     if meant not in (None, selection.dataloader_name):
         raise ValueError(
@@ -341,6 +342,8 @@ def main(selection):
             "passed": {n: v for n, v in passed.items() if n != "cuda_device"},
         },
     )
+    # Flags that can't be read are found now, and not after the first stage.
+    selection.model.create_model(FLAGS)
     chain = Chain(
         FLAGS.output_path,
         FLAGS.recipes,

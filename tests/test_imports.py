@@ -13,7 +13,11 @@ SOURCES = sorted(
     for folder in (*PACKAGES, "degradations", "misc")
     for path in (ROOT / folder).rglob("*.py")
 ) + [pathlib.Path(name) for name in ENTRY_POINTS if (ROOT / name).exists()]
-BACKEND_SPECIFIC = ("degradations/random.py", "degradations/codecs.py")
+BACKEND_SPECIFIC = (
+    "degradations/random.py",
+    "degradations/codecs.py",
+    "classifiers/networks/batch_norm.py",
+)
 
 
 def imported(path):

@@ -2,7 +2,7 @@
 
     python train.py --model=classifier --dataloader=cifar10 --data_path=FOLDER \\
         --train_path=runs/clean
-    python train.py --model=classifier --degradations=jpeg,blur,saltpepper,noise \\
+    python train.py --model=classifier --degradations={jpeg,blur,saltpepper,noise} \\
         --restore_path=runs/clean/best --restore_target=classifier ...
 
 With a starting point and --degradations this gives the baselines of FusionDistill (Daultani &

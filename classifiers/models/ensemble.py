@@ -5,7 +5,7 @@ Each classifier has one vote; a tie is decided by the largest sum of the logits 
 
     python validate.py --model=ensemble --dataloader=cifar10 --data_path=FOLDER \\
         --ensemble_weights=runs/jpeg/best,runs/blur/best,runs/saltpepper/best,runs/noise/best \\
-        --degradations=jpeg,blur,saltpepper,noise --levels=all
+        --degradations={jpeg,blur,saltpepper,noise} --levels=all
 """
 
 import tensorflow as tf

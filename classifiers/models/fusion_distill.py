@@ -8,9 +8,10 @@ Step 2, one model for a degradation, taught by the clean model that it starts fr
     python train.py --model=fusion_distill --degradations=jpeg --teacher_weights=runs/clean/best \\
         --restore_path=runs/clean/best --restore_target=classifier ...
 
-Step 4, one model for all, from fused weights (`misc.fuse_weights`), taught by the models of step 2:
+Step 4, one model for all, from fused weights (`misc.fuse_weights`), taught by the models of step 2
+(the shell repeats the flag in braces):
 
-    python train.py --model=fusion_distill --degradations=jpeg,blur,saltpepper,noise \\
+    python train.py --model=fusion_distill --degradations={jpeg,blur,saltpepper,noise} \\
         --teacher_weights=runs/jpeg/best,runs/blur/best,runs/saltpepper/best,runs/noise/best \\
         --restore_path=runs/fused --restore_target=classifier \\
         --fusion_distill_cross_entropy_weight=0.1 ...

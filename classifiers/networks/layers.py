@@ -7,6 +7,8 @@ A layer with weights is named after the module of the PyTorch network that it st
 import keras
 from keras import ops
 
+from classifiers.networks.batch_norm import BatchNormalization
+
 # He et al., "Delving Deep into Rectifiers", ICCV 2015: variance 2 / (outputs * kernel area).
 KAIMING_FAN_OUT = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
@@ -74,7 +76,7 @@ def batch_norm(x, name, epsilon=1e-5, momentum=0.9):
 
     The moving variance follows the batch's variance itself, where PyTorch takes n / (n - 1) of it.
     """
-    return keras.layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)(x)
+    return BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)(x)
 
 
 def conv_norm(x, features, kernel_size, names, activation="relu", norm=batch_norm, **kwargs):

@@ -51,7 +51,7 @@ def test_cutout_covers_one_square_that_may_leave_the_image():
 
 
 def test_copies_share_draws_and_keep_the_order_of_blocks():
-    layers = levels.training_layers(["noise:0,saltpepper:0", "blur:1,step=0.1"], 32)
+    layers = levels.training_layers(["noise:0", "saltpepper:0", "blur:1,step=0.1"], 32)
     copies = TrainingCopies(tuple(layers), cutout=4, padding=2, fill=(9, 9, 9))
     made = {k: np.asarray(v) for k, v in copies(IMAGES, LABELS, tf.constant([0, 4])).items()}
     assert made["image"].shape == (36, 9, 11, 3)
@@ -75,7 +75,7 @@ def test_cutout_of_the_degraded_copy_alone():
 
 
 def test_independent_images_are_shared_out():
-    layers = tuple(levels.training_layers(["noise:0,saltpepper:1"], 32))
+    layers = tuple(levels.training_layers(["noise:0", "saltpepper:1"], 32))
     copies = TrainingCopies(layers, "independent", flip=False, padding=0)
     made = copies(IMAGES, LABELS, tf.constant([0, 4]))
     np.testing.assert_array_equal(made["label"], LABELS)
@@ -91,7 +91,7 @@ def test_without_degradations_both_copies_are_one():
 
 
 def test_eager_and_compiled_copies_are_equal():
-    layers = tuple(levels.training_layers(["jpeg,blur,saltpepper,noise"], 32))
+    layers = tuple(levels.training_layers(list(levels.FUSION_DISTILL), 32))
     copies = TrainingCopies(layers, cutout=4)
     images = IMAGES[:4]
     eager = copies(images, LABELS[:4], tf.constant([0, 4]))
@@ -101,14 +101,15 @@ def test_eager_and_compiled_copies_are_equal():
 
 
 def test_lists_of_texts():
-    assert levels.split_list(["jpeg,blur@3,noise:5-10"]) == ["jpeg", "blur@3", "noise:5-10"]
-    assert levels.split_list(["jpeg:10,p=0.5"]) == ["jpeg:10,p=0.5"]
-    assert len(levels.split_list(["imagenet_c", "fog"])) == 16
-    assert levels.split_list([]) == []
+    assert len(levels.training_layers(["jpeg:10,p=0.5", "noise"], 32)) == 2
+    assert len(levels.training_layers(["imagenet_c", "fog"], 32)) == 16
+    assert levels.training_layers([], 32) == []
+    with pytest.raises(ValueError, match=r"'jpeg' and 'blur@3' and 'noise:5-10' apart"):
+        levels.training_layers(["noise", "jpeg,blur@3, noise:5-10"], 32)
 
 
 def test_all_levels_are_those_of_the_paper():
-    tested = levels.test_degradations(["jpeg,blur,saltpepper,noise"], "all", 32)
+    tested = levels.test_degradations(list(levels.FUSION_DISTILL), "all", 32)
     assert [len(t.values) for t in tested] == [101, 51, 26, 51]
     assert sum(len(t.values) for t in tested) == 229
     assert tested[1].values[:3] == [0, 0.1, 0.2]

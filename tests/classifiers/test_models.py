@@ -56,7 +56,7 @@ def test_a_classifier_learns_its_batch():
 
 
 def test_host_and_device_copies_give_the_same_step():
-    made = copies(["noise,saltpepper"], flip=True, padding=2, cutout=3)
+    made = copies(["noise", "saltpepper"], flip=True, padding=2, cutout=3)
     keras.utils.set_random_seed(1)
     device = Classifier(tiny_network(), copies=made, optimizers=sgd())
     keras.utils.set_random_seed(1)
@@ -78,7 +78,7 @@ def test_host_batches_of_a_dataloader_equal_those_made_in_the_training_loop():
         "data_validation": "held_out",
         "data_held_out": 0.1,
         "num_classes": 10,
-        "degradations": ["noise,blur"],
+        "degradations": ["noise", "blur"],
         "degradation_size": 32,
         "copies_images": "shared",
         "augment_flip": True,
@@ -181,7 +181,9 @@ def test_cached_teachers_say_the_same_and_are_asked_once():
 
 def test_the_number_of_teachers_must_fit():
     with pytest.raises(ValueError, match="one for each of the 3"):
-        FusionDistill(tiny_network(), copies=copies(["noise,blur,jpeg"]), teachers=[None, None])
+        FusionDistill(
+            tiny_network(), copies=copies(["noise", "blur", "jpeg"]), teachers=[None, None]
+        )
 
 
 def test_reestimated_statistics_are_means_over_batches():

@@ -9,8 +9,12 @@ from misc.fusion_distill_chain import Chain
 from tests import commands
 
 
+def values(stage, flag):
+    return [part.partition("=")[2] for part in stage.command if part.startswith(f"--{flag}=")]
+
+
 def value(stage, flag):
-    found = [part.partition("=")[2] for part in stage.command if part.startswith(f"--{flag}=")]
+    found = values(stage, flag)
     return found[-1] if found else None
 
 
@@ -56,7 +60,7 @@ def test_every_stage_finds_what_it_needs(tmp_path):
         assert value(stage, "classifier_momentum") == (None if is_ensemble else "0.5")
     distill = next(stage for stage in stages if "FusionDistill" in stage.title)
     teachers = value(distill, "teacher_weights").split(",")
-    assert [path.split("/")[-2] for path in teachers] == value(distill, "degradations").split(",")
+    assert [path.split("/")[-2] for path in teachers] == values(distill, "degradations")
 
 
 def test_stages_that_are_done_are_skipped(tmp_path, capsys):
@@ -119,7 +123,8 @@ def test_a_whole_chain(tmp_path):
     errors = commands.run(*command, "--recipes=cifar10", status=1)
     assert "is for --dataloader=cifar10" in errors
     command += ["--dataloader=cifar10", f"--data_path={tmp_path}"]
-    settings = ["--steps_factor=0.005", "--batch_size=8", "--degradations=jpeg,noise"]
+    settings = ["--steps_factor=0.005", "--batch_size=8"]
+    settings += ["--degradations=jpeg", "--degradations=noise"]
     output = commands.run(*command, *settings)
     assert "FusionDistill" in output
     again = commands.run(*command, *settings)

@@ -110,7 +110,10 @@ def test_unknown_size_in_a_graph_equals_the_known_one(name):
     given = images(2, 75, 40, 3)
     signature = [tf.TensorSpec((None, None, None, 3))]
     dynamic = tf.function(lambda x: network(x, training=False), input_signature=signature)
-    np.testing.assert_allclose(dynamic(given), network(given, training=False), atol=1e-5)
+    expected = network(given, training=False)
+    # A graph fuses layers, which rounds otherwise.
+    tolerance = 1e-5 * max(1, np.abs(expected).max())
+    np.testing.assert_allclose(dynamic(given), expected, atol=tolerance)
 
 
 @pytest.mark.slow  # gradients through every layer of all networks
