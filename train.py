@@ -137,7 +137,8 @@ def main(selection):
         scalars = run_step(batch, tf.random.fold_in(seed, step))
         unchecked.append((step, scalars["loss"]))
         # A signal that comes from here on waits for the next step, which then saves.
-        stopping = bool(stop)
+        # In the last step it changes nothing: the run ends anyway, with its validation.
+        stopping = bool(stop) and step < FLAGS.max_steps
         last = step == FLAGS.max_steps or stopping
         log, summarize, validate, save = (
             frequency > 0 and (step % frequency == 0 or last)

@@ -55,15 +55,18 @@ def main(selection):
         raise ValueError("--output_path is missing: the folder for the fused model.")
     if tf.train.latest_checkpoint(FLAGS.output_path):
         raise ValueError(f"--output_path={FLAGS.output_path} holds a model already.")
+    if not FLAGS.fuse_with and FLAGS.moving_statistics != "reestimated":
+        raise ValueError("--fuse_with is missing: the other models, beside --restore_path.")
+    for path in FLAGS.fuse_with:
+        check_network(FLAGS.restore_path, path, getattr(selection.model, "NETWORK_FLAGS", ()))
     keras.config.set_dtype_policy(FLAGS.precision)
     method = selection.restore(FLAGS)
+    reestimated = FLAGS.moving_statistics == "reestimated"
+    if reestimated and not hasattr(method, "reestimate_statistics"):
+        raise ValueError(f"--moving_statistics=reestimated: {selection.model_name} cannot do that.")
     paths = [FLAGS.restore_path, *FLAGS.fuse_with]
-    fuse(method, paths[1:], FLAGS.moving_statistics)
-    if FLAGS.moving_statistics == "reestimated":
-        if not hasattr(method, "reestimate_statistics"):
-            raise ValueError(
-                f"--moving_statistics=reestimated: {selection.model_name} cannot do that."
-            )
+    fuse(method, paths[1:], FLAGS.moving_statistics, FLAGS.restore_averages)
+    if reestimated:
         batches = selection.dataloader.create_batches(FLAGS, "train", FLAGS.seed)
         seed = tf.constant([0, FLAGS.seed], tf.int32)
         method.reestimate_statistics(batches, FLAGS.reestimation_steps, seed)
@@ -76,7 +79,31 @@ def main(selection):
     return 0
 
 
-def fuse(method, paths, moving_statistics="first"):
+def check_network(first, other, names):
+    """Checks that two runs trained the same network.
+
+    Args:
+        first: --restore_path; `None` is found to be missing elsewhere.
+        other: one of --fuse_with.
+        names: flags in arguments.json that say what a network computes.
+
+    Raises:
+        ValueError: naming the flags that differ.
+    """
+    ours, theirs = (run_folder.read_arguments(path or "") for path in (first, other))
+    differing = [
+        f"--{name}: {ours[name]} and {theirs[name]}"
+        for name in names
+        if name in ours and name in theirs and ours[name] != theirs[name]
+    ]
+    if differing:
+        raise ValueError(
+            f"--fuse_with={other} is another network than --restore_path={first}: "
+            + "; ".join(differing)
+        )
+
+
+def fuse(method, paths, moving_statistics="first", use_averages=True):
     """Gives a method the mean of its own weights and those of checkpoints.
 
     Args:
@@ -84,6 +111,7 @@ def fuse(method, paths, moving_statistics="first"):
         paths: folders or checkpoints of the other models.
         moving_statistics: "first" keeps the method's own moving statistics, "mean" averages them;
             for "reestimated", which needs data, they are averaged too, as a start.
+        use_averages: whether the averaged weights are taken of checkpoints that have any.
 
     Raises:
         ValueError: if the weights of a model do not fit those of the first.
@@ -99,7 +127,11 @@ def fuse(method, paths, moving_statistics="first"):
     # In float64, so that equal models give themselves.
     sums = [value.astype(np.float64) for value in first]
     for path in paths:
-        method.restore(run_folder.find_checkpoint(path), list(method.networks), use_averages=True)
+        checkpoint = run_folder.find_checkpoint(path, flag="fuse_with")
+        try:
+            method.restore(checkpoint, list(method.networks), use_averages)
+        except ValueError as error:
+            raise ValueError(f"--fuse_with={path} cannot be used. {error}") from error
         for total, variable in zip(sums, variables, strict=True):
             total += variable.numpy()
     for variable, own, total in zip(variables, first, sums, strict=True):

@@ -14,9 +14,12 @@ from misc import entry_point  # isort: skip; sets up logging before TensorFlow i
 import dataclasses
 import json
 import pathlib
+import re
 import shlex
+import signal
 import subprocess
 import sys
+import types
 
 from absl import flags
 
@@ -29,6 +32,8 @@ RECIPES = "classifiers/recipes"
 # In this order the blocks of a batch follow each other, and the teachers.
 DEGRADATIONS = ("jpeg", "blur", "saltpepper", "noise")
 MOVING_STATISTICS = ("first", "mean", "reestimated")
+# Recipes of the runs.
+TRAINED_BY = ("clean", "separate", "scratch", "vanilla", "fusing", "distill")
 SETTINGS = "chain.json"
 OWN_FLAGS = ("output_path", "recipes", "steps_factor", "fused_statistics", "degradations")
 # Flags that only some of the models know start with these.
@@ -90,11 +95,30 @@ class Stage:
             return
         shown = " ".join(shlex.quote(part) for part in ("python", *self.command))
         print(f"\n== {self.title}\n$ {shown}\n", flush=True)
-        run = subprocess.run([sys.executable, *self.command], cwd=ROOT, check=False)
-        if run.returncode:
+        status = _run([sys.executable, *self.command])
+        if status:
+            # A negative one is the number of the signal that killed the process.
             raise ValueError(
-                f"{self.title} ended with status {run.returncode}. The same command goes on there."
+                f"{self.title} ended with status {status}. The same command goes on there."
             )
+        if not self.product.exists():
+            raise ValueError(f"{self.title} ended without {self.product}.")
+
+
+def _run(command):
+    """Runs a command to its end, also when this process is asked to end; returns its status."""
+    process = subprocess.Popen(command, cwd=ROOT)
+    # A terminal's Ctrl-C reaches both processes: this one waits while the stage saves its state.
+    handlers = {
+        signal.SIGINT: lambda number, frame: None,
+        signal.SIGTERM: lambda number, frame: process.send_signal(number),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Chain:
@@ -113,6 +137,7 @@ class Chain:
 
         Raises:
             FileNotFoundError: if there is no such recipe.
+            ValueError: for settings that a later stage would stop at.
         """
         self.folder = pathlib.Path(folder).resolve()
         self.recipes = recipes
@@ -121,6 +146,26 @@ class Chain:
         self.statistics = statistics
         self.names = tuple(names or DEGRADATIONS)
         self.all = {"degradations": list(self.names)}
+        self._check()
+
+    def _check(self):
+        if "," in str(self.folder):
+            # Flags that list the models of several degradations separate them by commas.
+            raise ValueError(f"--output_path must not hold commas. Received: {self.folder}")
+        folders = [folder_name(name) for name in self.names]
+        if len(set(folders)) < len(folders):
+            raise ValueError(
+                f"--degradations must differ from each other. Received: {', '.join(self.names)}"
+            )
+        distill = self._recipe("distill") | {n: v[-1] for n, v in self.passed.items()}
+        independent = distill.get("copies_images") == "independent"
+        if independent and int(distill["batch_size"]) % len(self.names):
+            raise ValueError(
+                f"--copies_images=independent needs a --batch_size that is a multiple of the "
+                f"{len(self.names)} degradations. Received: {distill['batch_size']}"
+            )
+        for recipe in TRAINED_BY:
+            scale_steps(self._recipe(recipe), self.factor)
 
     def stages(self):
         """Returns the list of `Stage`, in an order in which each finds what it needs."""
@@ -128,7 +173,7 @@ class Chain:
         for name in self.names:
             runs.append(
                 self._train(
-                    name,
+                    folder_name(name),
                     "separate",
                     f"Step 2: model of {name}",
                     {"degradations": name, "teacher_weights": self._best("clean")},
@@ -137,7 +182,7 @@ class Chain:
             )
         runs += [self._fuse(statistics) for statistics in MOVING_STATISTICS]
         fused = f"fused_{self.statistics}"
-        teachers = ",".join(str(self._best(name)) for name in self.names)
+        teachers = ",".join(str(self._best(folder_name(name))) for name in self.names)
         runs += [
             self._train("scratch", "scratch", "Baseline: scratch", self.all),
             self._train(
@@ -156,7 +201,8 @@ class Chain:
         measured = [f"fused_{m}" if m in MOVING_STATISTICS else m for m in measured]
         evaluations = [self._evaluate(name, self._model_of(name), self.all) for name in measured]
         evaluations += [
-            self._evaluate(name, "fusion_distill", {"degradations": name}) for name in self.names
+            self._evaluate(folder_name(name), "fusion_distill", {"degradations": name})
+            for name in self.names
         ]
         evaluations.append(
             self._evaluate("ensemble", "ensemble", self.all | {"ensemble_weights": teachers})
@@ -164,11 +210,17 @@ class Chain:
         return runs + evaluations
 
     def results(self, name):
-        """Returns what the evaluation of a run wrote, as a dict."""
-        return json.loads(self._results(name).read_text())
+        """Returns what the evaluation of a run, or of a degradation's model, wrote, as a dict."""
+        return json.loads(self._results(folder_name(name)).read_text())
+
+    def evaluation_flags(self, values):
+        """Returns {flag: value} of the evaluation of all degradations, of parsed flags."""
+        network = {} if "network" in self.passed else {"network": self._recipe("clean")["network"]}
+        levels = {} if "levels" in self.passed else {"levels": "all"}
+        return values.flag_values_dict() | network | levels | {"degradations": list(self.names)}
 
     def _train(self, name, recipe, title, flags=None, start=None):
-        settings = read_recipe(ROOT / RECIPES / f"{self.recipes}_{recipe}.flags")
+        settings = self._recipe(recipe)
         course = scale_steps(settings, self.factor)
         if start:
             starting = {"restore_path": self._best(start), "restore_target": "classifier"}
@@ -180,7 +232,7 @@ class Chain:
         return Stage(title, command, product)
 
     def _fuse(self, statistics):
-        first, *others = (str(self._best(name)) for name in self.names)
+        first, *others = (str(self._best(folder_name(name))) for name in self.names)
         path = self.folder / f"fused_{statistics}"
         flags = {
             "model": "fusion_distill",
@@ -193,7 +245,8 @@ class Chain:
             "output_path": path,
         }
         command = ("-m", "misc.fuse_weights", *_arguments(flags))
-        product = path / f"{run_folder.CHECKPOINT}-0.index"
+        # The last file that is written.
+        product = path / "checkpoint"
         return Stage(f"Step 3: fusion, statistics {statistics}", command, product)
 
     def _evaluate(self, name, model, flags):
@@ -202,10 +255,10 @@ class Chain:
         flags = {
             "model": model,
             **restored,
-            **self._passed(model),
-            **flags,
             "levels": "all",
             "corruption_grid": "true",
+            **self._passed(model),
+            **flags,
             "save_path": results.parent,
             "overwrite": "true",
         }
@@ -213,9 +266,11 @@ class Chain:
 
     def _reestimation_steps(self):
         # 200 batches of all degradations are plenty; a short run gets fewer.
-        settings = read_recipe(ROOT / RECIPES / f"{self.recipes}_distill.flags")
-        steps = int(scale_steps(settings, self.factor)["max_steps"])
+        steps = int(scale_steps(self._recipe("distill"), self.factor)["max_steps"])
         return max(1, min(200, steps // 10))
+
+    def _recipe(self, name):
+        return read_recipe(ROOT / RECIPES / f"{self.recipes}_{name}.flags")
 
     def _model_of(self, name):
         # Fused weights bear the settings of the models that they are made of.
@@ -235,6 +290,11 @@ class Chain:
             for name, values in self.passed.items()
             if not name.startswith(FOREIGN[model])
         }
+
+
+def folder_name(degradation):
+    """Returns what the folder of a degradation's model is called: the degradation, where it can."""
+    return re.sub(r"[^\w@.=-]+", "_", degradation.strip())
 
 
 def _arguments(flags):
@@ -271,11 +331,19 @@ def scale_steps(settings, factor):
     Args:
         settings: {flag: text}, with max_steps.
         factor: number above 0.
+
+    Raises:
+        ValueError: if several milestones fall on the same step.
     """
     scaled = {}
     for name in ("max_steps", "validate_freq", "save_freq", "milestones"):
         if name in settings:
             steps = [max(round(factor * int(step)), 1) for step in settings[name].split(",")]
+            if len(set(steps)) < len(steps):
+                raise ValueError(
+                    f"--steps_factor={factor:g} is too small: --{name}={settings[name]} would "
+                    f"become {','.join(map(str, steps))}."
+                )
             scaled[name] = ",".join(map(str, steps))
     return scaled
 
@@ -299,14 +367,19 @@ def passed_flags():
     return passed
 
 
-def check_settings(folder, settings):
+def check_settings(folder, settings, begun=True):
     """Notes the settings of a chain, and refuses a folder that was begun with others.
+
+    Args:
+        folder: folder of the chain.
+        settings: {name: JSON value}.
+        begun: whether a stage is done; before that, all settings may change.
 
     Raises:
         ValueError: naming what differs.
     """
     path = pathlib.Path(folder) / SETTINGS
-    if path.exists():
+    if begun and path.exists():
         before = json.loads(path.read_text())
         differing = [
             f"  {name}: {before.get(name)!r} there, {settings.get(name)!r} now"
@@ -332,6 +405,17 @@ def main(selection):
             f"Received: --dataloader={selection.dataloader_name}"
         )
     passed = passed_flags() | {"dataloader": [selection.dataloader_name]}
+    chain = Chain(
+        FLAGS.output_path,
+        FLAGS.recipes,
+        passed,
+        FLAGS.steps_factor,
+        FLAGS.fused_statistics,
+        names,
+    )
+    # What can't be read, trained on or tested is found now, and not after hours of training.
+    selection.model.create_model(types.SimpleNamespace(**chain.evaluation_flags(FLAGS)))
+    stages = chain.stages()
     check_settings(
         FLAGS.output_path,
         {
@@ -341,18 +425,9 @@ def main(selection):
             "degradations": list(names),
             "passed": {n: v for n, v in passed.items() if n != "cuda_device"},
         },
+        begun=any(stage.product.exists() for stage in stages),
     )
-    # Flags that can't be read are found now, and not after the first stage.
-    selection.model.create_model(FLAGS)
-    chain = Chain(
-        FLAGS.output_path,
-        FLAGS.recipes,
-        passed,
-        FLAGS.steps_factor,
-        FLAGS.fused_statistics,
-        names,
-    )
-    for stage in chain.stages():
+    for stage in stages:
         stage.run()
     table = fusion_distill_table.collect(chain.results, chain.names)
     page = fusion_distill_table.write(table, chain.folder)

@@ -177,20 +177,21 @@ def paths_of_run(train_path, weight_filename):
     return path.with_name(weight_files.stem(path)), path
 
 
-def find_checkpoint(restore_path, step=None):
+def find_checkpoint(restore_path, step=None, flag="restore_path"):
     """Returns the path of a checkpoint without its .index, or of a weight file.
 
     Args:
         restore_path: `FOLDER/model.ckpt-STEP`, the same with .index, or a folder: the newest one;
             or a weight file NAME.h5.
         step: the step to take from a folder, or that the checkpoint must have.
+        flag: name of the flag that the path comes from, for messages.
 
     Raises:
         FileNotFoundError: if there is none; lists those that are there.
     """
     path = pathlib.Path(restore_path)
     if weight_files.is_weight_file(path) and not path.is_dir():
-        return _find_weight_file(path, step)
+        return _find_weight_file(path, step, flag)
     if path.is_dir():
         if step is not None:
             path = path / f"{CHECKPOINT}-{step}"
@@ -201,27 +202,27 @@ def find_checkpoint(restore_path, step=None):
     if not path.with_name(path.name + ".index").exists():
         there = sorted(p.with_suffix("").name for p in path.parent.glob(f"{CHECKPOINT}-*.index"))
         raise FileNotFoundError(
-            f"--restore_path={restore_path} is no checkpoint: {path}.index is missing. "
+            f"--{flag}={restore_path} is no checkpoint: {path}.index is missing. "
             f"Found in {path.parent}: {', '.join(there) or 'no checkpoint'}"
         )
     if step is not None and not path.name.endswith(f"-{step}"):
         raise FileNotFoundError(
-            f"--restore_path={restore_path} is not the checkpoint of step {step}, "
+            f"--{flag}={restore_path} is not the checkpoint of step {step}, "
             "which --restore_global_step asks for."
         )
     return str(path)
 
 
-def _find_weight_file(path, step):
+def _find_weight_file(path, step, flag):
     if not path.is_file():
         there = sorted(p.name for p in path.parent.glob(f"*{weight_files.SUFFIX}"))
         raise FileNotFoundError(
-            f"--restore_path={path} does not exist. Found in {path.parent}: "
+            f"--{flag}={path} does not exist. Found in {path.parent}: "
             f"{', '.join(there) or 'no weight file'}"
         )
     if step is not None:
         raise FileNotFoundError(
-            f"--restore_path={path} is a weight file, which holds one step; "
+            f"--{flag}={path} is a weight file, which holds one step; "
             "--restore_global_step is for folders of checkpoints."
         )
     return str(path)

@@ -18,10 +18,12 @@ import tensorflow as tf
 from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
 from classifiers import losses, networks, training_copies
-from misc import run_folder
+from misc import run_folder, weight_files
 from misc.method import Method
 
 DATALOADER = "digits"
+# Flags that say what a network computes; models whose weights are averaged must agree in them.
+NETWORK_FLAGS = ("network", "num_classes", "image_mean", "image_deviation")
 # A run of seconds, to try things.
 TINY = {"network": "cifar_resnet20", "batch_size": 4, "evaluation_batch_size": 60}
 
@@ -75,30 +77,33 @@ def create_network(flags, weights=None):
     )
 
 
-def load_network(path, flags):
+def load_network(path, flags, flag):
     """Returns a trained network.
 
     Args:
-        path: folder or checkpoint of a run, whose arguments.json says what network it is; or a
-            file of weights for the network that the flags describe.
+        path: folder, checkpoint or weight file of a run, whose arguments.json says what network it
+            is; or a file of weights for the network that the flags describe.
         flags: values of the flags of `classifiers.flags`.
+        flag: name of the flag that the path comes from, for messages.
 
     Raises:
         ValueError: if the weights do not fit, or belong to another number of classes.
-        FileNotFoundError: if there is no such checkpoint.
+        FileNotFoundError: if there is no such checkpoint or file.
     """
-    if not (pathlib.Path(path).is_dir() or pathlib.Path(f"{path}.index").exists()):
-        return create_network(flags, weights=path)
     settings = run_folder.read_arguments(path)
-    if settings.get("num_classes", flags.num_classes) != flags.num_classes:
-        raise ValueError(
-            f"{path} was trained for {settings['num_classes']} classes. "
-            f"Received: --num_classes={flags.num_classes}"
-        )
-    names = ("network", "num_classes", "image_mean", "image_deviation")
-    described = {name: settings.get(name, getattr(flags, name)) for name in names}
-    method = Classifier(create_network(types.SimpleNamespace(**described, weights=None)))
-    method.restore(run_folder.find_checkpoint(path), ["classifier"], use_averages=True)
+    is_file = pathlib.Path(path).is_file() and not path.endswith(".index")
+    try:
+        if is_file and not (weight_files.is_weight_file(path) and "network" in settings):
+            return create_network(flags, weights=path)
+        checkpoint = run_folder.find_checkpoint(path, flag=flag)
+        classes = settings.get("num_classes", flags.num_classes)
+        if classes != flags.num_classes:
+            raise ValueError(f"It has {classes} classes: --num_classes={flags.num_classes}.")
+        described = {name: settings.get(name, getattr(flags, name)) for name in NETWORK_FLAGS}
+        method = Classifier(create_network(types.SimpleNamespace(**described, weights=None)))
+        method.restore(checkpoint, ["classifier"], use_averages=True)
+    except ValueError as error:
+        raise ValueError(f"--{flag}={path} cannot be used. {error}") from error
     return method.network
 
 
@@ -137,6 +142,7 @@ class Classifier(Method):
             logits = self.network(copies["degraded"], training=True)
             loss = losses.cross_entropy(copies["label"], logits)
         self.update_weights("classifier", loss, tape)
+        self.synchronize_statistics("classifier")
         return {"loss": loss, "accuracy": batch_accuracy(copies["label"], logits)}
 
     def make_copies(self, batch, seed):

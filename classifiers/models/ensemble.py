@@ -51,7 +51,10 @@ def create_model(flags, training=False):
             "--model=ensemble cannot be trained: train classifiers, and give --ensemble_weights."
         )
     if flags.ensemble_weights:
-        members = [classifier.load_network(path, flags) for path in flags.ensemble_weights]
+        members = [
+            classifier.load_network(path, flags, "ensemble_weights")
+            for path in flags.ensemble_weights
+        ]
     else:
         members = [classifier.create_network(flags) for _ in range(flags.ensemble_size)]
     return Ensemble(members, evaluations.create(flags))
@@ -96,6 +99,7 @@ class Ensemble(Classifier):
         votes, logits = results["votes"], results["logits"]
         most = tf.reduce_max(votes, axis=-1, keepdims=True)
         tied = tf.reduce_sum(tf.cast(votes == most, tf.float32), axis=-1, keepdims=True) > 1
-        # Logits squeezed into (0, 1) order what has equally many votes.
-        order = tf.nn.softmax(logits)
-        return tf.where(tied, order, votes + order * (1 - 1e-6))
+        # Places by the summed logits, as numbers in [0, 1), order what has equally many votes.
+        places = tf.argsort(tf.argsort(logits, direction="DESCENDING", stable=True))
+        order = 1 - tf.cast(places + 1, tf.float32) / logits.shape[-1]
+        return tf.where(tied, order, votes + order)

@@ -22,11 +22,13 @@ import re
 import tensorflow as tf
 from absl import flags
 
+import degradations
 from classifiers import feature_cache, losses, networks
 from classifiers.models import classifier
 from classifiers.models.classifier import Classifier, batch_accuracy
 
 DATALOADER = "digits"
+NETWORK_FLAGS = classifier.NETWORK_FLAGS
 SELF = "self"
 TEACHER_INPUTS = ("clean", "degraded")
 # A run of seconds, to try things.
@@ -95,7 +97,20 @@ def load_teachers(flags):
         raise ValueError(
             "--teacher_weights is missing: one teacher, or one for each of --degradations."
         )
-    return [None if path == SELF else classifier.load_network(path, flags) for path in paths]
+    blocks = max(len(degradations.expand(flags.degradations)), 1)
+    if len(paths) not in (1, blocks):
+        raise ValueError(_wrong_count(len(paths), blocks))
+    return [
+        None if path == SELF else classifier.load_network(path, flags, "teacher_weights")
+        for path in paths
+    ]
+
+
+def _wrong_count(teachers, blocks):
+    return (
+        f"--teacher_weights must name one teacher, or one for each of the {blocks} "
+        f"--degradations. Received: {teachers}"
+    )
 
 
 class FusionDistill(Classifier):
@@ -141,10 +156,7 @@ class FusionDistill(Classifier):
         self._student = networks.with_stages(network, ["logits", stage])
         blocks = max(len(copies.layers), 1) if copies else 1
         if teachers and len(teachers) not in (1, blocks):
-            raise ValueError(
-                f"--teacher_weights must name one teacher, or one for each of the {blocks} "
-                f"--degradations. Received: {len(teachers)}"
-            )
+            raise ValueError(_wrong_count(len(teachers), blocks))
         self.teachers = [
             networks.with_stages(network if teacher is None else teacher, [stage])
             for teacher in teachers
@@ -180,6 +192,7 @@ class FusionDistill(Classifier):
             distance = tf.add_n(distances)
             loss = self.cross_entropy_weight * cross_entropy + distance
         self.update_weights("classifier", loss, tape)
+        self.synchronize_statistics("classifier")
         return {
             "loss": loss,
             "cross_entropy": cross_entropy,
