@@ -39,11 +39,21 @@ def training_layers(texts, size):
     Raises:
         ValueError: if a text can't be read.
     """
-    return [_layer(text, size) for text in degradations.expand(texts)]
+    return [_layer(text, size) for text in _expand(texts)]
+
+
+def _expand(texts):
+    try:
+        return degradations.expand(texts)
+    except ValueError as error:
+        raise ValueError(f"--degradations: {error}") from error
 
 
 def _layer(text, size):
-    return degradations.parse(_known(text), size, severity=(1, 5))
+    try:
+        return degradations.parse(_known(text), size, severity=(1, 5))
+    except ValueError as error:
+        raise ValueError(f"--degradations={text}: {error}") from error
 
 
 def _known(text):
@@ -99,7 +109,7 @@ def test_degradations(texts, levels, size):
             where the range has no step.
     """
     tested = []
-    for text in degradations.expand(texts):
+    for text in _expand(texts):
         layer = _layer(text, size)
         tested.append(TestDegradation(text.strip(), layer, _values(text, layer, levels)))
     return tested

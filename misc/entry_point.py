@@ -75,7 +75,7 @@ def run(main, with_model=True, with_dataloader=False, defaults=None, for_use=Tru
         except (ValueError, OSError, ArithmeticError) as error:
             if FLAGS.verbosity > 0:
                 raise
-            _fail(error)
+            _fail(_without_trace(str(error)))
         except tensorflow.errors.InvalidArgumentError as error:
             message = _message_from_dataset(error)
             if FLAGS.verbosity > 0 or message is None:
@@ -99,6 +99,14 @@ def _set_up_logging():
             or not any(name in record.pathname for name in ("tensorflow", "keras"))
         )
     )
+
+
+def _without_trace(message):
+    """Returns the message of an error inside a tf.function without the places in the code."""
+    if not message.startswith("in user code:"):
+        return message
+    found = re.search(r"\n    \w+: (?!.*\n    \w+: )(.+)\Z", message, re.S)
+    return found.group(1).strip().replace("\n    ", "\n") if found else message
 
 
 def _message_from_dataset(error):

@@ -149,6 +149,13 @@ class Chain:
         self._check()
 
     def _check(self):
+        meant = self._recipe("clean").get("dataloader")
+        given = self.passed.get("dataloader", [meant])[-1]
+        if meant not in (None, given):
+            raise ValueError(
+                f"--recipes={self.recipes} is for --dataloader={meant}. "
+                f"Received: --dataloader={given}"
+            )
         if "," in str(self.folder):
             # Flags that list the models of several degradations separate them by commas.
             raise ValueError(f"--output_path must not hold commas. Received: {self.folder}")
@@ -398,12 +405,6 @@ def check_settings(folder, settings, begun=True):
 def main(selection):
     """Runs all stages and writes the table; returns the exit status."""
     names = degradations.expand(FLAGS.degradations) or DEGRADATIONS
-    meant = read_recipe(ROOT / RECIPES / f"{FLAGS.recipes}_clean.flags").get("dataloader")
-    if meant not in (None, selection.dataloader_name):
-        raise ValueError(
-            f"--recipes={FLAGS.recipes} is for --dataloader={meant}. "
-            f"Received: --dataloader={selection.dataloader_name}"
-        )
     passed = passed_flags() | {"dataloader": [selection.dataloader_name]}
     chain = Chain(
         FLAGS.output_path,

@@ -309,8 +309,8 @@ class Method(abc.ABC):
                 f"The checkpoint {path} does not fit this model:\n  "
                 + "\n  ".join(problems[:8])
                 + more
-                + "\nCheck the model's flags (sizes, scales), or load single networks with "
-                "--restore_target."
+                + "\nCheck the model's flags (network, sizes, scales), or load single networks "
+                "with --restore_target."
             )
         for variable, key in assignments:
             variable.assign(reader.get_tensor(key))

@@ -21,14 +21,14 @@ def start(*command, environment=None, **kwargs):
     )
 
 
-def run(*command, status=0, environment=None):
+def run(*command, status=0, environment=None, timeout=300):
     """Runs `python COMMAND...` to its end; returns what it printed, both streams together.
 
     Raises:
         AssertionError: if it ends with another status.
     """
     process = start(*command, environment=environment)
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=timeout)
     assert process.returncode == status, f"exit {process.returncode}\n{output}\n{errors}"
     return output + errors
 

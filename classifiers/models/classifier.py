@@ -50,9 +50,10 @@ def create_method(method, flags, training, **kwargs):
         training: whether to make the optimizer and what is needed for training alone.
         **kwargs: for `method`.
     """
-    network = create_network(flags)
+    # First what is read fast, and where most mistakes are.
     evaluation = evaluations.create(flags)
     copies = training_copies.create(flags)
+    network = create_network(flags)
     if not training:
         return method(network, evaluation, copies, **kwargs)
     return method(
@@ -67,11 +68,19 @@ def create_method(method, flags, training, **kwargs):
 
 
 def create_network(flags, weights=None):
-    """Returns the network that the flags describe, with --weights or those of another file."""
+    """Returns the network that the flags describe, with --weights or those of another file.
+
+    Raises:
+        ValueError: if the weights do not fit.
+        FileNotFoundError: if there is no such file.
+    """
+    weights = weights or flags.weights
+    if weights and not pathlib.Path(weights).is_file():
+        raise FileNotFoundError(f"--weights={weights} does not exist.")
     return networks.build(
         flags.network,
         flags.num_classes,
-        weights=weights or flags.weights,
+        weights=weights,
         mean=[value / 255 for value in flags.image_mean],
         std=[value / 255 for value in flags.image_deviation],
     )
@@ -112,7 +121,6 @@ class Classifier(Method):
 
     objective = "accuracy"
     higher_is_better = True
-    export_check_sizes = ((2, 32, 32), (1, 32, 32))
 
     def __init__(self, network, evaluation=None, copies=None, optimizers=None, **kwargs):
         """Sets the method up.
@@ -129,6 +137,10 @@ class Classifier(Method):
         classes = network.output_shape[-1]
         self.evaluation = evaluation or evaluations.Evaluation(classes=classes)
         self.copies = copies
+        # Some networks take one size alone, others no small one.
+        known = networks.NETWORKS.get(network.name)
+        side = network.input_shape[1] or (known.image_size if known else 32)
+        self.export_check_sizes = ((2, side, side), (1, side, side))
         self.export_names = {
             "images": "images",
             "scale": None,

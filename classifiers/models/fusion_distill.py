@@ -146,12 +146,16 @@ class FusionDistill(Classifier):
             **kwargs: for `Method`.
 
         Raises:
-            ValueError: if the number of teachers does not fit.
+            ValueError: if the number of teachers does not fit, or a network has not that stage, or
+                with other features than the student.
         """
         super().__init__(network, evaluation, copies, optimizers, **kwargs)
         self.teacher_input = "image" if teacher_input == "clean" else "degraded"
         self.cross_entropy_weight = cross_entropy_weight
         stage = stage or last_stage(network)
+        for compared in (network, *teachers):
+            if compared is not None:
+                _check_stage(compared, stage, network)
         self.stage = stage
         self._student = networks.with_stages(network, ["logits", stage])
         blocks = max(len(copies.layers), 1) if copies else 1
@@ -225,6 +229,20 @@ class FusionDistill(Classifier):
             cache = self._caches[number % len(self.teachers)]
             taught.append(cache.get(numbers, compute, shape))
         return taught
+
+
+def _check_stage(network, stage, student):
+    if stage not in network.stages:
+        raise ValueError(
+            f"--fusion_distill_stage={stage} is no stage of {network.name}, which has "
+            f"{', '.join(network.stages)}."
+        )
+    shapes = [tuple(model.stages[stage].shape[1:]) for model in (network, student)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{stage} of {network.name}, a teacher of --teacher_weights, has the shape "
+            f"{shapes[0]}, that of the student, {student.name}, {shapes[1]}."
+        )
 
 
 def last_stage(network):

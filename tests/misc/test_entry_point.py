@@ -19,3 +19,19 @@ def test_errors_of_tensorflow_itself_are_not_taken_for_ours():
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         tf.reshape(tf.zeros(3), [2])
     assert entry_point._message_from_dataset(caught.value) is None
+
+
+def test_errors_inside_compiled_functions_are_shown_without_their_places():
+    message = """in user code:
+
+    File "train.py", line 1, in run_step  *
+        scalars = step(batch)
+    File "/x/copies.py", line 2, in __call__  *
+        raise ValueError(
+
+    ValueError: --batch_size must be even.
+    Received: 3
+"""
+    expected = "--batch_size must be even.\nReceived: 3"
+    assert entry_point._without_trace(message) == expected
+    assert entry_point._without_trace("a: b") == "a: b"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from misc import fuse_weights, run_folder
+from misc import files, fuse_weights, run_folder
 from misc.method import Method
 from tests import commands
 
@@ -56,8 +56,54 @@ def test_a_model_fused_with_itself_stays_as_it_is(tmp_path):
         np.testing.assert_array_equal(variable.numpy(), np.full(variable.shape, np.float32(0.1)))
 
 
+@pytest.mark.parametrize("statistics", ["first", "mean"])
+def test_fusion_is_the_mean_in_float64(statistics, tmp_path):
+    random = np.random.default_rng(0)
+    methods = [Tiny(0.0) for _ in range(5)]
+    values = []
+    for number, method in enumerate(methods):
+        network = method.networks["network"]
+        network.set_weights([random.normal(size=v.shape) for v in network.variables])
+        values.append([v.numpy() for v in network.variables])
+        run_folder.RunFolder(tmp_path / str(number), method, 1).save(1)
+    method = methods[0]
+    fuse_weights.fuse(method, [tmp_path / str(number) for number in range(1, 5)], statistics)
+    for variable, *each in zip(method.networks["network"].variables, *values, strict=True):
+        mean = np.mean(np.array(each, np.float64), axis=0).astype(np.float32)
+        averaged = variable.trainable or statistics == "mean"
+        np.testing.assert_array_equal(variable.numpy(), mean if averaged else each[0])
+    # The result is a model like any other.
+    run_folder.RunFolder(tmp_path / "fused", method, 1).save(0)
+    before = [variable.numpy() for variable in method.networks["network"].variables]
+    fuse_weights.fuse(method, [tmp_path / "fused"], statistics)
+    for variable, kept in zip(method.networks["network"].variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), kept)
+
+
+def test_averaged_weights_of_a_run_are_fused_unless_the_last_are_asked_for(tmp_path):
+    method = Tiny(4.0)
+    averages = {"network": {v.path: v.value for v in Tiny(8.0).networks["network"].variables}}
+    method.averages = {"network": {n: tf.Variable(v) for n, v in averages["network"].items()}}
+    run_folder.RunFolder(tmp_path, method, 1).save(1)
+    for use_averages, expected in ((True, 5.0), (False, 3.0)):
+        fused = Tiny(2.0)
+        fuse_weights.fuse(fused, [tmp_path], "mean", use_averages)
+        np.testing.assert_array_equal(
+            fused.networks["network"].variables[0], np.full((2, 3), expected)
+        )
+
+
+def test_runs_of_other_networks_are_refused(tmp_path):
+    for name, settings in (("a", {"network": "x", "mean": [1]}), ("b", {"network": "y"})):
+        files.write_json(tmp_path / name / "arguments.json", settings)
+    message = r"--fuse_with=.*b is another network than --restore_path=.*a: --network: x and y"
+    with pytest.raises(ValueError, match=message):
+        fuse_weights.check_network(tmp_path / "a", tmp_path / "b", ("network", "mean"))
+    fuse_weights.check_network(tmp_path / "a", tmp_path / "b", ("mean",))
+
+
 def test_models_that_do_not_fit_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"dense/kernel has shape \[2, 4\]"):
+    with pytest.raises(ValueError, match=r"(?s)--fuse_with=.*dense/kernel has shape \[2, 4\]"):
         fuse_weights.fuse(Tiny(1.0), [save(tmp_path / "other", 1.0, features=4)])
     with pytest.raises(FileNotFoundError, match="is no checkpoint"):
         fuse_weights.fuse(Tiny(1.0), [tmp_path / "missing"])

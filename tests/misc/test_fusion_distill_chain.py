@@ -1,8 +1,13 @@
 import csv
 import json
+import os
+import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from misc import fusion_distill_chain, fusion_distill_table
 from misc.fusion_distill_chain import Chain
@@ -68,6 +73,8 @@ def test_stages_that_are_done_are_skipped(tmp_path, capsys):
     stage = fusion_distill_chain.Stage("A stage", ("-c", "raise SystemExit(3)"), product)
     with pytest.raises(ValueError, match="A stage ended with status 3"):
         stage.run()
+    with pytest.raises(ValueError, match="A stage ended without"):
+        fusion_distill_chain.Stage("A stage", ("-c", "pass"), product).run()
     product.write_text("")
     stage.run()
     assert "A stage: done" in capsys.readouterr().out
@@ -80,6 +87,9 @@ def test_a_folder_keeps_its_settings(tmp_path):
         fusion_distill_chain.check_settings(
             tmp_path, {"recipes": "cifar10", "passed": {"a": ["1"]}}
         )
+    # As long as nothing is done, a mistake may be mended.
+    fusion_distill_chain.check_settings(tmp_path, {"recipes": "cifar10"}, begun=False)
+    fusion_distill_chain.check_settings(tmp_path, {"recipes": "cifar10"})
 
 
 def results(name):
@@ -112,22 +122,105 @@ def test_table_has_the_rows_and_columns_of_the_paper(tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 10000
 
 
-@pytest.mark.slow  # 26 processes, each of which loads TensorFlow and compiles a network
-def test_a_whole_chain(tmp_path):
+def test_what_a_later_stage_would_stop_at_is_found_before_the_first(tmp_path):
+    def plan(recipes="quick", folder=tmp_path, names=("noise", "blur"), factor=1.0, **passed):
+        return Chain(folder, recipes, {n: [v] for n, v in passed.items()}, factor, names=names)
+
+    with pytest.raises(ValueError, match=r"--recipes=cifar10 is for --dataloader=cifar10\."):
+        plan("cifar10", dataloader="digits")
+    with pytest.raises(ValueError, match=r"multiple of the 2 degradations\. Received: 9"):
+        plan(copies_images="independent", batch_size="9")
+    with pytest.raises(ValueError, match="must differ from each other"):
+        plan(names=("noise", "noise"))
+    with pytest.raises(ValueError, match="--output_path must not hold commas"):
+        plan(folder=tmp_path / "a,b")
+    with pytest.raises(ValueError, match=r"--steps_factor=1e-09 is too small: --milestones=11730"):
+        plan("cifar10", factor=1e-9)
+
+
+def test_degradations_with_arguments_get_folders_that_lists_of_paths_can_hold(tmp_path):
+    chain = Chain(tmp_path, "quick", {}, names=("noise:0-50,step=10", "blur:2|jpeg:10"))
+    distill = next(stage for stage in chain.stages() if "FusionDistill" in stage.title)
+    folders = [path.split("/")[-2] for path in value(distill, "teacher_weights").split(",")]
+    assert folders == ["noise_0-50_step=10", "blur_2_jpeg_10"]
+    assert values(distill, "degradations") == ["noise:0-50,step=10", "blur:2|jpeg:10"]
+
+
+def test_levels_may_be_chosen(tmp_path):
+    def levels(passed):
+        stages = Chain(tmp_path, "quick", passed).stages()
+        return {value(s, "levels") for s in stages if s.command[0] == "validate.py"}
+
+    assert levels({}) == {"all"}
+    assert levels({"levels": ["10,30"]}) == {"10,30"}
+
+
+def write_images(folder):
     random = np.random.default_rng(0)
     for split, count in (("train", 60), ("test", 10)):
         images = random.integers(0, 256, (count, 32, 32, 3), np.uint8)
-        np.savez(tmp_path / f"{split}.npz", images=images, labels=np.arange(count) % 10)
+        np.savez(folder / f"{split}.npz", images=images, labels=np.arange(count) % 10)
+
+
+def kill_when(ready, *command):
+    """Kills a chain and its stage once `ready` of its output so far says so."""
+    chain = commands.start(*command, start_new_session=True)
+    os.set_blocking(chain.stdout.fileno(), False)
+    output, deadline = "", time.monotonic() + 900
+    try:
+        while chain.poll() is None and time.monotonic() < deadline and not ready(output):
+            output += chain.stdout.read() or ""
+            time.sleep(0.005)
+    finally:
+        os.killpg(chain.pid, signal.SIGKILL)
+    chain.communicate()
+    assert chain.returncode == -signal.SIGKILL, output
+
+
+def tensors(path):
+    reader = tf.train.load_checkpoint(str(path))
+    names = reader.get_variable_to_shape_map()
+    return {n: reader.get_tensor(n) for n in names if n.endswith("VALUE") and "save_" not in n}
+
+
+@pytest.mark.slow  # 26 processes, each of which loads TensorFlow and compiles a network
+def test_a_whole_chain_and_one_that_was_killed(tmp_path):
+    write_images(tmp_path)
     folder = tmp_path / "chain"
     command = ["-m", "misc.fusion_distill_chain", f"--output_path={folder}"]
-    errors = commands.run(*command, "--recipes=cifar10", status=1)
-    assert "is for --dataloader=cifar10" in errors
     command += ["--dataloader=cifar10", f"--data_path={tmp_path}"]
-    settings = ["--steps_factor=0.005", "--batch_size=8"]
-    settings += ["--degradations=jpeg", "--degradations=noise"]
-    output = commands.run(*command, *settings)
+    command += ["--steps_factor=0.03", "--batch_size=8"]
+    command += ["--degradations=jpeg", "--degradations=noise"]
+    output = commands.run(*command, timeout=3600)
     assert "FusionDistill" in output
-    again = commands.run(*command, *settings)
-    assert again.count(": done") == 21
-    results = json.loads((folder / "results" / "fusion_distill" / "results.json").read_text())
+    assert ": done" not in output
+    table = (folder / "table.csv").read_text()
+    evaluation = folder / "results" / "fusion_distill" / "results.json"
+    results = json.loads(evaluation.read_text())
     assert len(results["images"]) == 1 + 101 + 51
+
+    last = folder / "fusion_distill" / "model.ckpt-6"
+    expected = tensors(last)
+    shutil.rmtree(folder / "fusion_distill")
+    shutil.rmtree(evaluation.parent)
+    (folder / "table.csv").unlink()
+    checkpoint = folder / "fusion_distill" / "model.ckpt-2.index"
+    kill_when(lambda output: checkpoint.exists(), *command)
+    assert not last.with_name(last.name + ".index").exists()
+
+    def evaluates(output):
+        if "== Evaluation of fusion_distill\n" not in output:
+            return False
+        time.sleep(5)
+        return True
+
+    kill_when(evaluates, *command)
+    actual = tensors(last)
+    assert expected.keys() == actual.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(actual[name], tensor, name)
+    assert not evaluation.exists()
+    again = commands.run(*command, timeout=3600)
+    assert again.count(": done") == 20
+    assert json.loads(evaluation.read_text()) == results
+    assert (folder / "table.csv").read_text() == table
