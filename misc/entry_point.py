@@ -105,8 +105,8 @@ def _without_trace(message):
     """Returns the message of an error inside a tf.function without the places in the code."""
     if not message.startswith("in user code:"):
         return message
-    found = re.search(r"\n    \w+: (?!.*\n    \w+: )(.+)\Z", message, re.S)
-    return found.group(1).strip().replace("\n    ", "\n") if found else message
+    *_, last = re.split(r"\n    \w*(?:Error|Exception): ", message)
+    return last.strip().replace("\n    ", "\n")
 
 
 def _message_from_dataset(error):

@@ -134,7 +134,7 @@ def test_what_a_later_stage_would_stop_at_is_found_before_the_first(tmp_path):
         plan(names=("noise", "noise"))
     with pytest.raises(ValueError, match="--output_path must not hold commas"):
         plan(folder=tmp_path / "a,b")
-    with pytest.raises(ValueError, match=r"--steps_factor=1e-09 is too small: --milestones=11730"):
+    with pytest.raises(ValueError, match=r"--steps_factor=1e-09 is too small: --milestones=23460"):
         plan("cifar10", factor=1e-9)
 
 
