@@ -144,7 +144,7 @@ class Chain:
         self.passed = passed
         self.factor = factor
         self.statistics = statistics
-        self.names = tuple(names or DEGRADATIONS)
+        self.names = tuple(name.strip() for name in names or DEGRADATIONS)
         self.all = {"degradations": list(self.names)}
         self._check()
 
@@ -301,7 +301,7 @@ class Chain:
 
 def folder_name(degradation):
     """Returns what the folder of a degradation's model is called: the degradation, where it can."""
-    return re.sub(r"[^\w@.=-]+", "_", degradation.strip())
+    return re.sub(r"[^\w@.=-]+", "_", degradation)
 
 
 def _arguments(flags):
@@ -423,7 +423,7 @@ def main(selection):
             "recipes": FLAGS.recipes,
             "steps_factor": FLAGS.steps_factor,
             "fused_statistics": FLAGS.fused_statistics,
-            "degradations": list(names),
+            "degradations": list(chain.names),
             "passed": {n: v for n, v in passed.items() if n != "cuda_device"},
         },
         begun=any(stage.product.exists() for stage in stages),

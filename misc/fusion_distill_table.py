@@ -66,10 +66,14 @@ class Table:
     def text(self):
         """Returns the table as lines of text."""
         width = max(len(title) for title in ROWS.values())
-        lines = ["  ".join([f"{self.header[0]:<{width}}", *(f"{t:>6}" for t in self.header[1:])])]
-        for title, *values in self.cells():
-            lines.append("  ".join([f"{title:<{width}}", *(f"{value:6.1f}" for value in values)]))
-        return "\n".join(lines)
+        widths = [max(len(title), 6) for title in self.header[1:]]
+
+        def line(title, cells):
+            cells = (f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
+            return "  ".join([f"{title:<{width}}", *cells])
+
+        rows = [(title, [f"{value:.1f}" for value in values]) for title, *values in self.cells()]
+        return "\n".join(line(*row) for row in [(self.header[0], self.header[1:]), *rows])
 
 
 def collect(results, names):

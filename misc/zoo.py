@@ -39,8 +39,11 @@ class Selection:
             ValueError: without --restore_path, or when the checkpoint does not fit.
             FileNotFoundError: when there is no such checkpoint.
         """
-        if not flags.restore_path and getattr(self.model, "EVALUATION_ONLY", False):
-            # Such a model is made of others, which flags of its own name.
+        members = getattr(self.model, "EVALUATION_ONLY", None)
+        if not flags.restore_path and members:
+            # Such a model is made of others, which a flag of its own names.
+            if not getattr(flags, members):
+                raise ValueError(f"--{members} is missing: the models that this one is made of.")
             return self.model.create_model(flags)
         if not flags.restore_path:
             raise ValueError("--restore_path is missing: a checkpoint, or the folder of a run.")

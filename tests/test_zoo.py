@@ -1,6 +1,7 @@
 """Every model: one step on its TINY settings, predict, save, restore, freeze."""
 
 import importlib
+import types
 
 import numpy as np
 import pytest
@@ -144,3 +145,11 @@ def test_use_of_a_run_takes_its_model_and_dataloader(tmp_path, monkeypatch):
                 argv = ["x", f"--restore_path={tmp_path}", *argv]
                 selection = zoo.select(argv, with_dataloader=True, for_use=for_use)
         assert (selection.model_name, selection.dataloader_name) == ("eusr", expected)
+
+
+def test_a_model_made_of_others_needs_them():
+    module = zoo.load("models", "ensemble")
+    selection = zoo.Selection("ensemble", module, None, None, [])
+    values = types.SimpleNamespace(restore_path=None, ensemble_weights=None)
+    with pytest.raises(ValueError, match="--ensemble_weights is missing"):
+        selection.restore(values)

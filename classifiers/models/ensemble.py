@@ -17,8 +17,8 @@ from classifiers.models import classifier
 from classifiers.models.classifier import Classifier
 
 DATALOADER = "digits"
-# It has no training, and takes its weights from --ensemble_weights.
-EVALUATION_ONLY = True
+# It has no training: the flag that names the trained models it is made of.
+EVALUATION_ONLY = "ensemble_weights"
 TINY = {"network": "cifar_resnet20", "evaluation_batch_size": 60, "ensemble_size": 3}
 
 

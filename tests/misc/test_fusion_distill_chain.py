@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 
 import numpy as np
@@ -80,6 +81,13 @@ def test_stages_that_are_done_are_skipped(tmp_path, capsys):
     assert "A stage: done" in capsys.readouterr().out
 
 
+def test_a_stage_is_asked_to_end_when_the_chain_is():
+    code = "import os, time; time.sleep(1); os.kill(os.getppid(), 15); time.sleep(60)"
+    handler = signal.getsignal(signal.SIGTERM)
+    assert fusion_distill_chain._run([sys.executable, "-c", code]) == -signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
 def test_a_folder_keeps_its_settings(tmp_path):
     fusion_distill_chain.check_settings(tmp_path, {"recipes": "quick", "passed": {"a": ["1"]}})
     fusion_distill_chain.check_settings(tmp_path, {"recipes": "quick", "passed": {"a": ["1"]}})
@@ -116,7 +124,18 @@ def test_table_has_the_rows_and_columns_of_the_paper(tmp_path):
     assert table.curves["oracle"]["noise"] == [(1.0, 60.0), (2.0, 60.0)]
     page = fusion_distill_table.write(table, tmp_path)
     assert "<td>FusionDistill</td><td>20.0</td>" in page.read_text()
-    assert "Base separate (oracle)" in (tmp_path / "table.txt").read_text()
+    lines = (tmp_path / "table.txt").read_text().splitlines()
+    assert lines[2].split() == [
+        "Base",
+        "separate",
+        "(oracle)",
+        "40.0",
+        "50.0",
+        "60.0",
+        "50.0",
+        "51.0",
+    ]
+    assert len({len(line) for line in lines}) == 1
     with open(tmp_path / "table.csv") as file:
         assert next(iter(csv.reader(file))) == table.header
     assert (tmp_path / "curves.png").stat().st_size > 10000
@@ -139,7 +158,7 @@ def test_what_a_later_stage_would_stop_at_is_found_before_the_first(tmp_path):
 
 
 def test_degradations_with_arguments_get_folders_that_lists_of_paths_can_hold(tmp_path):
-    chain = Chain(tmp_path, "quick", {}, names=("noise:0-50,step=10", "blur:2|jpeg:10"))
+    chain = Chain(tmp_path, "quick", {}, names=("noise:0-50,step=10", " blur:2|jpeg:10"))
     distill = next(stage for stage in chain.stages() if "FusionDistill" in stage.title)
     folders = [path.split("/")[-2] for path in value(distill, "teacher_weights").split(",")]
     assert folders == ["noise_0-50_step=10", "blur_2_jpeg_10"]
