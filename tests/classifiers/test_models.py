@@ -280,3 +280,24 @@ def test_evaluation_measures_every_level_with_seeded_noise():
     assert np.isnan(report.rows[1]["level"])
     assert len(report.tables["per_class"]) == CLASSES
     assert 0 <= random["accuracy/noise"] <= 100
+
+
+def test_evaluation_does_not_depend_on_the_size_of_the_batches():
+    random = np.random.default_rng(5)
+    images = random.integers(0, 256, (130, 12, 13, 3)).astype(np.float32)
+    data = tf.data.Dataset.from_tensor_slices({"image": images, "label": np.arange(130) % CLASSES})
+    seen = {}
+
+    def classify(images):
+        seen[size].append(images)
+        return tf.one_hot(tf.zeros(tf.shape(images)[0], tf.int32), CLASSES)
+
+    for size in (130, 50, 33, 7):
+        seen[size] = []
+        evaluation = Evaluation(["noise:30", "motion_blur@2"], "random", classes=CLASSES)
+        evaluation._compiled = lambda name, function: function
+        evaluation.run(classify, data.batch(size))
+    for size in (50, 33, 7):
+        for test in range(3):
+            one, other = (np.concatenate(seen[s][test::3]) for s in (size, 130))
+            np.testing.assert_array_equal(one, other)
