@@ -58,7 +58,7 @@ class Evaluation:
         Returns:
             {name: float}; see `CorruptionGrid.means`.
         """
-        grid = metrics.CorruptionGrid(self.classes)
+        grid = metrics.CorruptionGrid(self.classes, self.confusion or self.per_class)
         tests = [(None, metrics.CLEAN, None)]
         tests += [(tested, tested.name, value) for tested in self.tested for value in tested.values]
         total = None
