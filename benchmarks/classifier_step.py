@@ -37,6 +37,7 @@ def tensorflow_worker():
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_op_determinism()  # as train.py does without a GPU
     method = Classifier(
         networks.build("cifar_resnet56", 10),
         copies=TrainingCopies(flip=False, padding=0),

@@ -9,6 +9,10 @@ from classifiers import levels, metrics
 from degradations import random
 from misc import progress
 
+# Images that share a seed. Their draws depend on their place in the data set, whatever the size of
+# the batches is.
+BLOCK = 50
+
 
 @dataclasses.dataclass
 class Evaluation:
@@ -42,7 +46,7 @@ class Evaluation:
         """Counts right answers on clean images and at each level of each degradation.
 
         Images are read once, whatever is tested; noise depends on the seed, the degradation, the
-        level and the image's place, not on what else is tested.
+        level and the image's place, not on what else is tested or on the size of the batches.
 
         Args:
             classify: function from float32 images `[B, H, W, 3]` to logits `[B, K]`; compiled by
@@ -54,42 +58,58 @@ class Evaluation:
         Returns:
             {name: float}; see `CorruptionGrid.means`.
         """
-        grid = metrics.CorruptionGrid(self.classes)
+        grid = metrics.CorruptionGrid(self.classes, self.confusion or self.per_class)
         tests = [(None, metrics.CLEAN, None)]
         tests += [(tested, tested.name, value) for tested in self.tested for value in tested.values]
         total = None
         if hasattr(batches, "cardinality") and len(tests) > 10:
             total = int(batches.cardinality()) * len(tests)
         bar = progress.track(total=total, description="Evaluating", unit="batch") if total else None
-        for number, batch in enumerate(batches):
+        place = 0
+        for batch in batches:
             if "corruption" in batch:
                 if self.tested:
                     raise ValueError(
                         "Stored corruptions are measured as they are: leave --degradations out."
                     )
-                logits = self._logits(classify, None, None, batch["image"], number)
+                logits = self._logits(classify, None, None, batch["image"], place)
                 grid.update(batch["corruption"], batch["severity"], batch["label"], logits)
                 continue
             for tested, name, value in tests:
-                logits = self._logits(classify, tested, value, batch["image"], number)
+                logits = self._logits(classify, tested, value, batch["image"], place)
                 grid.update(name, value, batch["label"], logits)
                 if bar is not None:
                     bar.update()
+            place += len(batch["image"])
         if bar is not None:
             bar.close()
         if report is not None:
             self._report(grid, report)
         return grid.means()
 
-    def _logits(self, classify, tested, value, images, number):
+    def _logits(self, classify, tested, value, images, place):
         images = tf.convert_to_tensor(images)
         if tested is not None:
-            seed = random.fold_in(tested.seed(random.make_seed(self.seed), value), number)
-            level = tf.constant(0.0 if value is None else value, tf.float32)
-            images = tf.convert_to_tensor(self._degrade(tested)(images, level, seed))
+            images = self._degrade(tested, value, images, place)
         return self._compiled("classify", classify)(images)
 
-    def _degrade(self, tested):
+    def _degrade(self, tested, value, images, place):
+        """Returns the images at a level; `place` is that of the first one in the data set."""
+        seed = tested.seed(random.make_seed(self.seed), value)
+        level = tf.constant(0.0 if value is None else value, tf.float32)
+        function = self._degradation(tested)
+        parts = []
+        first = 0
+        while first < len(images):
+            block, before = divmod(place + first, BLOCK)
+            part = images[first : first + BLOCK - before]
+            first += len(part)
+            if before:  # an image draws by its place in the block
+                part = tf.pad(part, [[before, 0], [0, 0], [0, 0], [0, 0]])
+            parts.append(function(part, level, random.fold_in(seed, block))[before:])
+        return tf.concat(parts, axis=0)
+
+    def _degradation(self, tested):
         if tested.layer.host_only:
             return tested.apply
         return self._compiled(tested.name, tested.apply)

@@ -34,12 +34,13 @@ def rank_of_label(labels, logits):
 
     Args:
         labels: integers `[B]`.
-        logits: `[B, K]`. Of equal logits the first counts as the largest, as in an argmax.
+        logits: `[B, K]`. Of equal logits the first counts as the largest, as in an argmax. Where
+            one is not finite, the answer is wrong: the rank is K.
     """
     own = logits[np.arange(len(labels)), labels][:, None]
     classes = np.arange(logits.shape[1])
     ahead = (logits > own) | ((logits == own) & (classes < labels[:, None]))
-    return ahead.sum(axis=1)
+    return np.where(np.isfinite(logits).all(axis=1), ahead.sum(axis=1), logits.shape[1])
 
 
 def confusion_matrix(labels, predicted, classes):
@@ -55,13 +56,15 @@ class CorruptionGrid:
     The degradation "clean" stands for images as they are, and has no levels.
     """
 
-    def __init__(self, classes):
+    def __init__(self, classes, confusion=True):
         """Starts with nothing counted.
 
         Args:
             classes: number of classes.
+            confusion: whether to count what is taken for what, which needs K * K numbers.
         """
         self.classes = classes
+        self._counts_confusion = confusion
         self._cells = {}
         self._confusion = {}
 
@@ -78,8 +81,9 @@ class CorruptionGrid:
         rank = rank_of_label(labels, logits)
         cell = self._cells.setdefault((name, level), np.zeros(3, np.int64))
         cell += [len(labels), (rank == 0).sum(), (rank < TOP).sum()]
-        matrix = confusion_matrix(labels, logits.argmax(axis=1), self.classes)
-        self._confusion[name] = self._confusion.get(name, 0) + matrix
+        if self._counts_confusion:
+            matrix = confusion_matrix(labels, logits.argmax(axis=1), self.classes)
+            self._confusion[name] = self._confusion.get(name, 0) + matrix
 
     def rows(self):
         """Returns [{"name", "level", "top1", "top5"}], in percent; the level of one is NaN."""
@@ -133,13 +137,16 @@ class CorruptionGrid:
         """
         if self.classes != IMAGENET_CLASSES:
             return None
-        levels = {}
-        for name, level in self._cells:
-            levels.setdefault(name.split("@")[0], set()).add(level)
-        if not all(levels.get(name) == set(SEVERITIES) for name in GROUPS["imagenet_c"]):
+        errors = {}
+        for row in self.rows():
+            # fog@1 to fog@5, each given by itself, are fog at all severities.
+            errors.setdefault(row["name"].split("@")[0], {})[row["level"]] = 100 - row["top1"]
+        if not all(set(errors.get(name, ())) == set(SEVERITIES) for name in GROUPS["imagenet_c"]):
             return None
-        errors = {name.split("@")[0]: 100 - value for name, value in self.accuracies().items()}
-        ratios = [errors[name] / ALEXNET_ERRORS[name] for name in GROUPS["imagenet_c"]]
+        ratios = [
+            np.mean(list(errors[name].values())) / ALEXNET_ERRORS[name]
+            for name in GROUPS["imagenet_c"]
+        ]
         return 100 * float(np.mean(ratios))
 
     def grid(self):
