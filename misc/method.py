@@ -29,6 +29,8 @@ class Method(abc.ABC):
         export_normalization: (offset, divisor): frozen graphs take `(images - offset) / divisor`.
         export_check_sizes: (batch, height, width) of the images that frozen files are checked with.
         metadata: {name: JSON value}: what frozen files tell of themselves beyond this.
+        settings: {flag: value} that were worked out from other flags and the data; a run keeps
+            them with its flags, so that a restored model does not have to work them out again.
     """
 
     objective = "loss"
@@ -38,6 +40,7 @@ class Method(abc.ABC):
     export_normalization = (0.0, 1.0)
     export_check_sizes = ((2, 19, 26), (1, 32, 21))
     metadata: typing.ClassVar[dict] = {}
+    settings: typing.ClassVar[dict] = {}
 
     def __init__(self, networks, optimizers=None, average_decay=0.0, gradient_clip_norm=0.0):
         """Collects the state; call it after building the networks, inside the strategy's scope.

@@ -16,10 +16,6 @@ from classifiers import labelled_images
 from misc import images
 
 MODEL = "classifier"
-# ImageNet's, in 0-255: 255 times the (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225) of
-# torchvision's models.
-MEAN = (123.675, 116.28, 103.53)
-DEVIATION = (58.395, 57.12, 57.375)
 
 
 def define_flags():
@@ -43,9 +39,13 @@ def define_flags():
         "Keep the decoded images in memory; default: if they need less than half of what is "
         "available.",
     )
-    labelled_images.define_defaults(
-        image_mean=list(MEAN), image_deviation=list(DEVIATION), degradation_size=224
-    )
+    labelled_images.define_defaults(data_normalisation="imagenet", degradation_size=224)
+
+
+def complete_flags(flags):
+    """Sets --num_classes to the number of class folders, where it is not given."""
+    if getattr(flags, "num_classes", 0) is None and flags.data_path:
+        flags.num_classes = len(find_classes(flags.data_path))
 
 
 def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):

@@ -26,8 +26,7 @@ def define_flags():
     labelled_images.define_defaults(
         num_classes=200,
         degradation_size=SIDE,
-        image_mean=list(class_folders.MEAN),
-        image_deviation=list(class_folders.DEVIATION),
+        data_normalisation="tiny_imagenet",
     )
 
 

@@ -8,6 +8,13 @@
 With a starting point and --degradations this gives the baselines of FusionDistill (Daultani &
 Larochelle, WACV-W 2024): scratch (no --restore_path), vanilla fine-tuning (from the clean model),
 fusing (from fused weights); see recipes/.
+
+Pretrained weights are used as they are, or tuned for other classes:
+
+    python validate.py --model=classifier --network=resnet50 --weights=resnet50.pth \\
+        --dataloader=class_folders --data_path=ImageNet/val --degradations=imagenet_c --levels=all
+    python train.py --model=classifier --network=resnet50 --weights=resnet50.pth --noweights_head \\
+        --dataloader=class_folders --data_path=PETS --data_training_crop=random_resized
 """
 
 import pathlib
@@ -17,13 +24,22 @@ import tensorflow as tf
 
 from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
-from classifiers import losses, networks, training_copies
+from classifiers import losses, networks, normalisation, training_copies
 from misc import run_folder
 from misc.method import Method
 
 DATALOADER = "digits"
+# Weights that can be used without --restore_path.
+WEIGHTS_FLAG = "weights"
 # A run of seconds, to try things.
-TINY = {"network": "cifar_resnet20", "batch_size": 4, "evaluation_batch_size": 60}
+TINY = {
+    "network": "cifar_resnet20",
+    "num_classes": 10,
+    "batch_size": 4,
+    "evaluation_batch_size": 60,
+}
+# What `load_network` takes from the run that a network belongs to.
+_DESCRIPTION = ("network", "num_classes", "image_mean", "image_deviation", "data_normalisation")
 
 
 def define_flags():
@@ -48,30 +64,59 @@ def create_method(method, flags, training, **kwargs):
         training: whether to make the optimizer and what is needed for training alone.
         **kwargs: for `method`.
     """
-    network = create_network(flags)
-    evaluation = evaluations.create(flags)
-    copies = training_copies.create(flags)
-    if not training:
-        return method(network, evaluation, copies, **kwargs)
-    return method(
+    network = create_starting_network(flags, training)
+    classes = network.output_shape[-1]
+    if training:
+        kwargs |= {
+            "optimizers": {"classifier": classifier_flags.create_optimizer(flags)},
+            "average_decay": flags.average_decay,
+            "gradient_clip_norm": flags.gradient_clip_norm,
+        }
+    made = method(
         network,
-        evaluation,
-        copies,
-        optimizers={"classifier": classifier_flags.create_optimizer(flags)},
-        average_decay=flags.average_decay,
-        gradient_clip_norm=flags.gradient_clip_norm,
+        evaluations.create(flags, classes),
+        training_copies.create(flags),
         **kwargs,
     )
+    mean, deviation = normalisation.resolve(flags)
+    made.settings = {"num_classes": classes, "image_mean": mean, "image_deviation": deviation}
+    return made
 
 
-def create_network(flags, weights=None):
-    """Returns the network that the flags describe, with --weights or those of another file."""
+def create_starting_network(flags, training=False):
+    """Returns the network that the flags describe, with --weights where nothing replaces them.
+
+    Raises:
+        ValueError: if --weights do not fit, or --noweights_head stands alone.
+    """
+    if not training and getattr(flags, "restore_path", None):
+        # The file need not be there any more.
+        return create_network(flags)
+    weights, with_head = getattr(flags, "weights", None), getattr(flags, "weights_head", True)
+    if not with_head and not weights:
+        raise ValueError("--noweights_head leaves the last layer of --weights out: give --weights.")
+    if not with_head and not training:
+        raise ValueError("--noweights_head is for training: without it the last layer is random.")
+    return create_network(flags, weights or None, with_head)
+
+
+def create_network(flags, weights=None, load_head=True):
+    """Returns the network that the flags describe, with random weights or those of files.
+
+    Args:
+        flags: values of the flags of `classifiers.flags.define_network_flags`.
+        weights: see `networks.build`.
+        load_head: see `networks.build`.
+    """
+    mean, deviation = normalisation.resolve(flags)
     return networks.build(
         flags.network,
         flags.num_classes,
-        weights=weights or flags.weights,
-        mean=[value / 255 for value in flags.image_mean],
-        std=[value / 255 for value in flags.image_deviation],
+        weights,
+        load_head,
+        mean=[value / 255 for value in mean],
+        std=[value / 255 for value in deviation],
+        image_size=getattr(flags, "image_size", None),
     )
 
 
@@ -90,14 +135,14 @@ def load_network(path, flags):
     if not (pathlib.Path(path).is_dir() or pathlib.Path(f"{path}.index").exists()):
         return create_network(flags, weights=path)
     settings = run_folder.read_arguments(path)
-    if settings.get("num_classes", flags.num_classes) != flags.num_classes:
+    if flags.num_classes not in (None, settings.get("num_classes", flags.num_classes)):
         raise ValueError(
             f"{path} was trained for {settings['num_classes']} classes. "
             f"Received: --num_classes={flags.num_classes}"
         )
-    names = ("network", "num_classes", "image_mean", "image_deviation")
-    described = {name: settings.get(name, getattr(flags, name)) for name in names}
-    method = Classifier(create_network(types.SimpleNamespace(**described, weights=None)))
+    described = {name: settings.get(name, getattr(flags, name, None)) for name in _DESCRIPTION}
+    described["image_size"] = settings.get("image_size")
+    method = Classifier(create_network(types.SimpleNamespace(**described)))
     method.restore(run_folder.find_checkpoint(path), ["classifier"], use_averages=True)
     return method.network
 
@@ -107,8 +152,6 @@ class Classifier(Method):
 
     objective = "accuracy"
     higher_is_better = True
-    export_check_sizes = ((2, 32, 32), (1, 32, 32))
-
     def __init__(self, network, evaluation=None, copies=None, optimizers=None, **kwargs):
         """Sets the method up.
 
@@ -124,6 +167,8 @@ class Classifier(Method):
         classes = network.output_shape[-1]
         self.evaluation = evaluation or evaluations.Evaluation(classes=classes)
         self.copies = copies
+        side = network.input_shape[1] or networks.usual_image_size(network.name)
+        self.export_check_sizes = ((2, side, side), (1, side, side))
         self.export_names = {
             "images": "images",
             "scale": None,
@@ -141,6 +186,7 @@ class Classifier(Method):
 
     def make_copies(self, batch, seed):
         """Returns the copies of a batch; with --degrade_on=host the dataloader has made them."""
+        self._check_size(batch["image"])
         if "degraded" in batch:
             return batch
         context = tf.distribute.get_replica_context()
@@ -151,7 +197,17 @@ class Classifier(Method):
     def predict(self, images, scale=None):
         """Returns {"logits": `[B, K]`}; see `Method.predict`."""
         del scale
+        self._check_size(images)
         return {"logits": self.network(images, training=False)}
+
+    def _check_size(self, images):
+        size, given = tuple(self.network.input_shape[1:3]), tuple(images.shape[1:3])
+        if None not in (*size, *given) and size != given:
+            raise ValueError(
+                f"{self.network.name} was made for images of {size[0]}x{size[1]} pixels. "
+                f"Received: {given[0]}x{given[1]}. Give such images (--data_crop={size[0]}, where "
+                f"the dataloader has it), or make the network for these: --image_size={given[0]}."
+            )
 
     def classify(self, images):
         """Returns the logits `[B, K]` that are evaluated."""

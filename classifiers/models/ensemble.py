@@ -19,7 +19,13 @@ from classifiers.models.classifier import Classifier
 DATALOADER = "digits"
 # It has no training, and takes its weights from --ensemble_weights.
 EVALUATION_ONLY = True
-TINY = {"network": "cifar_resnet20", "evaluation_batch_size": 60, "ensemble_size": 3}
+WEIGHTS_FLAG = "ensemble_weights"
+TINY = {
+    "network": "cifar_resnet20",
+    "num_classes": 10,
+    "evaluation_batch_size": 60,
+    "ensemble_size": 3,
+}
 
 
 def define_flags():
@@ -53,8 +59,10 @@ def create_model(flags, training=False):
     if flags.ensemble_weights:
         members = [classifier.load_network(path, flags) for path in flags.ensemble_weights]
     else:
-        members = [classifier.create_network(flags) for _ in range(flags.ensemble_size)]
-    return Ensemble(members, evaluations.create(flags))
+        members = [
+            classifier.create_starting_network(flags) for _ in range(flags.ensemble_size)
+        ]
+    return Ensemble(members, evaluations.create(flags, members[0].output_shape[-1]))
 
 
 class Ensemble(Classifier):
@@ -81,6 +89,7 @@ class Ensemble(Classifier):
     def predict(self, images, scale=None):
         """Returns {"votes": `[B, K]` counts, "logits": `[B, K]` sums of the logits}."""
         del scale
+        self._check_size(images)
         logits = [member(images, training=False) for member in self.members]
         classes = logits[0].shape[-1]
         votes = tf.add_n([tf.one_hot(tf.argmax(one, axis=-1), classes) for one in logits])

@@ -29,6 +29,7 @@ from classifiers.models.classifier import Classifier, batch_accuracy
 DATALOADER = "digits"
 SELF = "self"
 TEACHER_INPUTS = ("clean", "degraded")
+WEIGHTS_FLAG = classifier.WEIGHTS_FLAG
 # A run of seconds, to try things.
 TINY = classifier.TINY | {"degradations": ["noise"], "teacher_weights": [SELF]}
 

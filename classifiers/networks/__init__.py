@@ -50,6 +50,8 @@ NORMALISATIONS = {
     "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "clip": (clip.MEAN, clip.STD),
 }
+# The embedded digits, enlarged to 32x32; the channels are equal.
+NORMALISATIONS["digits"] = ((78.9 / 255,) * 3, (88.8 / 255,) * 3)
 # Tiny ImageNet is a part of ImageNet and is normalised like it.
 NORMALISATIONS["tiny_imagenet"] = NORMALISATIONS["imagenet"]
 
@@ -175,7 +177,9 @@ def build(
     if num_classes is None and file is not None and load_head:
         num_classes = file.num_classes
     if num_classes is None or num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1. Received: {num_classes}")
+        raise ValueError(
+            f"num_classes must be at least 1, --num_classes=... Received: {num_classes}"
+        )
 
     if image_size is None and network.fixed_size:
         image_size = network.image_size
@@ -190,6 +194,14 @@ def build(
     if file is not None:
         _assign(file, model, None if load_head else network.head)
     return model
+
+
+def usual_image_size(name):
+    """Returns the side in pixels of the images that a network is usually fed with.
+
+    That of CIFAR's images for a name that is not in `NAMES`.
+    """
+    return NETWORKS[name].image_size if name in NETWORKS else 32
 
 
 def with_stages(model, names=None):
@@ -232,7 +244,8 @@ def _assign(file, model, head):
             raise
         raise ValueError(
             f"{error}\n  The file has {file.num_classes} classes, the network "
-            f"{model.output_shape[-1]}; load_head=False leaves the file's last layer out."
+            f"{model.output_shape[-1]}; load_head=False (--noweights_head for --weights) leaves the "
+            "file's last layer out."
         ) from error
 
 

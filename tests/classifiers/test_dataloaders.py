@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from classifiers import labelled_images, metrics
+from classifiers import labelled_images, metrics, networks
 from classifiers.dataloaders import (
     _cifar,
     cifar10,
@@ -61,8 +61,9 @@ def test_digits_are_rgb_floats_with_labels():
 
 def test_digits_are_normalised_by_their_own_figures():
     data = digits._read("train")
-    assert data.images.mean() == pytest.approx(digits.MEAN, abs=0.1)
-    assert data.images.std() == pytest.approx(digits.DEVIATION, abs=0.1)
+    mean, deviation = networks.NORMALISATIONS["digits"]
+    assert data.images.mean() == pytest.approx(255 * mean[0], abs=0.1)
+    assert data.images.std() == pytest.approx(255 * deviation[0], abs=0.1)
 
 
 def test_an_epoch_holds_each_image_once_and_no_held_out_one():
