@@ -38,6 +38,7 @@ def define_flags():
     flags.DEFINE_integer(
         "evaluation_batch_size", 250, "Images per step of an evaluation.", lower_bound=1
     )
+    labelled_images.define_broken_flag()
 
 
 def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
@@ -55,8 +56,8 @@ def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
     if (folder / LABELS).is_file():
         parts = _array_parts(folder, flags.data_corruptions, flags.num_classes)
     else:
-        size = (flags.data_resize or None, flags.data_crop)
-        parts = _folder_parts(folder, flags.data_corruptions, flags.num_classes, size)
+        reading = (flags.data_resize or None, flags.data_crop, flags.data_skip_broken)
+        parts = _folder_parts(folder, flags.data_corruptions, flags.num_classes, reading)
     if not parts:
         raise ValueError(
             f"--data_path={folder} holds no corruptions: neither CORRUPTION/SEVERITY/CLASS nor "
@@ -162,7 +163,7 @@ def _find_classes(severities):
     return sorted(names)
 
 
-def _folder_parts(folder, wanted, num_classes, size):
+def _folder_parts(folder, wanted, num_classes, reading):
     severities = _find_severities(folder)
     names = _find_classes(severities)
     if names and len(names) != num_classes:
@@ -179,7 +180,7 @@ def _folder_parts(folder, wanted, num_classes, size):
                 for image in images.find_images(path / name)
             ]
             paths, labels = zip(*found, strict=True)
-            return LabelledImages(list(paths), np.array(labels, np.int32), names, *size)
+            return LabelledImages(list(paths), np.array(labels, np.int32), names, *reading)
 
         return read
 

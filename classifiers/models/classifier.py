@@ -29,6 +29,8 @@ from misc import run_folder
 from misc.method import Method
 
 DATALOADER = "digits"
+# Flags that say what a network computes.
+NETWORK_FLAGS = ("network", "num_classes", "image_mean", "image_deviation", "image_size")
 # Weights that can be used without --restore_path.
 WEIGHTS_FLAG = "weights"
 # A run of seconds, to try things.
@@ -38,8 +40,6 @@ TINY = {
     "batch_size": 4,
     "evaluation_batch_size": 60,
 }
-# What `load_network` takes from the run that a network belongs to.
-_DESCRIPTION = ("network", "num_classes", "image_mean", "image_deviation", "data_normalisation")
 
 
 def define_flags():
@@ -140,8 +140,7 @@ def load_network(path, flags):
             f"{path} was trained for {settings['num_classes']} classes. "
             f"Received: --num_classes={flags.num_classes}"
         )
-    described = {name: settings.get(name, getattr(flags, name, None)) for name in _DESCRIPTION}
-    described["image_size"] = settings.get("image_size")
+    described = {name: settings.get(name, getattr(flags, name, None)) for name in NETWORK_FLAGS}
     method = Classifier(create_network(types.SimpleNamespace(**described)))
     method.restore(run_folder.find_checkpoint(path), ["classifier"], use_averages=True)
     return method.network
@@ -152,6 +151,7 @@ class Classifier(Method):
 
     objective = "accuracy"
     higher_is_better = True
+
     def __init__(self, network, evaluation=None, copies=None, optimizers=None, **kwargs):
         """Sets the method up.
 
@@ -167,7 +167,9 @@ class Classifier(Method):
         classes = network.output_shape[-1]
         self.evaluation = evaluation or evaluations.Evaluation(classes=classes)
         self.copies = copies
-        side = network.input_shape[1] or networks.usual_image_size(network.name)
+        # Some networks take one size alone, others no small one.
+        known = networks.NETWORKS.get(network.name)
+        side = network.input_shape[1] or (known.image_size if known else 32)
         self.export_check_sizes = ((2, side, side), (1, side, side))
         self.export_names = {
             "images": "images",

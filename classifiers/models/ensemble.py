@@ -59,9 +59,7 @@ def create_model(flags, training=False):
     if flags.ensemble_weights:
         members = [classifier.load_network(path, flags) for path in flags.ensemble_weights]
     else:
-        members = [
-            classifier.create_starting_network(flags) for _ in range(flags.ensemble_size)
-        ]
+        members = [classifier.create_starting_network(flags) for _ in range(flags.ensemble_size)]
     return Ensemble(members, evaluations.create(flags, members[0].output_shape[-1]))
 
 

@@ -196,14 +196,6 @@ def build(
     return model
 
 
-def usual_image_size(name):
-    """Returns the side in pixels of the images that a network is usually fed with.
-
-    That of CIFAR's images for a name that is not in `NAMES`.
-    """
-    return NETWORKS[name].image_size if name in NETWORKS else 32
-
-
 def with_stages(model, names=None):
     """Returns the network with its inner results; both share their weights.
 
@@ -244,8 +236,8 @@ def _assign(file, model, head):
             raise
         raise ValueError(
             f"{error}\n  The file has {file.num_classes} classes, the network "
-            f"{model.output_shape[-1]}; load_head=False (--noweights_head for --weights) leaves the "
-            "file's last layer out."
+            f"{model.output_shape[-1]}; load_head=False (with --weights: --noweights_head) leaves "
+            "the file's last layer out."
         ) from error
 
 
