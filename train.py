@@ -35,6 +35,8 @@ CHANGEABLE = {
     ),
     *("restore_path", "restore_target", "global_step"),
     *("data_cached", "data_cache_path", "data_service", "tile", "overlap"),
+    # A run that a broken image ended may go on without it.
+    "data_skip_broken",
 }
 
 

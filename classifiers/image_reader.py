@@ -57,11 +57,6 @@ def create_for_evaluation(data):
     return lambda numbers: read(tf.boolean_mask(numbers, tf.gather(whole, numbers)))
 
 
-def explain(error):
-    """Returns a ValueError about a broken file that also says what can be done."""
-    return ValueError(f"{str(error).rstrip('.')}. --data_skip_broken leaves such images out.")
-
-
 def _from_memory(data):
     # On the host: the set may be larger than an accelerator's memory.
     with tf.device("CPU:0"):
@@ -141,15 +136,19 @@ class _Files:
         if number in self._broken:
             return None
         try:
-            if self._cropping is None:
-                return self._data.read(number)
-            path, side = self._data.images[number], self._data.crop
-            return random_resized_crop.read(path, side, uniform, self._cropping)
+            return self._data.read(number, self._decode(uniform))
         except ValueError as error:
             if not self._data.skip_broken:
-                raise explain(error) from error
+                raise
             with self._lock:
                 if number not in self._broken:
                     self._broken.add(int(number))
                     logging.warning("Skipped: %s", error)
             return None
+
+    def _decode(self, uniform):
+        """Returns a function of a path that cuts a random window, `None` for the centre."""
+        if self._cropping is None:
+            return None
+        side, area = self._data.crop, self._cropping
+        return lambda path: random_resized_crop.read(path, side, uniform, area)

@@ -69,22 +69,28 @@ class LabelledImages:
         """Returns bool `[N]`: whether each image can be read, as far as that is known."""
         return np.ones(len(self), bool) if self.whole is None else self.whole
 
-    def read(self, index):
+    def read(self, index, decode=None):
         """Returns one image as uint8 RGB.
 
+        Args:
+            index: its number.
+            decode: for paths: `None` for the central square, or a function of the path that returns
+                another part of the image.
+
         Raises:
-            ValueError: naming the file, if it is broken or too small.
+            ValueError: naming the file, if it is broken or too small, and what can be done.
         """
         if not isinstance(self.images, list):
             return self.images[index]
         try:
-            return self._read_file(self.images[index])
+            return (decode or self._read_centre)(self.images[index])
         except ValueError as error:
             if self.skip_broken:
                 raise
-            raise image_reader.explain(error) from error
+            message = f"{str(error).rstrip('.')}. --data_skip_broken leaves such images out."
+            raise ValueError(message) from error
 
-    def _read_file(self, path):
+    def _read_centre(self, path):
         pixels = resize_and_crop(image_files.read_rgb(path), self.resize)
         if min(pixels.shape[:2]) < self.crop:
             raise ValueError(
@@ -202,14 +208,14 @@ def create_batches(read, flags, split, seed, first_step=0, shard=(0, 1), croppin
 
 def part(read, flags, split):
     """Returns the `LabelledImages` of a split; see `create_batches`."""
-    train = read("train")
-    test = read("test")
-    if flags.data_validation == "test" and test is None:
+    if flags.data_validation == "test" and read("test") is None:
         raise ValueError("--data_validation=test: this data set has no test images.")
-    if split == "test" and test is not None:
-        return test
-    if split != "train" and flags.data_validation == "test":
-        return test
+    # Training images may be many: they are not read where the test images are enough.
+    if split == "test" or (split == "validation" and flags.data_validation == "test"):
+        test = read("test")
+        if test is not None:
+            return test
+    train = read("train")
     if flags.data_validation == "test":
         return train
     kept, held_out = hold_out(train.labels, flags.data_held_out)

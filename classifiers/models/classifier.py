@@ -204,11 +204,20 @@ class Classifier(Method):
 
     def _check_size(self, images):
         size, given = tuple(self.network.input_shape[1:3]), tuple(images.shape[1:3])
-        if None not in (*size, *given) and size != given:
+        if None in given:
+            return
+        if None not in size and size != given:
             raise ValueError(
                 f"{self.network.name} was made for images of {size[0]}x{size[1]} pixels. "
                 f"Received: {given[0]}x{given[1]}. Give such images (--data_crop={size[0]}, where "
                 f"the dataloader has it), or make the network for these: --image_size={given[0]}."
+            )
+        known = networks.NETWORKS.get(self.network.name)
+        if known and min(given) < known.smallest_size:
+            raise ValueError(
+                f"{self.network.name} takes images of at least {known.smallest_size} pixels a "
+                f"side. Received: {given[0]}x{given[1]}. Give larger ones (--data_crop, where the "
+                "dataloader has it), or another --network."
             )
 
     def classify(self, images):

@@ -66,6 +66,7 @@ class Network:
         normalisation: the one of `NORMALISATIONS` that it is usually fed with.
         image_size: side of the images that it is usually fed with, in pixels.
         fixed_size: whether its weights serve one image size only.
+        smallest_size: shortest side of images that it can take, in pixels.
         ignored: regular expressions of PyTorch tensors that serve only training or other uses.
         renamed: {regular expression: replacement} for names in older PyTorch files.
     """
@@ -75,6 +76,7 @@ class Network:
     normalisation: str = "imagenet"
     image_size: int = 224
     fixed_size: bool = False
+    smallest_size: int = 1
     ignored: tuple = ()
     renamed: dict = dataclasses.field(default_factory=dict)
 
@@ -90,7 +92,7 @@ def _resnet(*blocks, **settings):
 
 def _vgg(depth, batch_norm=False):
     builder = functools.partial(vgg.build, depth=depth, batch_norm=batch_norm)
-    return Network(builder, "classifier.6")
+    return Network(builder, "classifier.6", smallest_size=32)
 
 
 NETWORKS = {
@@ -114,7 +116,11 @@ NETWORKS = {
         googlenet.build, normalisation="inception", ignored=(r"aux1\..*", r"aux2\..*")
     ),
     "inception_v3": Network(
-        inception.build, normalisation="inception", image_size=299, ignored=(r"AuxLogits\..*",)
+        inception.build,
+        normalisation="inception",
+        image_size=299,
+        smallest_size=75,
+        ignored=(r"AuxLogits\..*",),
     ),
     "efficientnet_b3": Network(efficientnet.build, "classifier.1", image_size=300),
     "vit_b16": Network(

@@ -109,8 +109,9 @@ def test_broken_images_end_a_run_and_are_named(crop, folder):
     (folder / "dog" / "3.png").write_bytes(b"no image")
     flags = settings(folder, data_training_crop=crop, data_held_out=0.0)
     message = r"Cannot read the image .*dog/3\.png.*--data_skip_broken"
-    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message) as raised:
         take(flags, 4)
+    assert "such images out. --data" not in str(raised.value)
     flags.data_cached, flags.data_training_crop = True, "centre"
     with pytest.raises(ValueError, match=message):
         take(flags, 1)

@@ -4,6 +4,7 @@ import json
 import struct
 import types
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -158,6 +159,16 @@ def test_networks_of_one_size_say_what_to_do_with_another():
         method.train_step({"image": images, "label": np.zeros(2, np.int32)}, None)
     flags = settings(image_size=16)
     assert classifier.create_network(flags).input_shape == (None, 16, 16, 3)
+
+
+def test_networks_that_need_larger_images_say_so():
+    inputs = keras.Input((None, None, 3))
+    outputs = keras.layers.GlobalAveragePooling2D()(inputs)
+    # The name is what counts, not the 27 million weights.
+    method = classifier.Classifier(keras.Model(inputs, outputs, name="inception_v3"))
+    assert method.predict(np.zeros([1, 75, 90, 3], np.float32))["logits"].shape == (1, 3)
+    with pytest.raises(ValueError, match=r"inception_v3 .* at least 75 pixels .* 90x74"):
+        method.predict(np.zeros([1, 90, 74, 3], np.float32))
 
 
 @pytest.mark.slow  # two processes, of which each loads TensorFlow and compiles a network
