@@ -199,13 +199,13 @@ class Classifier(Method):
     def predict(self, images, scale=None):
         """Returns {"logits": `[B, K]`}; see `Method.predict`."""
         del scale
-        self._check_size(images)
-        return {"logits": self.network(images, training=False)}
+        return {"logits": self.network(self._check_size(images), training=False)}
 
     def _check_size(self, images):
+        """Returns the images, of known size where the network takes one size alone."""
         size, given = tuple(self.network.input_shape[1:3]), tuple(images.shape[1:3])
         if None in given:
-            return
+            return tf.ensure_shape(images, [None, *size, 3])
         if None not in size and size != given:
             raise ValueError(
                 f"{self.network.name} was made for images of {size[0]}x{size[1]} pixels. "
@@ -219,6 +219,7 @@ class Classifier(Method):
                 f"side. Received: {given[0]}x{given[1]}. Give larger ones (--data_crop, where the "
                 "dataloader has it), or another --network."
             )
+        return images
 
     def classify(self, images):
         """Returns the logits `[B, K]` that are evaluated."""

@@ -87,7 +87,7 @@ class Ensemble(Classifier):
     def predict(self, images, scale=None):
         """Returns {"votes": `[B, K]` counts, "logits": `[B, K]` sums of the logits}."""
         del scale
-        self._check_size(images)
+        images = self._check_size(images)
         logits = [member(images, training=False) for member in self.members]
         classes = logits[0].shape[-1]
         votes = tf.add_n([tf.one_hot(tf.argmax(one, axis=-1), classes) for one in logits])

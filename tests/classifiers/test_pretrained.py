@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 
 from classifiers import networks
 from classifiers.models import classifier, ensemble
@@ -157,6 +158,9 @@ def test_networks_of_one_size_say_what_to_do_with_another():
         method.predict(images)
     with pytest.raises(ValueError, match=message):
         method.train_step({"image": images, "label": np.zeros(2, np.int32)}, None)
+    # Frozen graphs leave the size open.
+    graph = tf.function(method.predict, input_signature=[tf.TensorSpec([None, None, None, 3])])
+    assert graph(images[:, :16, :16])["logits"].shape == (2, 4)
     flags = settings(image_size=16)
     assert classifier.create_network(flags).input_shape == (None, 16, 16, 3)
 
