@@ -169,8 +169,8 @@ def create_batches(read, flags, split, seed, first_step=0, shard=(0, 1), croppin
     """Returns the batches of a split.
 
     `'train'`: an endless tf.data.Dataset of `image`, float32 RGB `[B, height, width, 3]` in 0-255,
-    `label`, int32 `[B]`, and `index`, int64 `[B]`, the image's place in the set. Step n depends on
-    the seed and on n alone; each pass over the images has an order of its own. With
+    `label`, int32 `[B]`, and, unless random windows are cut, `index`, int64 `[B]`, the image's
+    place in the set. Step n depends on the seed and on n alone; each pass over the images has an order of its own. With
     --degrade_on=host the batch also holds `degraded`, and is what `training_copies.TrainingCopies`
     makes of it.
 
@@ -264,14 +264,18 @@ def _endless(data, flags, seed, first_step, shard, cropping):
         )
         chosen = tf.ensure_shape(order[index * share : (index + 1) * share], [share])
         images, chosen = read(chosen, step, (index * share, batch_size))
-        batch = {"image": images, "label": tf.gather(labels, chosen), "index": chosen}
+        batch = {"image": images, "label": tf.gather(labels, chosen)}
+        if cropping is None:
+            # Random windows of an image are different images: what is known of one says nothing
+            # of the others.
+            batch["index"] = chosen
         if copies is None:
             return batch
         # Step n is the n-th from 1 in the training loop, and has the same seed there.
         step_seed = tf.random.fold_in(
             tf.constant([index, seed], tf.int32), tf.cast(step + 1, tf.int32), alg="philox"
         )
-        return copies(batch["image"], batch["label"], step_seed, chosen)
+        return copies(batch["image"], batch["label"], step_seed, batch.get("index"))
 
     return pipeline.step_stream(make, first_step).prefetch(2)
 

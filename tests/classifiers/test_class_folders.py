@@ -74,7 +74,7 @@ def test_step_n_shows_the_same_wherever_a_run_starts_and_on_any_number_of_hosts(
     whole = take(flags, 4)
     later = take(flags, 1, first_step=3)
     halves = [take(flags, 1, shard=(index, 2)) for index in range(2)]
-    for name in ("image", "label", "index"):
+    for name in ("image", "label"):
         for one, other in zip(whole[3:], later, strict=True):
             np.testing.assert_array_equal(one[name], other[name])
         joined = np.concatenate([half[0][name] for half in halves])
@@ -140,8 +140,10 @@ def test_skipped_images_are_the_same_in_memory_and_from_files(folder):
     assert kept == [one for one in held_out if one != colour(2, lost_too)]
     flags.data_training_crop = "random_resized"
     for one, other in zip(take(flags, 7), from_files["train"], strict=True):
-        np.testing.assert_array_equal(one["index"], other["index"])
-        np.testing.assert_array_equal(one["image"], other["image"])
+        # Features of whole images, which are remembered by this, would be wrong for windows.
+        assert "index" not in one
+        for name in ("image", "label"):
+            np.testing.assert_array_equal(one[name], other[name])
     assert class_folders.count_images(flags) == 18
 
 
