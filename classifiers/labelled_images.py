@@ -170,9 +170,9 @@ def create_batches(read, flags, split, seed, first_step=0, shard=(0, 1), croppin
 
     `'train'`: an endless tf.data.Dataset of `image`, float32 RGB `[B, height, width, 3]` in 0-255,
     `label`, int32 `[B]`, and, unless random windows are cut, `index`, int64 `[B]`, the image's
-    place in the set. Step n depends on the seed and on n alone; each pass over the images has an order of its own. With
-    --degrade_on=host the batch also holds `degraded`, and is what `training_copies.TrainingCopies`
-    makes of it.
+    place in the set. Step n depends on the seed and on n alone; each pass over the images has an
+    order of its own. With --degrade_on=host the batch also holds `degraded`, and is what
+    `training_copies.TrainingCopies` makes of it.
 
     `'validation'` and `'test'`: one pass in order, the last batch may be smaller; can be iterated
     again.
