@@ -35,6 +35,8 @@ CHANGEABLE = {
     ),
     *("restore_path", "restore_target", "global_step"),
     *("data_cached", "data_cache_path", "data_service", "tile", "overlap"),
+    # A run that a broken image ended may go on without it.
+    "data_skip_broken",
 }
 
 
@@ -96,7 +98,7 @@ def main(selection):
     path, weights_path = paths_of_run(
         FLAGS.train_path or pathlib.Path("runs") / selection.model_name, FLAGS.weight_filename
     )
-    settings = _settings(selection)
+    settings = _settings(selection) | method.settings
     folder = RunFolder(path, method, FLAGS.save_max_keep, is_chief, weights_path)
     folder.check_settings(settings, _changeable())
     first = _restore(method, folder)

@@ -39,7 +39,7 @@ def main(selection):
         means,
         {
             "model": selection.model_name,
-            "checkpoint": FLAGS.restore_path,
+            "checkpoint": selection.weights_path(FLAGS),
             "step": method.restored_step,
         },
     )

@@ -137,14 +137,19 @@ class Evaluation:
             report.add_table("per_class", grid.per_class())
 
 
-def create(flags):
-    """Returns the `Evaluation` that the flags of `classifiers.flags` describe."""
+def create(flags, classes):
+    """Returns the `Evaluation` that the flags of `classifiers.flags` describe.
+
+    Args:
+        flags: values of the flags.
+        classes: number of classes.
+    """
     return Evaluation(
         degradations=flags.degradations,
         levels=flags.levels,
         size=flags.degradation_size,
         seed=flags.evaluation_seed,
-        classes=flags.num_classes,
+        classes=classes,
         confusion=flags.confusion_matrix,
         per_class=flags.per_class,
         grid=flags.corruption_grid,

@@ -13,22 +13,48 @@ flags.disclaim_key_flags()
 def define_network_flags():
     """Defines the flags of the network and of the data set that it is made for."""
     flags.DEFINE_enum("network", "cifar_resnet56", networks.NAMES, "Architecture.")
-    flags.DEFINE_string("weights", None, "File of weights to start from; absent: random ones.")
+    flags.DEFINE_list(
+        "weights",
+        None,
+        "File of weights to start from, PyTorch's or Keras', or several that belong together; "
+        "absent: random ones.",
+    )
+    flags.DEFINE_bool(
+        "weights_head",
+        True,
+        "Take the last layer from --weights too; --noweights_head lets it start at random, for "
+        "another number of classes.",
+    )
     flags.DEFINE_integer(
-        "num_classes", 10, "Number of classes; default: the dataloader's.", lower_bound=1
+        "num_classes", None, "Number of classes; default: the data set's.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "image_size",
+        None,
+        "Side in pixels of the images, for networks that are made for one size: vit_b16 and "
+        "clip_rn50, default 224.",
+        lower_bound=1,
     )
     common_flags.define_numbers(
         "image_mean",
-        [125.3, 123.0, 113.9],
+        None,
         "Mean of R, G and B in 0-255, which networks subtract and Cutout covers with; default: "
-        "the dataloader's.",
+        "that of the run that is restored, else --data_normalisation for CIFAR ResNets, and what "
+        "the network is usually fed with for all others.",
         float,
     )
     common_flags.define_numbers(
         "image_deviation",
-        [63.0, 62.1, 66.7],
-        "Standard deviation of R, G and B in 0-255; default: the dataloader's.",
+        None,
+        "Standard deviation of R, G and B in 0-255; default: as for --image_mean.",
         float,
+    )
+    flags.DEFINE_enum(
+        "data_normalisation",
+        None,
+        sorted(networks.NORMALISATIONS),
+        "Mean and deviation of the data, which CIFAR ResNets are fed with; default: the data "
+        "set's.",
     )
 
 

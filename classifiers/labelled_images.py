@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
+from classifiers import image_reader
 from misc import images as image_files
 from misc import pipeline, pixel_store, threads
 from misc.degraded_copies import resize_and_crop
@@ -32,6 +33,9 @@ class LabelledImages:
         class_names: list of the names of the classes.
         resize: for paths: length that the shorter side is resized to, or `None`.
         crop: for paths: side of the central square that is cut out.
+        skip_broken: for paths: whether broken files are reported and left out, and replaced by
+            their successors in training, instead of raised.
+        whole: for pixels: bool `[N]`, false for images that could not be read; `None`: all could.
     """
 
     images: np.ndarray | list
@@ -39,6 +43,8 @@ class LabelledImages:
     class_names: list
     resize: int | None = None
     crop: int | None = None
+    skip_broken: bool = False
+    whole: np.ndarray | None = None
 
     def __post_init__(self):
         if len(self.images) != len(self.labels):
@@ -56,28 +62,52 @@ class LabelledImages:
             chosen = [self.images[index] for index in indices]
         else:
             chosen = self.images[indices]
-        return dataclasses.replace(self, images=chosen, labels=self.labels[indices])
+        whole = None if self.whole is None else self.whole[indices]
+        return dataclasses.replace(self, images=chosen, labels=self.labels[indices], whole=whole)
 
-    def read(self, index):
+    def is_whole(self):
+        """Returns bool `[N]`: whether each image can be read, as far as that is known."""
+        return np.ones(len(self), bool) if self.whole is None else self.whole
+
+    def read(self, index, decode=None):
         """Returns one image as uint8 RGB.
 
+        Args:
+            index: its number.
+            decode: for paths: `None` for the central square, or a function of the path that returns
+                another part of the image.
+
         Raises:
-            ValueError: naming the file, if it is broken or too small.
+            ValueError: naming the file, if it is broken or too small, and what can be done.
         """
         if not isinstance(self.images, list):
             return self.images[index]
-        path = self.images[index]
-        pixels = image_files.read_rgb(path)
         try:
-            return resize_and_crop(pixels, self.resize, self.crop)
+            return (decode or self._read_centre)(self.images[index])
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            if self.skip_broken:
+                raise
+            message = f"{str(error).rstrip('.')}. --data_skip_broken leaves such images out."
+            raise ValueError(message) from error
+
+    def _read_centre(self, path):
+        pixels = resize_and_crop(image_files.read_rgb(path), self.resize)
+        if min(pixels.shape[:2]) < self.crop:
+            raise ValueError(
+                f"{path} has {pixels.shape[0]}x{pixels.shape[1]} pixels, fewer than the square of "
+                f"{self.crop} that is to be cut out."
+            )
+        return resize_and_crop(pixels, crop=self.crop)
 
     def decoded(self, cached=None):
         """Returns the same with all images in memory, where they fit.
 
         Args:
             cached: whether to do so; `None`: if they need less than half of the free memory.
+
+        Raises:
+            ValueError: for a broken file, unless they are skipped: it then keeps its place, so
+                that this changes neither the held-out images nor the order of the others.
         """
         if not isinstance(self.images, list):
             return self
@@ -86,13 +116,14 @@ class LabelledImages:
             cached = available is not None and len(self) * self.crop**2 * 3 < available / 2
         if not cached:
             return self
-        pixels = np.empty([len(self), self.crop, self.crop, 3], np.uint8)
+        pixels = np.zeros([len(self), self.crop, self.crop, 3], np.uint8)
 
         def work(index):
             pixels[index] = self.read(index)
+            return True
 
-        threads.for_each(work, range(len(self)), "Decoding")
-        return dataclasses.replace(self, images=pixels)
+        done, _ = threads.for_each(work, range(len(self)), "Decoding", self.skip_broken)
+        return dataclasses.replace(self, images=pixels, whole=np.array(done, dtype=bool))
 
 
 def define_flags():
@@ -117,6 +148,16 @@ def define_flags():
     )
 
 
+def define_broken_flag():
+    """Defines the flag of dataloaders that read image files."""
+    flags.DEFINE_bool(
+        "data_skip_broken",
+        False,
+        "Report and leave out broken images instead of stopping; in training the next one takes "
+        "the place.",
+    )
+
+
 def define_defaults(**values):
     """Makes what is known of a data set the default of the model's flags, where it has them."""
     for name, value in values.items():
@@ -124,14 +165,14 @@ def define_defaults(**values):
             flags.FLAGS.set_default(name, value)
 
 
-def create_batches(read, flags, split, seed, first_step=0, shard=(0, 1)):
+def create_batches(read, flags, split, seed, first_step=0, shard=(0, 1), cropping=None):
     """Returns the batches of a split.
 
     `'train'`: an endless tf.data.Dataset of `image`, float32 RGB `[B, height, width, 3]` in 0-255,
-    `label`, int32 `[B]`, and `index`, int64 `[B]`, the image's place in the set. Step n depends on
-    the seed and on n alone; each pass over the images has an order of its own. With
-    --degrade_on=host the batch also holds `degraded`, and is what `training_copies.TrainingCopies`
-    makes of it.
+    `label`, int32 `[B]`, and, unless random windows are cut, `index`, int64 `[B]`, the image's
+    place in the set. Step n depends on the seed and on n alone; each pass over the images has an
+    order of its own. With --degrade_on=host the batch also holds `degraded`, and is what
+    `training_copies.TrainingCopies` makes of it.
 
     `'validation'` and `'test'`: one pass in order, the last batch may be smaller; can be iterated
     again.
@@ -144,6 +185,8 @@ def create_batches(read, flags, split, seed, first_step=0, shard=(0, 1)):
         seed: integer seed of all draws.
         first_step: step of the first batch of `'train'`.
         shard: `(index, count)` of this process among those that share a training batch.
+        cropping: `None`, or the share of the area that random windows for training take, see
+            `random_resized_crop`; the training images must then be files.
 
     Raises:
         ValueError: for an unknown split, a batch that can't be shared, or images without a class
@@ -160,19 +203,19 @@ def create_batches(read, flags, split, seed, first_step=0, shard=(0, 1)):
             f"--batch_size must be divisible by the number of hosts, {shard[1]}. "
             f"Received: {flags.batch_size}"
         )
-    return _endless(data, flags, seed, first_step, shard)
+    return _endless(data, flags, seed, first_step, shard, cropping)
 
 
 def part(read, flags, split):
     """Returns the `LabelledImages` of a split; see `create_batches`."""
-    train = read("train")
-    test = read("test")
-    if flags.data_validation == "test" and test is None:
+    if flags.data_validation == "test" and read("test") is None:
         raise ValueError("--data_validation=test: this data set has no test images.")
-    if split == "test" and test is not None:
-        return test
-    if split != "train" and flags.data_validation == "test":
-        return test
+    # Training images may be many: they are not read where the test images are enough.
+    if split == "test" or (split == "validation" and flags.data_validation == "test"):
+        test = read("test")
+        if test is not None:
+            return test
+    train = read("train")
     if flags.data_validation == "test":
         return train
     kept, held_out = hold_out(train.labels, flags.data_held_out)
@@ -204,13 +247,13 @@ def _check_classes(data, num_classes):
         )
 
 
-def _endless(data, flags, seed, first_step, shard):
+def _endless(data, flags, seed, first_step, shard, cropping):
     from classifiers import training_copies
 
     batch_size = flags.batch_size
     index, count = shard
-    rows = tf.range(index * (batch_size // count), (index + 1) * (batch_size // count))
-    read = _reader(data)
+    share = batch_size // count
+    read = image_reader.create(data, cropping, seed)
     labels = tf.constant(data.labels, tf.int32)
     copies = training_copies.create_for_host(flags)
 
@@ -219,48 +262,35 @@ def _endless(data, flags, seed, first_step, shard):
         order = pipeline.shuffled_index(
             counter, tf.constant(len(data), tf.int64), tf.constant(seed, tf.int64)
         )
-        chosen = tf.gather(order, rows)
-        batch = {"image": read(chosen), "label": tf.gather(labels, chosen), "index": chosen}
+        chosen = tf.ensure_shape(order[index * share : (index + 1) * share], [share])
+        images, chosen = read(chosen, step, (index * share, batch_size))
+        batch = {"image": images, "label": tf.gather(labels, chosen)}
+        if cropping is None:
+            # Random windows of an image are different images: what is known of one says nothing
+            # of the others.
+            batch["index"] = chosen
         if copies is None:
             return batch
         # Step n is the n-th from 1 in the training loop, and has the same seed there.
         step_seed = tf.random.fold_in(
             tf.constant([index, seed], tf.int32), tf.cast(step + 1, tf.int32), alg="philox"
         )
-        return copies(batch["image"], batch["label"], step_seed, chosen)
+        return copies(batch["image"], batch["label"], step_seed, batch.get("index"))
 
     return pipeline.step_stream(make, first_step).prefetch(2)
 
 
 def one_pass(data, batch_size):
     """Returns `LabelledImages` in order, as a dataset of `image` and `label`."""
-    read = _reader(data)
+    read = image_reader.create_for_evaluation(data)
     labels = tf.constant(data.labels, tf.int32)
 
     def make(start):
-        chosen = tf.range(start, tf.minimum(start + batch_size, len(data)))
-        return {"image": read(chosen), "label": tf.gather(labels, chosen)}
+        images, chosen = read(tf.range(start, tf.minimum(start + batch_size, len(data))))
+        return {"image": images, "label": tf.gather(labels, chosen)}
 
     starts = tf.data.Dataset.range(0, len(data), batch_size)
     return starts.map(make, num_parallel_calls=2, deterministic=True).prefetch(2)
-
-
-def _reader(data):
-    """Returns a graph function from indices [B] to float32 images [B, height, width, 3]."""
-    if not isinstance(data.images, list):
-        # On the host: the set may be larger than an accelerator's memory.
-        with tf.device("CPU:0"):
-            pixels = tf.constant(data.images)
-        return lambda indices: tf.cast(tf.gather(pixels, indices), tf.float32)
-
-    def decode(indices):
-        return np.stack([data.read(index) for index in indices]).astype(np.float32)
-
-    def read(indices):
-        decoded = tf.numpy_function(decode, [indices], tf.float32)
-        return tf.ensure_shape(decoded, [indices.shape[0], data.crop, data.crop, 3])
-
-    return read
 
 
 def remember(function):

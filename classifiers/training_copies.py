@@ -5,7 +5,7 @@ import dataclasses
 from keras import ops
 
 import degradations
-from classifiers import augment, levels
+from classifiers import augment, levels, normalisation
 from degradations import random
 
 DEGRADE_ON = ("device", "host")
@@ -117,7 +117,7 @@ def create(flags):
         padding=flags.augment_padding,
         cutout=flags.augment_cutout,
         cutout_on=flags.augment_cutout_on,
-        fill=tuple(flags.image_mean),
+        fill=tuple(normalisation.resolve(flags)[0]),
     )
 
 

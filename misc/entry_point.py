@@ -71,6 +71,8 @@ def run(main, with_model=True, with_dataloader=False, defaults=None, for_use=Tru
         if "cuda_device" in FLAGS:
             distribution.select_devices(FLAGS.cuda_device)
         try:
+            if selection is not None:
+                selection.complete(FLAGS)
             return main(selection)
         except (ValueError, OSError, ArithmeticError) as error:
             if FLAGS.verbosity > 0:

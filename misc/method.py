@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from misc import weight_files
 
+_GENERATOR = r"seed_generator(?:_([0-9]+))?/seed_generator_state"
+
 
 class Method(abc.ABC):
     """Networks and optimizers of one training method, and how they are trained and used.
@@ -29,6 +31,8 @@ class Method(abc.ABC):
         export_normalization: (offset, divisor): frozen graphs take `(images - offset) / divisor`.
         export_check_sizes: (batch, height, width) of the images that frozen files are checked with.
         metadata: {name: JSON value}: what frozen files tell of themselves beyond this.
+        settings: {flag: value} that were worked out from other flags and the data; a run keeps
+            them with its flags, so that a restored model does not have to work them out again.
     """
 
     objective = "loss"
@@ -38,6 +42,7 @@ class Method(abc.ABC):
     export_normalization = (0.0, 1.0)
     export_check_sizes = ((2, 19, 26), (1, 32, 21))
     metadata: typing.ClassVar[dict] = {}
+    settings: typing.ClassVar[dict] = {}
 
     def __init__(self, networks, optimizers=None, average_decay=0.0, gradient_clip_norm=0.0):
         """Collects the state; call it after building the networks, inside the strategy's scope.
@@ -72,7 +77,7 @@ class Method(abc.ABC):
             for name, network in networks.items():
                 self.averages[name] = {
                     variable.path: tf.Variable(variable.value, trainable=False)
-                    for variable in network.variables
+                    for variable in _averaged(network)
                 }
 
     @abc.abstractmethod
@@ -192,7 +197,7 @@ class Method(abc.ABC):
     def update_averages(self):
         """Moves the averaged weights one step; runs outside replicas."""
         for name, averages in self.averages.items():
-            for variable in self.networks[name].variables:
+            for variable in _averaged(self.networks[name]):
                 average = averages[variable.path]
                 average.assign(
                     self.average_decay * average + (1 - self.average_decay) * variable.value
@@ -203,14 +208,14 @@ class Method(abc.ABC):
         """Uses the averaged weights inside the block, where the method keeps them."""
         kept = {}
         for name, averages in self.averages.items():
-            for variable in self.networks[name].variables:
+            for variable in _averaged(self.networks[name]):
                 kept[name, variable.path] = variable.numpy()
                 variable.assign(averages[variable.path])
         try:
             yield
         finally:
             for name in self.averages:
-                for variable in self.networks[name].variables:
+                for variable in _averaged(self.networks[name]):
                     variable.assign(kept[name, variable.path])
 
     def scaled_optimizer(self, name):
@@ -233,8 +238,7 @@ class Method(abc.ABC):
     def state(self):
         """Returns {group: {name: tf.Variable}} of all that a checkpoint holds."""
         state = {
-            f"networks/{name}": {v.path: v.value for v in network.variables}
-            for name, network in self.networks.items()
+            f"networks/{name}": _named(network.variables) for name, network in self.networks.items()
         }
         for name, optimizer in self.optimizers.items():
             state[f"optimizers/{name}"] = {
@@ -322,9 +326,34 @@ class Method(abc.ABC):
     def _restart_averages(self, names):
         """Lets the averaged weights of networks begin at their present ones."""
         for name in names:
-            for variable in self.networks[name].variables:
+            for variable in _averaged(self.networks[name]):
                 if name in self.averages:
                     self.averages[name][variable.path].assign(variable.value)
+
+
+def _averaged(network):
+    """Returns the variables that have averages: all but the states of random generators."""
+    return [
+        variable
+        for variable in network.variables
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(variable.dtype))
+    ]
+
+
+def _named(variables):
+    """Returns {name in checkpoints: tf.Variable} of a network's variables.
+
+    Keras numbers the random generators of a process; here they are numbered within the network, or
+    a network with dropout could be restored only where it is the first one.
+    """
+    names = {variable.path: variable.value for variable in variables}
+    found = [(re.fullmatch(_GENERATOR, path), path) for path in names]
+    numbered = sorted((int(match.group(1) or 0), path) for match, path in found if match)
+    renamed = {
+        path: f"seed_generator{f'_{place}' if place else ''}/seed_generator_state"
+        for place, (_, path) in enumerate(numbered)
+    }
+    return {renamed.get(path, path): value for path, value in names.items()}
 
 
 def _unnumbered(path):

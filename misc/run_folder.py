@@ -61,7 +61,10 @@ class RunFolder:
         differing = [
             f"  --{name}: {before[name]!r} there, {value!r} now"
             for name, value in settings.items()
-            if name in before and name not in changeable and before[name] != value
+            # Flags that take a list now took one value once.
+            if name in before
+            and name not in changeable
+            and value not in (before[name], [before[name]])
         ]
         if differing:
             raise ValueError(

@@ -32,6 +32,9 @@ class Selection:
     def restore(self, flags):
         """Returns the model with the weights that --restore_path names, ready for use.
 
+        A model module whose own flag names weights says so: `WEIGHTS_FLAG = "weights"`. Without
+        --restore_path the model is then taken as it is made.
+
         Args:
             flags: parsed flags, with those of `common_flags.define_restore_flags`.
 
@@ -39,19 +42,31 @@ class Selection:
             ValueError: without --restore_path, or when the checkpoint does not fit.
             FileNotFoundError: when there is no such checkpoint.
         """
-        members = getattr(self.model, "EVALUATION_ONLY", None)
-        if not flags.restore_path and members:
-            # Such a model is made of others, which a flag of its own names.
-            if not getattr(flags, members):
-                raise ValueError(f"--{members} is missing: the models that this one is made of.")
-            return self.model.create_model(flags)
         if not flags.restore_path:
-            raise ValueError("--restore_path is missing: a checkpoint, or the folder of a run.")
+            if self.weights_path(flags):
+                return self.model.create_model(flags)
+            own = getattr(self.model, "WEIGHTS_FLAG", None)
+            if getattr(self.model, "EVALUATION_ONLY", False):
+                raise ValueError(f"--{own} is missing: the models that this one is made of.")
+            raise ValueError(
+                "--restore_path is missing: a checkpoint, or the folder of a run"
+                + (f"; or --{own}, a file of weights." if own else ".")
+            )
         path = run_folder.find_checkpoint(flags.restore_path, flags.restore_global_step)
         method = self.model.create_model(flags)
         target = flags.restore_target or list(method.networks)
         method.restore(path, target, use_averages=flags.restore_averages)
         return method
+
+    def weights_path(self, flags):
+        """Returns where the weights that are used come from: a path, a list, or `None`."""
+        own = getattr(self.model, "WEIGHTS_FLAG", None)
+        return flags.restore_path or (getattr(flags, own) if own else None)
+
+    def complete(self, flags):
+        """Lets the dataloader set flags that only its data tell, where it has `complete_flags`."""
+        if hasattr(self.dataloader, "complete_flags"):
+            self.dataloader.complete_flags(flags)
 
     def create_batches(self, flags, split, seed):
         """Returns the dataloader's batches of a split, as the model wants them.
@@ -89,7 +104,9 @@ def restore_trained(path):
             f"{path} is no frozen model, and there is no {run_folder.ARGUMENTS} of the run that "
             "trained it: keep the run's folder beside it, or freeze it with freeze.py."
         )
-    method = load("models", settings["model"]).create_model(types.SimpleNamespace(**settings))
+    # The run may have started from another one.
+    settings = types.SimpleNamespace(**settings | {"restore_path": str(found)})
+    method = load("models", settings.model).create_model(settings)
     method.restore(found, list(method.networks), use_averages=True)
     return method
 

@@ -4,14 +4,11 @@ A JPEG file is decoded in the window alone. The pixels are those of the whole de
 """
 
 import dataclasses
-import io
 
 import cv2
 import numpy as np
-import PIL.Image
-import tensorflow as tf
 
-from misc import images
+from misc.image_windows import read_window
 
 SMALL = ("resize", "pad")
 # Numbers in [0, 1) that one random window takes: place of the square, row, column, mirror, upside
@@ -106,61 +103,5 @@ def read_patch(path, cropping, uniform=None):
     return np.ascontiguousarray(patch)
 
 
-def read_window(path, choose):
-    """Returns part of an image file, uint8 RGB: what `misc.images.read_rgb` gives, cut.
-
-    Args:
-        path: image file.
-        choose: function of height and width that returns (top, left, rows, columns).
-
-    Raises:
-        ValueError: when the file is missing or broken; the message names it.
-    """
-    try:
-        with open(path, "rb") as file:
-            encoded = file.read()
-    except OSError as error:
-        raise ValueError(f"Cannot read the image {path}: {error.strerror}") from error
-    size = _plain_jpeg_size(encoded)
-    if size is None:
-        pixels = images.read_rgb(path)
-        top, left, rows, columns = choose(*pixels.shape[:2])
-        return pixels[top : top + rows, left : left + columns]
-    top, left, rows, columns = choose(*size)
-    try:
-        return _decode_window(encoded, size[1], top, left, rows, columns)
-    except tf.errors.InvalidArgumentError as error:
-        raise ValueError(f"Cannot read the image {path}: broken JPEG file") from error
-
-
 def _place(room, uniform):
     return room // 2 if uniform is None else int(uniform * (room + 1))
-
-
-def _plain_jpeg_size(encoded):
-    """Returns (height, width) of a grey or RGB JPEG file that stands upright, else None."""
-    if not encoded.startswith(b"\xff\xd8\xff"):
-        return None
-    try:
-        with PIL.Image.open(io.BytesIO(encoded)) as image:
-            upright = image.getexif().get(images.ORIENTATION_TAG, 1) not in range(2, 9)
-            if image.format != "JPEG" or image.mode not in ("L", "RGB") or not upright:
-                return None
-            return image.size[::-1]
-    except Exception:
-        # Whatever is wrong with it, reading it whole says so and names the file.
-        return None
-
-
-def _decode_window(encoded, width, top, left, rows, columns):
-    # At the left and right end of what it decodes, libjpeg interpolates the chroma without its
-    # neighbours: one more column on each side makes the window's own pixels exact.
-    start, end = max(left - 1, 0), min(left + columns + 1, width)
-    with tf.device("CPU:0"):
-        pixels = tf.io.decode_and_crop_jpeg(
-            encoded,
-            [top, start, rows, end - start],
-            channels=3,
-            dct_method="INTEGER_ACCURATE",  # what Pillow uses
-        )
-    return pixels.numpy()[:, left - start : left - start + columns]

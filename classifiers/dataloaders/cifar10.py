@@ -7,17 +7,12 @@ from classifiers import labelled_images
 from classifiers.dataloaders import _cifar
 
 MODEL = "classifier"
-# In 0-255; Daultani & Larochelle (WACV-W 2024).
-MEAN = (125.3, 123.0, 113.9)
-DEVIATION = (63.0, 62.1, 66.7)
 
 
 def define_flags():
     """Defines the flags of this dataloader."""
     _cifar.define_flags(_cifar.CIFAR10)
-    labelled_images.define_defaults(
-        num_classes=10, image_mean=list(MEAN), image_deviation=list(DEVIATION)
-    )
+    labelled_images.define_defaults(num_classes=10, data_normalisation="cifar10")
 
 
 def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):

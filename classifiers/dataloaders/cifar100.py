@@ -7,17 +7,12 @@ from classifiers import labelled_images
 from classifiers.dataloaders import _cifar
 
 MODEL = "classifier"
-# In 0-255; Daultani & Larochelle (WACV-W 2024).
-MEAN = (129.3, 124.1, 112.4)
-DEVIATION = (68.2, 65.4, 70.4)
 
 
 def define_flags():
     """Defines the flags of this dataloader."""
     _cifar.define_flags(_cifar.CIFAR100)
-    labelled_images.define_defaults(
-        num_classes=100, image_mean=list(MEAN), image_deviation=list(DEVIATION)
-    )
+    labelled_images.define_defaults(num_classes=100, data_normalisation="cifar100")
 
 
 def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):

@@ -1,10 +1,10 @@
 """A folder with one folder of images per class, as ImageNet is stored.
 
     python train.py --model=classifier --dataloader=class_folders --data_path=TRAIN \\
-        --data_test_path=TEST --num_classes=5
+        --data_test_path=TEST --data_training_crop=random_resized --augment_padding=0
 
 Classes are numbered in the order of their folders' names. Images are resized and the central square
-is cut out, as torchvision's evaluation does it.
+is cut out, as torchvision's evaluation does it; training may cut random windows instead.
 """
 
 import pathlib
@@ -12,14 +12,13 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from classifiers import labelled_images
-from misc import images
+from classifiers import labelled_images, random_resized_crop
+from misc import common_flags, images
 
 MODEL = "classifier"
-# ImageNet's, in 0-255: 255 times the (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225) of
-# torchvision's models.
-MEAN = (123.675, 116.28, 103.53)
-DEVIATION = (58.395, 57.12, 57.375)
+TRAINING_CROPS = ("centre", "random_resized")
+# ImageNet's usual 256 for a crop of 224.
+_RESIZE_PER_CROP = 256 / 224
 
 
 def define_flags():
@@ -32,25 +31,53 @@ def define_flags():
         "As --data_path, for testing; absent: the held-out part of --data_path.",
     )
     flags.DEFINE_integer(
-        "data_resize", 256, "Length that the shorter side is resized to; 0: as it is."
+        "data_resize",
+        None,
+        "Length that the shorter side is resized to before the central square is cut out; default: "
+        "8/7 of --data_crop, 256 for 224; 0: as it is.",
+        lower_bound=0,
     )
     flags.DEFINE_integer(
         "data_crop", 224, "Side of the square that is cut out, in pixels.", lower_bound=1
     )
+    flags.DEFINE_enum(
+        "data_training_crop",
+        TRAINING_CROPS[0],
+        TRAINING_CROPS,
+        "What training sees of an image: centre: as evaluations, the central square; "
+        "random_resized: a window of random size, shape and place, as ImageNet is usually trained "
+        "on (give --augment_padding=0 with it).",
+    )
+    common_flags.define_numbers(
+        "data_crop_area",
+        list(random_resized_crop.AREA),
+        "Smallest and largest share of an image's area that --data_training_crop=random_resized "
+        "takes.",
+        float,
+    )
     flags.DEFINE_bool(
         "data_cached",
         None,
-        "Keep the decoded images in memory; default: if they need less than half of what is "
-        "available.",
+        "Keep decoded central squares in memory; default: if they need less than half of what is "
+        "available. Files that are cut at random are read each time.",
     )
-    labelled_images.define_defaults(
-        image_mean=list(MEAN), image_deviation=list(DEVIATION), degradation_size=224
-    )
+    labelled_images.define_broken_flag()
+    labelled_images.define_defaults(data_normalisation="imagenet", degradation_size=224)
+
+
+def complete_flags(flags):
+    """Sets --num_classes to the number of class folders, and --data_resize, unless given."""
+    if getattr(flags, "num_classes", 0) is None and flags.data_path:
+        flags.num_classes = len(find_classes(flags.data_path))
+    flags.data_resize = _resize(flags)
 
 
 def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
     """Returns the batches of a split; see `labelled_images.create_batches`."""
-    return labelled_images.create_batches(_reader(flags), flags, split, seed, first_step, shard)
+    cropping = _training_area(flags)
+    return labelled_images.create_batches(
+        _reader(flags), flags, split, seed, first_step, shard, cropping
+    )
 
 
 def count_images(flags):
@@ -61,18 +88,50 @@ def count_images(flags):
 def _reader(flags):
     if not flags.data_path:
         raise ValueError("--dataloader=class_folders needs --data_path, a folder of class folders.")
-    return lambda split: _read(
-        flags.data_path,
-        flags.data_test_path,
-        split,
-        flags.data_resize or None,
-        flags.data_crop,
-        flags.data_cached,
-    )
+    resize = _resize(flags)
+    if 0 < resize < flags.data_crop:
+        raise ValueError(
+            f"--data_resize={resize} leaves less than the square of --data_crop={flags.data_crop}."
+        )
+    random_windows = _training_area(flags) is not None
+
+    def read(split):
+        # Of images in memory only the centre is there.
+        cached = False if random_windows and split == "train" else flags.data_cached
+        return _read(
+            flags.data_path,
+            flags.data_test_path,
+            split,
+            resize or None,
+            flags.data_crop,
+            cached,
+            flags.data_skip_broken,
+        )
+
+    return read
+
+
+def _resize(flags):
+    if flags.data_resize is None:
+        return round(_RESIZE_PER_CROP * flags.data_crop)
+    return flags.data_resize
+
+
+def _training_area(flags):
+    """Returns the share of the area that random windows take, `None` without them."""
+    if flags.data_training_crop == "centre":
+        return None
+    area = flags.data_crop_area
+    if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
+        raise ValueError(
+            "--data_crop_area takes two shares above 0, the smaller one first, such as 0.08,1. "
+            f"Received: {','.join(map(str, area))}"
+        )
+    return tuple(area)
 
 
 @labelled_images.remember
-def _read(path, test_path, split, resize, crop, cached):
+def _read(path, test_path, split, resize, crop, cached, skip_broken):
     names = find_classes(path)
     if split == "test" and not test_path:
         return None
@@ -91,7 +150,9 @@ def _read(path, test_path, split, resize, crop, cached):
             labels += [label] * len(found)
     if not paths:
         raise ValueError(f"No images in the class folders of {folder}.")
-    found = labelled_images.LabelledImages(paths, np.array(labels, np.int32), names, resize, crop)
+    found = labelled_images.LabelledImages(
+        paths, np.array(labels, np.int32), names, resize, crop, skip_broken
+    )
     return found.decoded(cached)
 
 

@@ -8,9 +8,6 @@ from classifiers import labelled_images
 from misc import sample_data
 
 MODEL = "classifier"
-# Of the training part, in 0-255, enlarged as below; the three channels are equal.
-MEAN = 78.9
-DEVIATION = 88.8
 
 
 def define_flags():
@@ -18,8 +15,7 @@ def define_flags():
     labelled_images.define_flags()
     labelled_images.define_defaults(
         num_classes=10,
-        image_mean=[MEAN] * 3,
-        image_deviation=[DEVIATION] * 3,
+        data_normalisation="digits",
         # A mirrored 2 is no 2.
         augment_flip=False,
     )

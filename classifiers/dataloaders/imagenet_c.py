@@ -38,9 +38,7 @@ def define_flags():
     flags.DEFINE_integer(
         "evaluation_batch_size", 250, "Images per step of an evaluation.", lower_bound=1
     )
-    labelled_images.define_defaults(
-        image_mean=list(class_folders.MEAN), image_deviation=list(class_folders.DEVIATION)
-    )
+    labelled_images.define_broken_flag()
 
 
 def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
@@ -58,14 +56,24 @@ def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
     if (folder / LABELS).is_file():
         parts = _array_parts(folder, flags.data_corruptions, flags.num_classes)
     else:
-        size = (flags.data_resize or None, flags.data_crop)
-        parts = _folder_parts(folder, flags.data_corruptions, flags.num_classes, size)
+        reading = (flags.data_resize or None, flags.data_crop, flags.data_skip_broken)
+        parts = _folder_parts(folder, flags.data_corruptions, flags.num_classes, reading)
     if not parts:
         raise ValueError(
             f"--data_path={folder} holds no corruptions: neither CORRUPTION/SEVERITY/CLASS nor "
             f"CORRUPTION.npy with {LABELS}."
         )
     return StoredCorruptions(parts, flags.evaluation_batch_size)
+
+
+def complete_flags(flags):
+    """Sets --num_classes to the number of classes that are there, where it is not given."""
+    if getattr(flags, "num_classes", 0) is None and flags.data_path:
+        folder = pathlib.Path(flags.data_path)
+        if (folder / LABELS).is_file():
+            flags.num_classes = int(np.load(folder / LABELS, allow_pickle=False).max()) + 1
+        else:
+            flags.num_classes = len(_find_classes(_find_severities(folder))) or None
 
 
 def count_images(flags):
@@ -141,13 +149,23 @@ def _array_parts(folder, wanted, num_classes):
     ]
 
 
-def _folder_parts(folder, wanted, num_classes, size):
+def _find_severities(folder):
+    """Returns {corruption: list of its folders, one for each severity}."""
     severities = {}
     for path in sorted(folder.glob("*/[1-5]")):
         if path.is_dir():
             severities.setdefault(path.parent.name, []).append(path)
+    return severities
+
+
+def _find_classes(severities):
     names = {name for paths in severities.values() for name in class_folders.find_classes(paths[0])}
-    names = sorted(names)
+    return sorted(names)
+
+
+def _folder_parts(folder, wanted, num_classes, reading):
+    severities = _find_severities(folder)
+    names = _find_classes(severities)
     if names and len(names) != num_classes:
         # Without all of them the numbers of the classes would be others than in training.
         raise ValueError(
@@ -162,7 +180,7 @@ def _folder_parts(folder, wanted, num_classes, size):
                 for image in images.find_images(path / name)
             ]
             paths, labels = zip(*found, strict=True)
-            return LabelledImages(list(paths), np.array(labels, np.int32), names, *size)
+            return LabelledImages(list(paths), np.array(labels, np.int32), names, *reading)
 
         return read
 

@@ -23,11 +23,11 @@ def define_flags():
     """Defines the flags of this dataloader."""
     labelled_images.define_flags()
     flags.DEFINE_string("data_path", None, "The official folder, with train and val in it.")
+    labelled_images.define_broken_flag()
     labelled_images.define_defaults(
         num_classes=200,
         degradation_size=SIDE,
-        image_mean=list(class_folders.MEAN),
-        image_deviation=list(class_folders.DEVIATION),
+        data_normalisation="tiny_imagenet",
     )
 
 
@@ -44,18 +44,18 @@ def count_images(flags):
 def _reader(flags):
     if not flags.data_path:
         raise ValueError("--dataloader=tiny_imagenet needs --data_path, the official folder.")
-    return lambda split: _read(flags.data_path, split)
+    return lambda split: _read(flags.data_path, split, flags.data_skip_broken)
 
 
 @labelled_images.remember
-def _read(path, split):
+def _read(path, split, skip_broken):
     folder = pathlib.Path(path)
     names = class_folders.find_classes(folder / "train")
     found = _training_images(folder, names) if split == "train" else _test_images(folder, names)
     paths, labels = zip(*found, strict=True)
     # Every image has this size; cutting it out also checks that.
     data = labelled_images.LabelledImages(
-        list(paths), np.array(labels, np.int32), names, None, SIDE
+        list(paths), np.array(labels, np.int32), names, None, SIDE, skip_broken
     )
     return data.decoded(cached=True)
 

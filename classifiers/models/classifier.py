@@ -8,6 +8,13 @@
 With a starting point and --degradations this gives the baselines of FusionDistill (Daultani &
 Larochelle, WACV-W 2024): scratch (no --restore_path), vanilla fine-tuning (from the clean model),
 fusing (from fused weights); see recipes/.
+
+Pretrained weights are used as they are, or tuned for other classes:
+
+    python validate.py --model=classifier --network=resnet50 --weights=resnet50.pth \\
+        --dataloader=class_folders --data_path=ImageNet/val --degradations=imagenet_c --levels=all
+    python train.py --model=classifier --network=resnet50 --weights=resnet50.pth --noweights_head \\
+        --dataloader=class_folders --data_path=PETS --data_training_crop=random_resized
 """
 
 import pathlib
@@ -17,15 +24,22 @@ import tensorflow as tf
 
 from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
-from classifiers import losses, networks, training_copies
+from classifiers import losses, networks, normalisation, training_copies
 from misc import run_folder, weight_files
 from misc.method import Method
 
 DATALOADER = "digits"
 # Flags that say what a network computes; models whose weights are averaged must agree in them.
-NETWORK_FLAGS = ("network", "num_classes", "image_mean", "image_deviation")
+NETWORK_FLAGS = ("network", "num_classes", "image_mean", "image_deviation", "image_size")
+# Weights that can be used without --restore_path.
+WEIGHTS_FLAG = "weights"
 # A run of seconds, to try things.
-TINY = {"network": "cifar_resnet20", "batch_size": 4, "evaluation_batch_size": 60}
+TINY = {
+    "network": "cifar_resnet20",
+    "num_classes": 10,
+    "batch_size": 4,
+    "evaluation_batch_size": 60,
+}
 
 
 def define_flags():
@@ -51,38 +65,64 @@ def create_method(method, flags, training, **kwargs):
         **kwargs: for `method`.
     """
     # First what is read fast, and where most mistakes are.
-    evaluation = evaluations.create(flags)
     copies = training_copies.create(flags)
-    network = create_network(flags)
-    if not training:
-        return method(network, evaluation, copies, **kwargs)
-    return method(
+    network = create_starting_network(flags, training)
+    classes = network.output_shape[-1]
+    if training:
+        kwargs |= {
+            "optimizers": {"classifier": classifier_flags.create_optimizer(flags)},
+            "average_decay": flags.average_decay,
+            "gradient_clip_norm": flags.gradient_clip_norm,
+        }
+    made = method(
         network,
-        evaluation,
+        evaluations.create(flags, classes),
         copies,
-        optimizers={"classifier": classifier_flags.create_optimizer(flags)},
-        average_decay=flags.average_decay,
-        gradient_clip_norm=flags.gradient_clip_norm,
         **kwargs,
     )
+    mean, deviation = normalisation.resolve(flags)
+    made.settings = {"num_classes": classes, "image_mean": mean, "image_deviation": deviation}
+    return made
 
 
-def create_network(flags, weights=None):
-    """Returns the network that the flags describe, with --weights or those of another file.
+def create_starting_network(flags, training=False):
+    """Returns the network that the flags describe, with --weights where nothing replaces them.
 
     Raises:
-        ValueError: if the weights do not fit.
+        ValueError: if --weights do not fit, or --noweights_head stands alone.
         FileNotFoundError: if there is no such file.
     """
-    weights = weights or flags.weights
-    if weights and not pathlib.Path(weights).is_file():
-        raise FileNotFoundError(f"--weights={weights} does not exist.")
+    if not training and getattr(flags, "restore_path", None):
+        # The file need not be there any more.
+        return create_network(flags)
+    weights, with_head = getattr(flags, "weights", None), getattr(flags, "weights_head", True)
+    if not with_head and not weights:
+        raise ValueError("--noweights_head leaves the last layer of --weights out: give --weights.")
+    if not with_head and not training:
+        raise ValueError("--noweights_head is for training: without it the last layer is random.")
+    for path in weights or ():
+        if not pathlib.Path(path).is_file():
+            raise FileNotFoundError(f"--weights={path} does not exist.")
+    return create_network(flags, weights or None, with_head)
+
+
+def create_network(flags, weights=None, load_head=True):
+    """Returns the network that the flags describe, with random weights or those of files.
+
+    Args:
+        flags: values of the flags of `classifiers.flags.define_network_flags`.
+        weights: see `networks.build`.
+        load_head: see `networks.build`.
+    """
+    mean, deviation = normalisation.resolve(flags)
     return networks.build(
         flags.network,
         flags.num_classes,
-        weights=weights,
-        mean=[value / 255 for value in flags.image_mean],
-        std=[value / 255 for value in flags.image_deviation],
+        weights,
+        load_head,
+        mean=[value / 255 for value in mean],
+        std=[value / 255 for value in deviation],
+        image_size=getattr(flags, "image_size", None),
     )
 
 
@@ -106,10 +146,10 @@ def load_network(path, flags, flag):
             return create_network(flags, weights=path)
         checkpoint = run_folder.find_checkpoint(path, flag=flag)
         classes = settings.get("num_classes", flags.num_classes)
-        if classes != flags.num_classes:
+        if flags.num_classes not in (None, classes):
             raise ValueError(f"It has {classes} classes: --num_classes={flags.num_classes}.")
-        described = {name: settings.get(name, getattr(flags, name)) for name in NETWORK_FLAGS}
-        method = Classifier(create_network(types.SimpleNamespace(**described, weights=None)))
+        described = {name: settings.get(name, getattr(flags, name, None)) for name in NETWORK_FLAGS}
+        method = Classifier(create_network(types.SimpleNamespace(**described)))
         method.restore(checkpoint, ["classifier"], use_averages=True)
     except ValueError as error:
         raise ValueError(f"--{flag}={path} cannot be used. {error}") from error
@@ -159,6 +199,7 @@ class Classifier(Method):
 
     def make_copies(self, batch, seed):
         """Returns the copies of a batch; with --degrade_on=host the dataloader has made them."""
+        self._check_size(batch["image"])
         if "degraded" in batch:
             return batch
         context = tf.distribute.get_replica_context()
@@ -169,7 +210,27 @@ class Classifier(Method):
     def predict(self, images, scale=None):
         """Returns {"logits": `[B, K]`}; see `Method.predict`."""
         del scale
-        return {"logits": self.network(images, training=False)}
+        return {"logits": self.network(self._check_size(images), training=False)}
+
+    def _check_size(self, images):
+        """Returns the images, of known size where the network takes one size alone."""
+        size, given = tuple(self.network.input_shape[1:3]), tuple(images.shape[1:3])
+        if None in given:
+            return tf.ensure_shape(images, [None, *size, 3])
+        if None not in size and size != given:
+            raise ValueError(
+                f"{self.network.name} was made for images of {size[0]}x{size[1]} pixels. "
+                f"Received: {given[0]}x{given[1]}. Give such images (--data_crop={size[0]}, where "
+                f"the dataloader has it), or make the network for these: --image_size={given[0]}."
+            )
+        known = networks.NETWORKS.get(self.network.name)
+        if known and min(given) < known.smallest_size:
+            raise ValueError(
+                f"{self.network.name} takes images of at least {known.smallest_size} pixels a "
+                f"side. Received: {given[0]}x{given[1]}. Give larger ones (--data_crop, where the "
+                "dataloader has it), or another --network."
+            )
+        return images
 
     def classify(self, images):
         """Returns the logits `[B, K]` that are evaluated."""

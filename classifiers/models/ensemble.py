@@ -18,8 +18,14 @@ from classifiers.models.classifier import Classifier
 
 DATALOADER = "digits"
 # It has no training: the flag that names the trained models it is made of.
-EVALUATION_ONLY = "ensemble_weights"
-TINY = {"network": "cifar_resnet20", "evaluation_batch_size": 60, "ensemble_size": 3}
+EVALUATION_ONLY = True
+WEIGHTS_FLAG = "ensemble_weights"
+TINY = {
+    "network": "cifar_resnet20",
+    "num_classes": 10,
+    "evaluation_batch_size": 60,
+    "ensemble_size": 3,
+}
 
 
 def define_flags():
@@ -56,8 +62,8 @@ def create_model(flags, training=False):
             for path in flags.ensemble_weights
         ]
     else:
-        members = [classifier.create_network(flags) for _ in range(flags.ensemble_size)]
-    return Ensemble(members, evaluations.create(flags))
+        members = [classifier.create_starting_network(flags) for _ in range(flags.ensemble_size)]
+    return Ensemble(members, evaluations.create(flags, members[0].output_shape[-1]))
 
 
 class Ensemble(Classifier):
@@ -84,6 +90,7 @@ class Ensemble(Classifier):
     def predict(self, images, scale=None):
         """Returns {"votes": `[B, K]` counts, "logits": `[B, K]` sums of the logits}."""
         del scale
+        images = self._check_size(images)
         logits = [member(images, training=False) for member in self.members]
         classes = logits[0].shape[-1]
         votes = tf.add_n([tf.one_hot(tf.argmax(one, axis=-1), classes) for one in logits])

@@ -31,6 +31,7 @@ DATALOADER = "digits"
 NETWORK_FLAGS = classifier.NETWORK_FLAGS
 SELF = "self"
 TEACHER_INPUTS = ("clean", "degraded")
+WEIGHTS_FLAG = classifier.WEIGHTS_FLAG
 # A run of seconds, to try things.
 TINY = classifier.TINY | {"degradations": ["noise"], "teacher_weights": [SELF]}
 

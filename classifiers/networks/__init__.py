@@ -50,6 +50,8 @@ NORMALISATIONS = {
     "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "clip": (clip.MEAN, clip.STD),
 }
+# The embedded digits, enlarged to 32x32; the channels are equal.
+NORMALISATIONS["digits"] = ((78.9 / 255,) * 3, (88.8 / 255,) * 3)
 # Tiny ImageNet is a part of ImageNet and is normalised like it.
 NORMALISATIONS["tiny_imagenet"] = NORMALISATIONS["imagenet"]
 
@@ -64,6 +66,7 @@ class Network:
         normalisation: the one of `NORMALISATIONS` that it is usually fed with.
         image_size: side of the images that it is usually fed with, in pixels.
         fixed_size: whether its weights serve one image size only.
+        smallest_size: shortest side of images that it can take, in pixels.
         ignored: regular expressions of PyTorch tensors that serve only training or other uses.
         renamed: {regular expression: replacement} for names in older PyTorch files.
     """
@@ -73,6 +76,7 @@ class Network:
     normalisation: str = "imagenet"
     image_size: int = 224
     fixed_size: bool = False
+    smallest_size: int = 1
     ignored: tuple = ()
     renamed: dict = dataclasses.field(default_factory=dict)
 
@@ -88,7 +92,7 @@ def _resnet(*blocks, **settings):
 
 def _vgg(depth, batch_norm=False):
     builder = functools.partial(vgg.build, depth=depth, batch_norm=batch_norm)
-    return Network(builder, "classifier.6")
+    return Network(builder, "classifier.6", smallest_size=32)
 
 
 NETWORKS = {
@@ -112,7 +116,11 @@ NETWORKS = {
         googlenet.build, normalisation="inception", ignored=(r"aux1\..*", r"aux2\..*")
     ),
     "inception_v3": Network(
-        inception.build, normalisation="inception", image_size=299, ignored=(r"AuxLogits\..*",)
+        inception.build,
+        normalisation="inception",
+        image_size=299,
+        smallest_size=75,
+        ignored=(r"AuxLogits\..*",),
     ),
     "efficientnet_b3": Network(efficientnet.build, "classifier.1", image_size=300),
     "vit_b16": Network(
@@ -175,7 +183,9 @@ def build(
     if num_classes is None and file is not None and load_head:
         num_classes = file.num_classes
     if num_classes is None or num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1. Received: {num_classes}")
+        raise ValueError(
+            f"num_classes must be at least 1, --num_classes=... Received: {num_classes}"
+        )
 
     if image_size is None and network.fixed_size:
         image_size = network.image_size
@@ -232,7 +242,8 @@ def _assign(file, model, head):
             raise
         raise ValueError(
             f"{error}\n  The file has {file.num_classes} classes, the network "
-            f"{model.output_shape[-1]}; load_head=False leaves the file's last layer out."
+            f"{model.output_shape[-1]}; load_head=False (with --weights: --noweights_head) leaves "
+            "the file's last layer out."
         ) from error
 
 

@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from classifiers import labelled_images, metrics
+from classifiers import labelled_images, metrics, networks
 from classifiers.dataloaders import (
     _cifar,
     cifar10,
@@ -61,8 +61,9 @@ def test_digits_are_rgb_floats_with_labels():
 
 def test_digits_are_normalised_by_their_own_figures():
     data = digits._read("train")
-    assert data.images.mean() == pytest.approx(digits.MEAN, abs=0.1)
-    assert data.images.std() == pytest.approx(digits.DEVIATION, abs=0.1)
+    mean, deviation = networks.NORMALISATIONS["digits"]
+    assert data.images.mean() == pytest.approx(255 * mean[0], abs=0.1)
+    assert data.images.std() == pytest.approx(255 * deviation[0], abs=0.1)
 
 
 def test_an_epoch_holds_each_image_once_and_no_held_out_one():
@@ -223,6 +224,8 @@ def test_class_folders(tmp_path, cached):
         data_resize=0,
         data_crop=16,
         data_cached=cached,
+        data_training_crop="centre",
+        data_skip_broken=False,
         num_classes=2,
         data_held_out=0.5,
     )
@@ -238,6 +241,7 @@ def test_class_folders(tmp_path, cached):
 
 def test_class_folders_name_what_is_wrong(tmp_path):
     values = {"data_test_path": None, "data_resize": 0, "data_crop": 16, "data_cached": False}
+    values |= {"data_training_crop": "centre", "data_skip_broken": False}
     with pytest.raises(ValueError, match="--data_path"):
         class_folders.count_images(settings(data_path=None, **values))
     with pytest.raises(ValueError, match="holds no folder"):
@@ -245,7 +249,7 @@ def test_class_folders_name_what_is_wrong(tmp_path):
     for n in range(20):
         write_photo(tmp_path / "a" / f"{n}.png", n, (8, 8))
     flags = settings(data_path=str(tmp_path), num_classes=1, **values)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"a/.*smaller than the square of 16"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"a/.*8x8 pixels, fewer than .* 16"):
         take(class_folders.create_batches(flags, "train", 0), 1)
 
 
@@ -257,7 +261,7 @@ def test_tiny_imagenet(tmp_path):
     (tmp_path / "val/val_annotations.txt").write_text(
         "val_1.PNG\tn01\t0\t0\t9\t9\nval_0.PNG\tn02\t0\t0\t9\t9\n"
     )
-    flags = settings(data_path=str(tmp_path), num_classes=2)
+    flags = settings(data_path=str(tmp_path), num_classes=2, data_skip_broken=False)
     assert tiny_imagenet.count_images(flags) == 18
     (batch,) = list(tiny_imagenet.create_batches(flags, "test", 0))
     np.testing.assert_array_equal(batch["label"], [0, 1])
@@ -266,6 +270,7 @@ def test_tiny_imagenet(tmp_path):
 
 def imagenet_c_settings(path, **values):
     defaults = {"data_corruptions": None, "data_resize": 0, "data_crop": 16}
+    defaults |= {"data_skip_broken": False}
     return settings(data_path=str(path), **(defaults | values))
 
 

@@ -85,6 +85,7 @@ def test_host_batches_of_a_dataloader_equal_those_made_in_the_training_loop():
         "augment_padding": 4,
         "augment_cutout": 8,
         "augment_cutout_on": "both",
+        "network": "cifar_resnet20",
         "image_mean": [1.0, 2.0, 3.0],
     }
     host = types.SimpleNamespace(**common, degrade_on="host")

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from eusr.models.eusr import EUSR
 from eusr.network import Generator
+from misc.method import Method
 
 
 def create(scales=(2,), features=3, **kwargs):
@@ -138,3 +139,47 @@ def test_misfit_checkpoints_name_the_variables(tmp_path):
         create(scales=(4,)).restore(path)
     with pytest.raises(ValueError, match="--restore_target=teacher is unknown"):
         create().restore(path, ["teacher"])
+
+
+def test_networks_that_draw_are_restored_whatever_was_made_before_them(tmp_path):
+    def create_dropout():
+        inputs = keras.Input((4,))
+        x = keras.layers.Dropout(0.5)(keras.layers.Dense(3, name="dense")(inputs))
+        network = keras.Model(inputs, keras.layers.Dropout(0.2)(x))
+        method = create(average_decay=0.5)
+        method.networks = {"network": network}
+        method.averages = {}
+        return method
+
+    method = create_dropout()
+    method.networks["network"](np.ones([2, 4]), training=True)
+    path = method.checkpoint().write(str(tmp_path / "model.ckpt-1"))
+    again = create_dropout()
+    again.restore(path, ["network"])
+    states = [m.networks["network"].non_trainable_variables for m in (method, again)]
+    assert len(states[0]) == 2
+    for one, other in zip(*states, strict=True):
+        np.testing.assert_array_equal(one, other)
+    names = [name for name in method.state()["networks/network"] if "seed" in name]
+    assert names == [
+        "seed_generator/seed_generator_state",
+        "seed_generator_1/seed_generator_state",
+    ]
+
+
+def test_averages_leave_random_generators_out():
+    class Dropping(EUSR):
+        """Any method with a network that draws."""
+
+        def __init__(self, network):
+            Method.__init__(self, {"network": network}, average_decay=0.5)
+
+    inputs = keras.Input((4,))
+    network = keras.Model(inputs, keras.layers.Dropout(0.5)(keras.layers.Dense(3)(inputs)))
+    method = Dropping(network)
+    start = network.get_weights()
+    network.set_weights([2 * value for value in start])
+    method.update_averages()
+    with method.averaged_weights():
+        np.testing.assert_allclose(network.get_weights()[0], 1.5 * start[0])
+        np.testing.assert_array_equal(network.get_weights()[-1], 2 * start[-1])

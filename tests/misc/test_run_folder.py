@@ -1,5 +1,6 @@
 import json
 import pathlib
+import types
 
 import pytest
 import tensorflow as tf
@@ -80,3 +81,11 @@ def test_runs_with_a_weight_file_have_a_folder_of_their_own(tmp_path):
     assert (folder, weights) == (pathlib.Path("train/ava"), pathlib.Path("train/ava.h5"))
     with pytest.raises(ValueError, match="--weight_filename"):
         run_folder.paths_of_run("train", "ava.ckpt")
+
+
+def test_a_value_and_the_list_of_it_are_the_same_setting(folder):
+    run = run_folder.RunFolder(folder, types.SimpleNamespace(checkpoint=tf.train.Checkpoint), 1)
+    run.write_arguments({"weights": "a.pth", "seed": 1})
+    run.check_settings({"weights": ["a.pth"], "seed": 1}, ())
+    with pytest.raises(ValueError, match=r"--weights: 'a.pth' there, \['b.pth'\] now"):
+        run.check_settings({"weights": ["b.pth"], "seed": 1}, ())

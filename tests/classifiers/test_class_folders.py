@@ -1,0 +1,197 @@
+"""Training on files: random windows, decoding side by side, broken images."""
+
+import types
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from classifiers import random_resized_crop
+from classifiers.dataloaders import class_folders, imagenet_c, tiny_imagenet
+
+# Every image has one colour of its own, whatever is cut out of it.
+CLASSES = ("cat", "dog", "owl")
+PER_CLASS = 8
+
+
+def colour(label, number):
+    return (80 * label, 30 * number, 7)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for label, name in enumerate(CLASSES):
+        (tmp_path / name).mkdir()
+        for number in range(PER_CLASS):
+            image = PIL.Image.new("RGB", (30 + number, 24), colour(label, number))
+            image.save(tmp_path / name / f"{number}.png")
+    return tmp_path
+
+
+def settings(path, **values):
+    return types.SimpleNamespace(
+        **{
+            "data_path": str(path),
+            "data_test_path": None,
+            "data_resize": None,
+            "data_crop": 16,
+            "data_training_crop": "random_resized",
+            "data_crop_area": list(random_resized_crop.AREA),
+            "data_cached": False,
+            "data_skip_broken": False,
+            "data_validation": "held_out",
+            "data_held_out": 0.25,
+            "batch_size": 6,
+            "evaluation_batch_size": 5,
+            "num_classes": 3,
+        }
+        | values
+    )
+
+
+def take(flags, count, split="train", seed=1, **kwargs):
+    batches = class_folders.create_batches(flags, split, seed, **kwargs)
+    return [{k: v.numpy() for k, v in batch.items()} for batch in batches.take(count)]
+
+
+def assert_labels_fit(batches):
+    for batch in batches:
+        assert batch["image"].shape[1:] == (16, 16, 3)
+        np.testing.assert_array_equal(batch["image"][:, 3, 5, 0], 80 * batch["label"])
+        assert (np.ptp(batch["image"], axis=(1, 2)) == 0).all()
+
+
+def paint_gradients(folder):
+    ramp = np.tile(np.arange(200, dtype=np.uint8)[None, :, None], [180, 1, 3])
+    for path in folder.glob("*/*.png"):
+        PIL.Image.fromarray(ramp).save(path)
+
+
+def test_step_n_shows_the_same_wherever_a_run_starts_and_on_any_number_of_hosts(folder):
+    paint_gradients(folder)
+    flags = settings(folder)
+    whole = take(flags, 4)
+    later = take(flags, 1, first_step=3)
+    halves = [take(flags, 1, shard=(index, 2)) for index in range(2)]
+    for name in ("image", "label"):
+        for one, other in zip(whole[3:], later, strict=True):
+            np.testing.assert_array_equal(one[name], other[name])
+        joined = np.concatenate([half[0][name] for half in halves])
+        np.testing.assert_array_equal(joined, whole[0][name])
+    # The windows of an image differ between images, steps and seeds.
+    starts = [image[0, 0, 0] for batch in whole for image in batch["image"]]
+    assert len(set(starts)) > len(starts) / 2
+    assert starts != [image[0, 0, 0] for b in take(flags, 4, seed=2) for image in b["image"]]
+    assert len({image[0, -1, 0] - image[0, 0, 0] for image in whole[0]["image"]}) > 3
+
+
+def test_evaluations_see_the_centre(folder):
+    paint_gradients(folder)
+    central = take(settings(folder, data_training_crop="centre"), 2, "validation")
+    for one, other in zip(take(settings(folder), 2, "validation"), central, strict=True):
+        np.testing.assert_array_equal(one["image"], other["image"])
+    trained = take(settings(folder, data_training_crop="centre"), 1)[0]["image"]
+    np.testing.assert_array_equal(trained, np.tile(trained[:1], [6, 1, 1, 1]))
+
+
+def test_the_area_of_windows_can_be_chosen(folder):
+    paint_gradients(folder)
+    (batch,) = take(settings(folder, data_crop_area=[0.9, 1.0]), 1)
+    assert (batch["image"][:, 0, -1, 0] - batch["image"][:, 0, 0, 0]).min() > 140
+    for area in ([0.0, 1.0], [0.5, 0.2], [0.5], [0.5, 1.5]):
+        with pytest.raises(ValueError, match=r"--data_crop_area takes two shares"):
+            class_folders.create_batches(settings(folder, data_crop_area=area), "train", 0)
+
+
+@pytest.mark.parametrize("crop", class_folders.TRAINING_CROPS)
+def test_broken_images_end_a_run_and_are_named(crop, folder):
+    (folder / "dog" / "3.png").write_bytes(b"no image")
+    flags = settings(folder, data_training_crop=crop, data_held_out=0.0)
+    message = r"Cannot read the image .*dog/3\.png.*--data_skip_broken"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message) as raised:
+        take(flags, 4)
+    assert "such images out. --data" not in str(raised.value)
+    flags.data_cached, flags.data_training_crop = True, "centre"
+    with pytest.raises(ValueError, match=message):
+        take(flags, 1)
+
+
+def test_skipped_images_are_the_same_in_memory_and_from_files(folder):
+    # One that is trained on and one that is held out, both in a class of their own.
+    before = take(settings(folder, data_held_out=0.25), 9, "validation")
+    held_out = [tuple(image[0, 0]) for batch in before for image in batch["image"]]
+    lost = next(n for n in range(PER_CLASS) if colour(1, n) not in held_out)
+    lost_too = next(n for n in range(PER_CLASS) if colour(2, n) in held_out)
+    (folder / "dog" / f"{lost}.png").write_bytes(b"no image")
+    content = (folder / "owl" / f"{lost_too}.png").read_bytes()
+    (folder / "owl" / f"{lost_too}.png").write_bytes(content[: len(content) // 2])
+
+    flags = settings(folder, data_skip_broken=True, data_training_crop="centre")
+    from_files = {split: take(flags, 7, split) for split in ("train", "validation")}
+    flags.data_cached = True
+    for split, batches in from_files.items():
+        for one, other in zip(batches, take(flags, 7, split), strict=True):
+            for name, value in one.items():
+                np.testing.assert_array_equal(value, other[name])
+        assert_labels_fit(batches)
+    assert all(len(batch["label"]) == 6 for batch in from_files["train"])
+    kept = [tuple(i[0, 0]) for batch in from_files["validation"] for i in batch["image"]]
+    assert kept == [one for one in held_out if one != colour(2, lost_too)]
+    flags.data_training_crop = "random_resized"
+    for one, other in zip(take(flags, 7), from_files["train"], strict=True):
+        # Features of whole images, which are remembered by this, would be wrong for windows.
+        assert "index" not in one
+        for name in ("image", "label"):
+            np.testing.assert_array_equal(one[name], other[name])
+    assert class_folders.count_images(flags) == 18
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_folder_of_broken_images_alone_is_an_error(cached, folder):
+    for path in folder.glob("*/*.png"):
+        path.write_bytes(b"no image")
+    flags = settings(folder, data_skip_broken=True, data_training_crop="centre")
+    flags.data_cached = cached
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="All 18 images are"):
+        take(flags, 1)
+
+
+def test_tiny_imagenet_leaves_broken_images_out(tmp_path):
+    for wnid in ("n01", "n02"):
+        (tmp_path / "train" / wnid / "images").mkdir(parents=True)
+        for number in range(4):
+            image = PIL.Image.new("RGB", (64, 64), (80 * (wnid == "n02"), 0, 0))
+            image.save(tmp_path / "train" / wnid / "images" / f"{number}.JPEG")
+    (tmp_path / "train" / "n01" / "images" / "2.JPEG").write_bytes(b"")
+    (tmp_path / "val" / "images").mkdir(parents=True)
+    (tmp_path / "val" / "val_annotations.txt").write_text("a.JPEG\tn01\nb.JPEG\tn02\n")
+    PIL.Image.new("RGB", (64, 64)).save(tmp_path / "val" / "images" / "b.JPEG")
+    flags = settings(tmp_path, num_classes=2, data_held_out=0.25, batch_size=3)
+    with pytest.raises(ValueError, match=r"n01/images/2\.JPEG.*--data_skip_broken"):
+        tiny_imagenet.create_batches(flags, "train", 0)
+    flags.data_skip_broken = True
+    (batch,) = list(tiny_imagenet.create_batches(flags, "test", 0))
+    np.testing.assert_array_equal(batch["label"], [1])
+    for batch in tiny_imagenet.create_batches(flags, "train", 0).take(4):
+        np.testing.assert_allclose(batch["image"][:, 0, 0, 0], 80 * batch["label"], atol=2)
+
+
+def test_the_folders_tell_the_number_of_classes(folder, tmp_path):
+    flags = settings(folder, num_classes=None)
+    class_folders.complete_flags(flags)
+    assert (flags.num_classes, flags.data_resize) == (3, 18)
+    flags = settings(folder, num_classes=7, data_resize=0, data_crop=224)
+    class_folders.complete_flags(flags)
+    assert (flags.num_classes, flags.data_resize) == (7, 0)
+    flags.data_resize = None
+    class_folders.complete_flags(flags)
+    assert flags.data_resize == 256
+    with pytest.raises(ValueError, match=r"--data_resize=10 leaves less .* --data_crop=16"):
+        class_folders.create_batches(settings(folder, data_resize=10), "train", 0)
+    for severity in (1, 2):
+        for name in CLASSES:
+            (tmp_path / "stored" / "fog" / str(severity) / name).mkdir(parents=True)
+    flags = types.SimpleNamespace(data_path=str(tmp_path / "stored"), num_classes=None)
+    imagenet_c.complete_flags(flags)
+    assert flags.num_classes == 3
