@@ -48,7 +48,17 @@ class Selection:
         method = self.model.create_model(flags)
         target = flags.restore_target or list(method.networks)
         method.restore(path, target, use_averages=flags.restore_averages)
+        method.metadata = method.metadata | run_folder.read_metadata(flags.restore_path)
         return method
+
+    def describe_data(self, flags):
+        """Returns {name: JSON value}: what a run keeps of its data, such as the names of classes.
+
+        A dataloader tells it in an optional function `describe_data(flags)` of its module. It
+        becomes part of the trained model's `metadata`, and so of frozen files.
+        """
+        describe = getattr(self.dataloader, "describe_data", None)
+        return describe(flags) if describe else {}
 
     def create_batches(self, flags, split, seed):
         """Returns the dataloader's batches of a split, as the model wants them.
@@ -88,6 +98,7 @@ def restore_trained(path):
         )
     method = load("models", settings["model"]).create_model(types.SimpleNamespace(**settings))
     method.restore(found, list(method.networks), use_averages=True)
+    method.metadata = method.metadata | run_folder.read_metadata(path)
     return method
 
 

@@ -15,6 +15,7 @@ from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
 from classifiers.models import classifier
 from classifiers.models.classifier import Classifier
+from misc import run_folder, voting
 
 DATALOADER = "digits"
 # It has no training, and takes its weights from --ensemble_weights.
@@ -54,7 +55,26 @@ def create_model(flags, training=False):
         members = [classifier.load_network(path, flags) for path in flags.ensemble_weights]
     else:
         members = [classifier.create_network(flags) for _ in range(flags.ensemble_size)]
-    return Ensemble(members, evaluations.create(flags))
+    ensemble = Ensemble(members, evaluations.create(flags))
+    ensemble.metadata = _common_metadata(flags.ensemble_weights or ())
+    return ensemble
+
+
+def _common_metadata(paths):
+    """Returns what the members' runs kept of their data; of the first that has it.
+
+    Raises:
+        ValueError: if two of them name the classes differently: their votes would not add up.
+    """
+    found = {path: run_folder.read_metadata(path) for path in paths}
+    described = {path: metadata for path, metadata in found.items() if metadata}
+    if not described:
+        return {}
+    first, metadata = next(iter(described.items()))
+    for path, other in described.items():
+        if other.get("class_names") != metadata.get("class_names"):
+            raise ValueError(f"--ensemble_weights: {path} has other classes than {first}.")
+    return metadata
 
 
 class Ensemble(Classifier):
@@ -87,15 +107,6 @@ class Ensemble(Classifier):
         return {"votes": votes, "logits": tf.add_n(logits)}
 
     def classify(self, images):
-        """Returns values `[B, K]` whose largest is the decision, and which rank the others.
-
-        Without a tie it is the class with most votes. With one, the largest summed logit of all
-        classes decides, also of a class that is not among the tied ones, as in the authors' code.
-        """
+        """Returns values `[B, K]` whose largest is the decision; see `voting.rank`."""
         results = self.predict(images)
-        votes, logits = results["votes"], results["logits"]
-        most = tf.reduce_max(votes, axis=-1, keepdims=True)
-        tied = tf.reduce_sum(tf.cast(votes == most, tf.float32), axis=-1, keepdims=True) > 1
-        # Logits squeezed into (0, 1) order what has equally many votes.
-        order = tf.nn.softmax(logits)
-        return tf.where(tied, order, votes + order * (1 - 1e-6))
+        return voting.rank(results["votes"], results["logits"])

@@ -233,7 +233,7 @@ def test_an_ensemble_votes(logits, winner):
 
 class Report:
     def __init__(self):
-        self.rows, self.tables, self.notes = [], {}, {}
+        self.rows, self.tables, self.notes, self.pictures = [], {}, {}, {}
 
     def add_row(self, row):
         self.rows.append(row)
@@ -243,6 +243,9 @@ class Report:
 
     def add_note(self, name, text):
         self.notes[name] = text
+
+    def add_picture(self, name, image):
+        self.pictures[name] = image
 
 
 def test_evaluation_measures_every_level_with_seeded_noise():
