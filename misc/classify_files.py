@@ -132,6 +132,7 @@ class FileClassifier:
 
         with progress.track(total=len(paths), description="classifying", unit="image") as bar:
             for path, pixels, error in threads.ahead(self.prepare, paths, 2 * self.batch_size):
+                bar.update()
                 if error is not None:
                     if not skip_broken:
                         raise error
@@ -144,7 +145,6 @@ class FileClassifier:
                 group.append((path, pixels))
                 if len(group) == self.batch_size:
                     names = run()
-                bar.update()
             if group:
                 names = run()
         return found, names, broken
@@ -232,7 +232,7 @@ def write_results(
     written = [folder / RESULTS, folder / TABLE]
     if pictures:
         tiles = [
-            (pictures[by_name[row["path"]]], [_best(row), row["path"]])
+            (pictures[by_name[row["path"]]], _caption(row))
             for row in rows
             if by_name[row["path"]] in pictures
         ]
@@ -270,7 +270,8 @@ def read_names(path):
 
 def _entries(prediction, class_names):
     entries = [
-        {"class": class_names[number], "number": number, "probability": probability}
+        # The networks compute with seven digits.
+        {"class": class_names[number], "number": number, "probability": round(probability, 6)}
         for number, probability in zip(prediction.classes, prediction.probabilities, strict=True)
     ]
     for entry, votes in zip(entries, prediction.votes or (), strict=False):
@@ -285,10 +286,9 @@ def _flat(row):
     return cells
 
 
-def _best(row):
+def _caption(row):
     best = row["predictions"][0]
-    # The number first: a long name loses its end.
-    return f"{100 * best['probability']:.0f} % {best['class']}"
+    return [best["class"], f"{100 * best['probability']:.1f} %", row["path"]]
 
 
 def _print_rows(rows):
