@@ -148,7 +148,8 @@ def _line(row, header=False):
         if name == "scale":
             cells.append(f"{'scale' if header else 'x' + str(value):<5}")
         elif name == "name":
-            cells.append(f"{'image' if header else value:<24}")
+            title = "degradation" if "level" in row else "image"
+            cells.append(f"{title if header else value:<24}")
         elif isinstance(value, str):
             cells.append(f"{name if header else value:<28}")
         else:
