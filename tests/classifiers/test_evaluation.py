@@ -44,7 +44,7 @@ def read_csv(path):
 
 
 def test_everything_is_written_with_class_names(tmp_path):
-    texts = ["noise:0-40,step=20", "saltpepper@1-3"]
+    texts = ["noise:0-40,step=20", "contrast@1-3"]
     evaluate(tmp_path, texts, "all", NAMES)
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
     assert written == {
@@ -52,8 +52,7 @@ def test_everything_is_written_with_class_names(tmp_path):
         "grid.png",
         "confusion/clean.png",
         "confusion/noise_0-40,step=20.png",
-        "confusion/brightness.png",
-        "confusion/contrast.png",
+        "confusion/contrast@1-3.png",
     }
     assert all(images.read_rgb(tmp_path / name).std() > 5 for name in written)
     confusion = read_csv(tmp_path / "confusion.csv")

@@ -251,10 +251,10 @@ def test_pictures_show_some_of_each_degradation():
     clean = Classifier(tiny_network(), copies=copies([])).pictures(BATCH)
     assert list(clean) == ["image"]
     np.testing.assert_array_equal(clean["image"], IMAGES[:4])
-    both = Classifier(tiny_network(), copies=copies(["noise:0", "saltpepper:1"])).pictures(BATCH)
+    both = Classifier(tiny_network(), copies=copies(["noise:0", "noise:60"])).pictures(BATCH)
     np.testing.assert_array_equal(both["image"], IMAGES[[0, 1, 0, 1]])
     np.testing.assert_array_equal(both["degraded"][:2], IMAGES[:2])
-    assert set(np.unique(both["degraded"][2:])) == {0, 255}
+    assert np.abs(both["degraded"][2:] - IMAGES[:2]).mean() > 20
     many = ["noise:0", "noise:1", "noise:2", "noise:3", "noise:4"]
     shown = Classifier(tiny_network(), copies=copies(many)).pictures(BATCH)
     assert len(shown["degraded"]) == 5
