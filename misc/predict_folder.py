@@ -214,9 +214,8 @@ def make_classes(model):
     )
     keep = classify_files.spread(paths) if FLAGS.classify_sheet else ()
     predictions, names, broken = classifier(paths, FLAGS.skip_broken, keep)
-    # An ensemble is restored from --ensemble_weights alone.
     description = {
-        "model": str(FLAGS.frozen_path or FLAGS.restore_path or ",".join(FLAGS.ensemble_weights)),
+        "model": _source(),
         "resize": classifier.resize,
         "crop": classifier.crop,
         "broken": [str(path) for path in broken],
@@ -253,6 +252,14 @@ def make_images(model):
         f"{len(jobs) - len(todo)} skipped because their results exist, {failed} failed"
     )
     return 1 if failed else 0
+
+
+def _source():
+    """Returns where the model comes from; some are made from weights that other flags name."""
+    for name in ("frozen_path", "restore_path", "ensemble_weights", "weights"):
+        if name in FLAGS and FLAGS[name].value:
+            return FLAGS[name].value
+    return None
 
 
 @dataclasses.dataclass(frozen=True)

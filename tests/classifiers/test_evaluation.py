@@ -121,6 +121,7 @@ def test_dataloaders_describe_their_data(tmp_path):
             images.write_image(tmp_path / "folders" / name / f"{number}.png", pixels)
     values.data_path, values.data_test_path = str(tmp_path / "folders"), None
     values.data_resize, values.data_crop, values.data_cached = 18, 16, True
+    values.data_skip_broken, values.data_training_crop = False, "centre"
     described = {"class_names": ["cat", "dog"], "resize": 18, "crop": 16}
     assert class_folders.describe_data(values) == described
     values.data_resize = 0
