@@ -102,7 +102,7 @@ def main(selection):
     folder = RunFolder(path, method, FLAGS.save_max_keep, is_chief, weights_path)
     folder.check_settings(settings, _changeable())
     first = _restore(method, folder)
-    folder.write_arguments(settings)
+    folder.write_arguments(settings, selection.describe_data(FLAGS))
     if first >= FLAGS.max_steps:
         print(f"{path} is already at step {first}; --max_steps={FLAGS.max_steps}.")
         return 0

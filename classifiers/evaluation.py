@@ -1,11 +1,12 @@
 """How classifiers are measured: every degradation and level in one pass over the images."""
 
+import collections
 import dataclasses
 
 import numpy as np
 import tensorflow as tf
 
-from classifiers import levels, metrics
+from classifiers import levels, metrics, pictures
 from degradations import random
 from misc import progress
 
@@ -42,7 +43,7 @@ class Evaluation:
         self.tested = levels.test_degradations(self.degradations, self.levels, self.size)
         self._functions = {}
 
-    def run(self, classify, batches, report=None):
+    def run(self, classify, batches, report=None, class_names=None):
         """Counts right answers on clean images and at each level of each degradation.
 
         Images are read once, whatever is tested; noise depends on the seed, the degradation, the
@@ -52,12 +53,18 @@ class Evaluation:
             classify: function from float32 images `[B, H, W, 3]` to logits `[B, K]`; compiled by
                 the first call, and the same in every call.
             batches: iterable of {"image", "label"}; where they also have "corruption" and
-                "severity", they are counted under these as they are.
+                "severity", they are counted under these as they are. An attribute `class_names`
+                lists the names of their classes.
             report: see `Method.evaluate`; gets one row per degradation and level.
+            class_names: names of the classes that the network was trained for, `None` if unknown.
 
         Returns:
             {name: float}; see `CorruptionGrid.means`.
+
+        Raises:
+            ValueError: if the images' classes are those of the network in another order.
         """
+        names = _names_of_classes(getattr(batches, "class_names", None), class_names, self.classes)
         grid = metrics.CorruptionGrid(self.classes, self.confusion or self.per_class)
         tests = [(None, metrics.CLEAN, None)]
         tests += [(tested, tested.name, value) for tested in self.tested for value in tested.values]
@@ -84,7 +91,7 @@ class Evaluation:
         if bar is not None:
             bar.close()
         if report is not None:
-            self._report(grid, report)
+            self._report(grid, report, names)
         return grid.means()
 
     def _logits(self, classify, tested, value, images, place):
@@ -120,7 +127,7 @@ class Evaluation:
             self._functions[name] = tf.function(function, reduce_retracing=True)
         return self._functions[name]
 
-    def _report(self, grid, report):
+    def _report(self, grid, report, names):
         for row in grid.rows():
             report.add_row(row)
         report.add_note(
@@ -129,12 +136,44 @@ class Evaluation:
         report.add_note("mean_error", "100 - accuracy: not normalised, no mCE")
         if np.isfinite(grid.mean_corruption_error() or np.nan):
             report.add_note("mce_alexnet", "ImageNet-C's mCE: errors divided by AlexNet's")
+        rows = grid.rows()
+        units = {tested.name: tested.unit for tested in self.tested}
+        curves = pictures.draw_curves(rows, units)
+        if curves is not None:
+            report.add_picture("curves", curves)
         if self.grid:
             report.add_table("grid", grid.grid())
+            picture = pictures.draw_grid(rows, units)
+            if picture is not None:
+                report.add_picture("grid", picture)
         if self.confusion:
-            report.add_table("confusion", grid.confusion())
+            report.add_table("confusion", grid.confusion(names))
+            for name, matrix in grid.confusion_matrices().items():
+                picture = pictures.draw_confusion(name, matrix, names)
+                report.add_picture(f"confusion/{pictures.file_name(name)}", picture)
         if self.per_class:
-            report.add_table("per_class", grid.per_class())
+            report.add_table("per_class", grid.per_class(names))
+
+
+def _names_of_classes(names, trained, classes):
+    """Returns K different names of the classes, `None` if there are none.
+
+    Args:
+        names: those that the data give, or `None`.
+        trained: those that the network was trained for, or `None`.
+        classes: their number K.
+    """
+    if names and trained and list(names) != list(trained) and set(names) == set(trained):
+        raise ValueError(
+            "The classes of the data have other numbers than those that the model was trained for: "
+            f"{', '.join(list(names)[:4])}, ... instead of {', '.join(list(trained)[:4])}, ..."
+        )
+    names = names or trained
+    if not names or len(names) != classes:
+        return None
+    # Names are the columns of tables; ImageNet has two cranes.
+    taken = collections.Counter([*names, "degradation", "class"])
+    return [f"{name} ({i})" if taken[name] > 1 else name for i, name in enumerate(names)]
 
 
 def create(flags, classes):

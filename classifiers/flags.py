@@ -133,9 +133,16 @@ def define_evaluation_flags():
         "every level of the range; or numbers such as 10,30,50.",
     )
     flags.DEFINE_integer("evaluation_seed", 0, "Seed of the draws of an evaluation, such as noise.")
-    flags.DEFINE_bool("confusion_matrix", False, "Also write confusion.csv.")
+    flags.DEFINE_bool(
+        "confusion_matrix", False, "Also write confusion.csv, and a picture for each degradation."
+    )
     flags.DEFINE_bool("per_class", False, "Also write per_class.csv, the recall of each class.")
-    flags.DEFINE_bool("corruption_grid", False, "Also write grid.csv, accuracy against level.")
+    flags.DEFINE_bool(
+        "corruption_grid",
+        False,
+        "Also write grid.csv, accuracy against level, and, of few levels such as severities, a "
+        "heat map.",
+    )
 
 
 def create_optimizer(flags):

@@ -175,7 +175,7 @@ def create_batches(read, flags, split, seed, first_step=0, shard=(0, 1), croppin
     `training_copies.TrainingCopies` makes of it.
 
     `'validation'` and `'test'`: one pass in order, the last batch may be smaller; can be iterated
-    again.
+    again. Their attribute `class_names` lists the names of the classes.
 
     Args:
         read: function of "train" or "test" that returns `LabelledImages`, or `None` where there is
@@ -197,13 +197,29 @@ def create_batches(read, flags, split, seed, first_step=0, shard=(0, 1), croppin
     data = part(read, flags, split)
     _check_classes(data, getattr(flags, "num_classes", None))
     if split != "train":
-        return one_pass(data, flags.evaluation_batch_size)
+        batches = one_pass(data, flags.evaluation_batch_size)
+        batches.class_names = list(data.class_names)
+        return batches
     if flags.batch_size % shard[1]:
         raise ValueError(
             f"--batch_size must be divisible by the number of hosts, {shard[1]}. "
             f"Received: {flags.batch_size}"
         )
     return _endless(data, flags, seed, first_step, shard, cropping)
+
+
+def describe(read, flags):
+    """Returns what a run keeps of its data: how the images of a folder become the network's.
+
+    {"class_names": list of the names of the classes; "resize": length of the shorter side, or
+    `None` for images as they are; "crop": side of the central square}.
+    """
+    data = part(read, flags, "train")
+    described = {"class_names": list(data.class_names)}
+    if data.crop:
+        return described | {"resize": data.resize, "crop": data.crop}
+    side = int(min(data.images.shape[1:3]))
+    return described | {"resize": side, "crop": side}
 
 
 def part(read, flags, split):

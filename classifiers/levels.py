@@ -27,6 +27,7 @@ AUTHORS_VARIANT = {
     "saltpepper_authors": "saltpepper:0-0.25,step=0.01,authors_variant=true",
 }
 SIZES = (32, 64, 224)
+SEVERITY = "severity"
 
 
 def training_layers(texts, size):
@@ -87,6 +88,12 @@ class TestDegradation:
         if self.values == [None]:
             return self.layer(images, seed=seed)
         return self.layer.call_at(images, value, seed)
+
+    @property
+    def unit(self):
+        """What its values are: SEVERITY, or the unit of the levels."""
+        has_severity = getattr(self.layer, "severity", None) is not None
+        return SEVERITY if has_severity else self.layer.unit
 
     def seed(self, seed, value):
         """Returns the seed of a level: it depends on the name, not on what else is tested."""

@@ -163,8 +163,16 @@ class CorruptionGrid:
             for name in by_name
         ]
 
+    def confusion_matrices(self):
+        """Returns {degradation: counts `[K, K]` over all its levels}; see `confusion_matrix`."""
+        return dict(self._confusion)
+
     def confusion(self, class_names=None):
-        """Returns one row per degradation and right class, with the counts of predictions."""
+        """Returns one row per degradation and right class, with the counts of predictions.
+
+        Args:
+            class_names: K different names; `None` for their numbers.
+        """
         names = class_names or [str(label) for label in range(self.classes)]
         return [
             {"degradation": name, "class": names[label]}

@@ -1,4 +1,4 @@
-"""One picture that shows many degradations at many severities."""
+"""One picture that shows many: degradations at severities, images with captions."""
 
 import numpy as np
 import PIL.Image
@@ -55,6 +55,52 @@ def draw_sheet(rows, tile, columns=3):
             sheet.paste(picture, place)
             _draw_label(draw, place, label, label_font)
     return np.asarray(sheet)
+
+
+def draw_captioned(tiles, tile, columns):
+    """Draws tiles from left to right and top to bottom, each with lines of text below it.
+
+    Args:
+        tiles: list of (uint8 RGB square image, lines); the first line is set off. Lines that are
+            wider than a tile lose their end, those below the first their beginning.
+        tile: side of a tile in pixels.
+        columns: number of columns.
+
+    Returns:
+        uint8 RGB image.
+    """
+    fonts = [PIL.ImageFont.load_default(size=size) for size in (max(11, tile // 10), 10)]
+    heights = [round(1.35 * font.size) for font in fonts]
+    lines = max(len(texts) for _, texts in tiles)
+    cell = (tile + MARGIN, tile + heights[0] + (lines - 1) * heights[1] + MARGIN)
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    sheet = PIL.Image.new("RGB", (columns * cell[0] + MARGIN, rows * cell[1] + MARGIN), "white")
+    draw = PIL.ImageDraw.Draw(sheet)
+    for number, (image, texts) in enumerate(tiles):
+        left = MARGIN + number % columns * cell[0]
+        top = MARGIN + number // columns * cell[1]
+        # Small images keep their pixels.
+        enlarged = image.shape[0] < tile
+        resampling = PIL.Image.Resampling.NEAREST if enlarged else PIL.Image.Resampling.LANCZOS
+        sheet.paste(PIL.Image.fromarray(image).resize((tile, tile), resampling), (left, top))
+        top += tile + 1
+        for line, text in enumerate(texts):
+            font, height = fonts[min(line, 1)], heights[min(line, 1)]
+            draw.text(
+                (left, top), _fitting(text, font, tile, line > 0), "#666" if line else "black", font
+            )
+            top += height
+    return np.asarray(sheet)
+
+
+def _fitting(text, font, width, keeps_end):
+    """Returns as much of a text as a width in pixels holds."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[1:] if keeps_end else text[:-1]
+    return f"...{text}" if keeps_end else f"{text}..."
 
 
 def _draw_label(draw, place, label, font):

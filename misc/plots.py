@@ -4,11 +4,20 @@ import math
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Hues that colour-blind readers can tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
+LINE_COLOURS = (BLUE, ORANGE, "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 INCH = 100
+# More points of a curve than these are drawn without marks.
+MARKED_POINTS = 12
+# Sides in inches of a heat map's cell: with a number in it, and as small as can be seen.
+NUMBERED_CELL = 0.55, 0.36
+SMALL_CELL = 0.3
+LARGEST_MAP = 8.0
 
 
 def draw_scatter(rated, predicted, title=""):
@@ -62,6 +71,120 @@ def draw_histograms(panels, labels):
     handles, names = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
     return _render(figure)
+
+
+def draw_curves(panels, y_label, reference=None):
+    """Draws lines, in panels side by side that share the vertical axis.
+
+    Args:
+        panels: list of (label of the horizontal axis, {name: list of (x, y)}).
+        y_label: label of the vertical axis.
+        reference: `None`, or (name, value) of a horizontal line in all panels.
+    """
+    columns = min(4, math.ceil(math.sqrt(len(panels))) if len(panels) > 3 else len(panels))
+    rows = math.ceil(len(panels) / columns)
+    most = max(len(curves) for _, curves in panels)
+    figure = Figure(
+        figsize=(0.8 + 3.6 * columns, (2.8 + 0.17 * (most + 1)) * rows),
+        dpi=INCH,
+        layout="constrained",
+    )
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (x_label, curves) in zip(grid.flat, panels, strict=False):
+        for number, (name, points) in enumerate(curves.items()):
+            axes.plot(
+                *zip(*points, strict=True),
+                color=LINE_COLOURS[number % len(LINE_COLOURS)],
+                linestyle="-" if number < len(LINE_COLOURS) else "--",
+                marker="o" if len(points) <= MARKED_POINTS else None,
+                markersize=4,
+                linewidth=1.6,
+                label=_shortened(name),
+            )
+        if reference is not None:
+            axes.axhline(reference[1], color=GREY, linestyle=":", label=reference[0])
+        axes.set_xlabel(x_label, fontsize=9)
+        axes.tick_params(labelsize=8, labelleft=True)
+        axes.xaxis.set_major_locator(
+            MaxNLocator(6, steps=[1, 2, 5, 10], integer=_are_whole(curves))
+        )
+        axes.grid(alpha=0.25)
+        # Below the lines, which may be anywhere in the panel.
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8, frameon=False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(y_label, fontsize=9)
+    return _render(figure)
+
+
+def draw_heat_map(
+    values,
+    rows,
+    columns,
+    x_label,
+    y_label,
+    title="",
+    limits=(0, 100),
+    decimals=0,
+    numbers=True,
+    colours="viridis",
+    gamma=1.0,
+):
+    """Draws a table of numbers as coloured cells.
+
+    Args:
+        values: `[R, C]`; cells that are NaN stay empty.
+        rows: texts of the R rows, or `None` for their numbers.
+        columns: texts of the C columns, or `None` for their numbers.
+        x_label: what the columns are.
+        y_label: what the rows are.
+        title: text above.
+        limits: values of the first and the last colour.
+        decimals: digits behind the point of the numbers in the cells.
+        numbers: whether cells show their number.
+        colours: name of a colour map of matplotlib.
+        gamma: exponent of the colour scale; below 1 it tells small values apart.
+    """
+    values = np.asarray(values, np.float64)
+    width, height = NUMBERED_CELL if numbers else (SMALL_CELL, SMALL_CELL)
+    if rows is None or columns is None:
+        width = height = min(SMALL_CELL, LARGEST_MAP / max(values.shape))
+    longest = [max((len(text) for text in texts or ()), default=0) for texts in (rows, columns)]
+    upright = numbers and longest[1] * 0.08 < width
+    size = (
+        2.2 + 0.075 * longest[0] + max(1.5, width * values.shape[1]),
+        1.2 + (0 if upright else 0.06 * longest[1]) + max(1.0, height * values.shape[0]),
+    )
+    figure = Figure(figsize=size, dpi=INCH, layout="constrained")
+    axes = figure.add_subplot()
+    norm = PowerNorm(gamma, *limits)
+    image = axes.imshow(values, cmap=colours, norm=norm, aspect="auto")
+    if rows is not None:
+        axes.set_yticks(range(len(rows)), [_shortened(name) for name in rows], fontsize=8)
+    if columns is not None:
+        names = [_shortened(name) for name in columns]
+        axes.set_xticks(range(len(columns)), names, fontsize=8, rotation=0 if upright else 90)
+    if numbers:
+        for (row, column), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                colour = _text_colour(image.cmap(norm(value)))
+                text = f"{value:.{decimals}f}"
+                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    figure.colorbar(image, ax=axes, fraction=0.05).ax.tick_params(labelsize=8)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x_label, fontsize=9)
+    axes.set_ylabel(y_label, fontsize=9)
+    return _render(figure)
+
+
+def _are_whole(curves):
+    return all(x == round(x) for points in curves.values() for x, _ in points)
+
+
+def _text_colour(background):
+    # Rec. 709 luma of the cell.
+    return "black" if np.dot(background[:3], (0.2126, 0.7152, 0.0722)) > 0.5 else "white"
 
 
 def _shortened(title, length=32):

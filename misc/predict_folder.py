@@ -1,12 +1,14 @@
 """Applies a trained model, or a frozen file of one, to an image file or a folder of them.
 
-Models of images write one image for each; score predictors write one table, the best image first.
+Models of images write one image for each; score predictors write one table, the best image first;
+classifiers one table of the likeliest classes of each image, and a contact sheet.
 
 python -m misc.predict_folder --model=eusr --restore_path=runs/eusr --scale=4 \\
         --input_path=photos --output_path=photos_x4
 python -m misc.predict_folder --frozen_path=eusr.pb --scale=4 --input_path=a.jpg --output_path=out
 python -m misc.predict_folder --model=mobilenetv2 --restore_path=train/ava.h5 \\
         --input_path=photos --output_path=scores
+python -m misc.predict_folder --restore_path=runs/clean/best --input_path=photos --output_path=out
 """
 
 from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
@@ -19,13 +21,25 @@ import keras
 import tensorflow as tf
 from absl import flags, logging
 
-from misc import common_flags, frozen, images, progress, score_files, upscale_files
+from misc import (
+    classify_files,
+    common_flags,
+    frozen,
+    images,
+    progress,
+    score_files,
+    upscale_files,
+)
 
 FLAGS = flags.FLAGS
 SAME_EXTENSION = "same"
 # Flags that only one kind of model takes.
 IMAGE_FLAGS = ("scale", "output_extension", "output_suffix", "tile", "overlap", "self_ensemble")
 SCORE_FLAGS = ("scoring", "scoring_patches", "scoring_patch_size", "scoring_batch_size")
+CLASS_FLAGS = (
+    *("classify_top", "classify_resize", "classify_crop", "classify_names"),
+    *("classify_batch_size", "classify_sheet"),
+)
 
 
 def define_flags(with_model):
@@ -75,12 +89,41 @@ def define_flags(with_model):
     flags.DEFINE_integer(
         "scoring_batch_size", 32, "Patches or equal images at a time.", lower_bound=1
     )
+    _define_class_flags()
     flags.DEFINE_bool("skip_broken", False, "Go on after files that cannot be read or written.")
     flags.DEFINE_bool(
         "overwrite",
         False,
-        "Replace existing results; otherwise images that have one are skipped, and existing scores "
-        "are an error.",
+        "Replace existing results; otherwise images that have one are skipped, and existing tables "
+        "of scores or classes are an error.",
+    )
+
+
+def _define_class_flags():
+    flags.DEFINE_integer("classify_top", 5, "Likeliest classes to write of an image.")
+    flags.DEFINE_integer(
+        "classify_resize",
+        None,
+        "Length that the shorter side is resized to for a classifier, 0: none; default: as in the "
+        "evaluation of its run.",
+    )
+    flags.DEFINE_integer(
+        "classify_crop",
+        None,
+        "Side of the central square that a classifier sees; default: as in the evaluation of its "
+        "run.",
+    )
+    flags.DEFINE_string(
+        "classify_names",
+        None,
+        "Text file with the name of a class in each line; default: the names in the run's data.",
+    )
+    flags.DEFINE_integer("classify_batch_size", 32, "Images that are classified at a time.")
+    flags.DEFINE_bool(
+        "classify_sheet",
+        True,
+        f"Also write a contact sheet of the images with their class: of at most "
+        f"{classify_files.SHEET_IMAGES}, spread over the list.",
     )
 
 
@@ -111,8 +154,10 @@ def find_kind(model):
         ValueError: when files cannot be made from the model's outputs.
     """
     kinds = {
-        ("output",): (make_images, SCORE_FLAGS),
-        ("scores", "features"): (make_scores, IMAGE_FLAGS),
+        ("output",): (make_images, SCORE_FLAGS + CLASS_FLAGS),
+        ("scores", "features"): (make_scores, IMAGE_FLAGS + CLASS_FLAGS),
+        ("logits",): (make_classes, IMAGE_FLAGS + SCORE_FLAGS),
+        ("votes", "logits"): (make_classes, IMAGE_FLAGS + SCORE_FLAGS),
     }
     outputs = tuple(model.export_names["outputs"])
     if outputs not in kinds:
@@ -154,6 +199,41 @@ def make_scores(model):
     return 1 if broken else 0
 
 
+def make_classes(model):
+    """Classifies all images; returns the exit status."""
+    classify_files.check_free(FLAGS.output_path, FLAGS.overwrite)
+    paths, folder = find_inputs(FLAGS.input_path, FLAGS.output_path)
+    names = classify_files.read_names(FLAGS.classify_names) if FLAGS.classify_names else None
+    classifier = classify_files.FileClassifier(
+        model,
+        FLAGS.classify_resize,
+        FLAGS.classify_crop,
+        names,
+        FLAGS.classify_top,
+        FLAGS.classify_batch_size,
+    )
+    keep = classify_files.spread(paths) if FLAGS.classify_sheet else ()
+    predictions, names, broken = classifier(paths, FLAGS.skip_broken, keep)
+    description = {
+        "model": _source(),
+        "resize": classifier.resize,
+        "crop": classifier.crop,
+        "broken": [str(path) for path in broken],
+    }
+    if predictions:
+        classify_files.write_results(
+            FLAGS.output_path,
+            predictions,
+            folder,
+            names,
+            description,
+            classifier.pictures,
+            FLAGS.overwrite,
+        )
+    print(f"{len(predictions)} of {len(paths)} images classified, {len(broken)} failed")
+    return 1 if broken else 0
+
+
 def make_images(model):
     """Writes one image for each; returns the exit status."""
     jobs = plan(
@@ -172,6 +252,14 @@ def make_images(model):
         f"{len(jobs) - len(todo)} skipped because their results exist, {failed} failed"
     )
     return 1 if failed else 0
+
+
+def _source():
+    """Returns where the model comes from; some are made from weights that other flags name."""
+    for name in ("frozen_path", "restore_path", "ensemble_weights", "weights"):
+        if name in FLAGS and FLAGS[name].value:
+            return FLAGS[name].value
+    return None
 
 
 @dataclasses.dataclass(frozen=True)

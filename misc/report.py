@@ -91,9 +91,13 @@ class Results:
             where = f", in {self.path / name}.csv" if self.path else ""
             print(f"\n{name}: {len(rows)} rows of {len(rows[0])} columns{where}")
             return
-        print(f"\n{_cells(rows[0], header=True)}" if rows else f"\n{name}: none")
+        widths = {
+            column: max([len(column), 8, *(len(r[column]) for r in rows if _is_text(r[column]))])
+            for column in (rows[0] if rows else ())
+        }
+        print(f"\n{_cells(rows[0], widths, header=True)}" if rows else f"\n{name}: none")
         for row in rows:
-            print(_cells(row))
+            print(_cells(row, widths))
 
     def _print_scales(self, means):
         for group in sorted({name.split("/")[0] for name in means if "/" in name}):
@@ -104,12 +108,13 @@ class Results:
     def _print_figures(self, means):
         has_floor = any(name.startswith(FLOOR) for name in means)
         unit = "levels" if "level" in self._rows[0] else "images"
-        print(f"{f'{len(self._rows)} {unit}':<20}  {'':>8}" + "     floor" * has_floor)
+        width = max(20, *map(len, means)) if means else 20
+        print(f"{f'{len(self._rows)} {unit}':<{width}}  {'':>8}" + "     floor" * has_floor)
         for name, value in means.items():
             if name.startswith(FLOOR):
                 continue
             floor = means.get(FLOOR + name)
-            print(f"{name:<20}  {value:8.4f}" + ("" if floor is None else f"  {floor:8.4f}"))
+            print(f"{name:<{width}}  {value:8.4f}" + ("" if floor is None else f"  {floor:8.4f}"))
         for name, text in self._notes.items():
             print(f"{name}: {text}")
 
@@ -125,16 +130,16 @@ def write_table(path, rows):
         writer.writerows(rows)
 
 
-def _cells(row, header=False):
+def _cells(row, widths, header=False):
     cells = []
     for name, value in row.items():
-        width = max(len(name), 8)
-        if header or isinstance(value, str):
-            text = name if header else value
-            cells.append(f"{text:<{28 if name == 'group' else width}}")
-        else:
-            cells.append(f"{value:>{width}}" if isinstance(value, int) else f"{value:>{width}.4f}")
+        shown = name if header else value if isinstance(value, int | str) else f"{value:.4f}"
+        cells.append(f"{shown:{'<' if _is_text(value) else '>'}{widths[name]}}")
     return "  ".join(cells)
+
+
+def _is_text(value):
+    return isinstance(value, str)
 
 
 def _line(row, header=False):
@@ -143,7 +148,8 @@ def _line(row, header=False):
         if name == "scale":
             cells.append(f"{'scale' if header else 'x' + str(value):<5}")
         elif name == "name":
-            cells.append(f"{'image' if header else value:<24}")
+            title = "degradation" if "level" in row else "image"
+            cells.append(f"{title if header else value:<24}")
         elif isinstance(value, str):
             cells.append(f"{name if header else value:<28}")
         else:

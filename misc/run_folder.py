@@ -9,6 +9,7 @@ import tensorflow as tf
 from misc import files, weight_files
 
 ARGUMENTS = "arguments.json"
+METADATA = "metadata"
 HISTORY = "history.jsonl"
 CHECKPOINT = "model.ckpt"
 BEST = "best"
@@ -73,10 +74,16 @@ class RunFolder:
                 + "\nGive the settings of that run to continue it, or another --train_path."
             )
 
-    def write_arguments(self, settings):
-        """Saves the run's flags."""
+    def write_arguments(self, settings, metadata=None):
+        """Saves the run's flags.
+
+        Args:
+            settings: {flag: value}.
+            metadata: {name: JSON value} that trained models get as their `metadata`.
+        """
         if self.is_chief:
-            files.write_json(self.path / ARGUMENTS, settings)
+            content = settings | ({METADATA: metadata} if metadata else {})
+            files.write_json(self.path / ARGUMENTS, content)
 
     def save(self, step):
         """Saves everything that the run needs to continue at `step`, as model.ckpt-STEP."""
@@ -160,6 +167,15 @@ def read_arguments(restore_path):
         if file.exists():
             return json.loads(file.read_text())
     return {}
+
+
+def read_metadata(restore_path):
+    """Returns what the run of a checkpoint kept of its data, {} where nothing is stored.
+
+    Args:
+        restore_path: see `read_arguments`.
+    """
+    return read_arguments(restore_path).get(METADATA, {})
 
 
 def paths_of_run(train_path, weight_filename):

@@ -4,17 +4,14 @@ Files are decoded on several threads while the predictor works on batches of equ
 """
 
 import collections
-import concurrent.futures
 import math
-import os
 import pathlib
 
 import cv2
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
-from misc import files, frozen, frozen_graph, images, progress, report
+from misc import files, images, inference, progress, report, threads
 
 SCORING = ("centre", "patches", "whole")
 RESULTS = "scores.json"
@@ -74,8 +71,12 @@ class FileScorer:
         sums = {}
         broken = []
         waiting = collections.defaultdict(list)
+
+        def decode(path):
+            return self.cut(images.read_rgb(path))
+
         with progress.track(total=len(paths), description="scoring", unit="image") as bar:
-            for path, cut, error in _decode_ahead(paths, self.cut, 2 * self.batch_size):
+            for path, cut, error in threads.ahead(decode, paths, 2 * self.batch_size):
                 if error is not None:
                     if not skip_broken:
                         raise error
@@ -204,41 +205,5 @@ def _place(index, count, largest):
 
 
 def _scores_function(model):
-    if isinstance(model, frozen.FrozenMethod):
-        return lambda batch: model.predict(batch.astype(np.float32))["scores"]
-    # One trace serves all sizes.
-    function = tf.function(
-        lambda batch: tf.identity(model.predict(tf.cast(batch, tf.float32))["scores"]),
-        input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)],
-        autograph=False,
-    )
-    constant = frozen_graph.with_constants(function)
-
-    def run(batch):
-        (scores,) = tf.nest.flatten(constant(tf.convert_to_tensor(batch)))
-        return scores
-
-    return run
-
-
-def _decode_ahead(paths, cut, ahead):
-    """Yields (path, patches, error) in the order of `paths`; `ahead` files are decoded before."""
-
-    def decode(path):
-        try:
-            return path, cut(images.read_rgb(path)), None
-        except ValueError as error:
-            return path, [], error
-
-    threads = min(8, max(2, os.cpu_count() or 1))
-    pool = concurrent.futures.ThreadPoolExecutor(threads)
-    try:
-        pending = collections.deque()
-        for path in paths:
-            pending.append(pool.submit(decode, path))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    function = inference.compile_outputs(model, ["scores"])
+    return lambda batch: function(batch)["scores"]

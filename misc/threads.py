@@ -1,5 +1,6 @@
 """Work on many files at once, with progress, where one broken file need not stop the rest."""
 
+import collections
 import concurrent.futures
 import os
 
@@ -30,7 +31,7 @@ def for_each(work, items, description, skip_broken=False, unit="image", total=No
     """
     results, skipped = {}, []
     total = len(items) if total is None else total
-    threads = min(8, max(2, os.cpu_count() or 1))
+    threads = _count_threads()
     pending = {}
 
     def collect(return_when):
@@ -63,3 +64,36 @@ def for_each(work, items, description, skip_broken=False, unit="image", total=No
     if skipped:
         logging.warning("%s: skipped %d of %d", description, len(skipped), len(results))
     return [results[number] for number in range(len(results))], skipped
+
+
+def ahead(work, items, count):
+    """Yields `(item, work(item), None)` in the order of the items; threads work ahead.
+
+    Args:
+        work: function of one item; a ValueError that it raises means a broken item and names it.
+            The item is then yielded as `(item, None, error)`.
+        items: iterable of items.
+        count: number of items that are worked on before they are asked for.
+    """
+
+    def attempt(item):
+        try:
+            return item, work(item), None
+        except ValueError as error:
+            return item, None, error
+
+    pool = concurrent.futures.ThreadPoolExecutor(_count_threads())
+    try:
+        pending = collections.deque()
+        for item in items:
+            pending.append(pool.submit(attempt, item))
+            if len(pending) > count:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _count_threads():
+    return min(8, max(2, os.cpu_count() or 1))

@@ -56,6 +56,7 @@ class Selection:
         method = self.model.create_model(flags)
         target = flags.restore_target or list(method.networks)
         method.restore(path, target, use_averages=flags.restore_averages)
+        method.metadata = method.metadata | run_folder.read_metadata(flags.restore_path)
         return method
 
     def weights_path(self, flags):
@@ -67,6 +68,15 @@ class Selection:
         """Lets the dataloader set flags that only its data tell, where it has `complete_flags`."""
         if hasattr(self.dataloader, "complete_flags"):
             self.dataloader.complete_flags(flags)
+
+    def describe_data(self, flags):
+        """Returns {name: JSON value}: what a run keeps of its data, such as the names of classes.
+
+        A dataloader tells it in an optional function `describe_data(flags)` of its module. It
+        becomes part of the trained model's `metadata`, and so of frozen files.
+        """
+        describe = getattr(self.dataloader, "describe_data", None)
+        return describe(flags) if describe else {}
 
     def create_batches(self, flags, split, seed):
         """Returns the dataloader's batches of a split, as the model wants them.
@@ -108,6 +118,7 @@ def restore_trained(path):
     settings = types.SimpleNamespace(**settings | {"restore_path": str(found)})
     method = load("models", settings.model).create_model(settings)
     method.restore(found, list(method.networks), use_averages=True)
+    method.metadata = method.metadata | run_folder.read_metadata(path)
     return method
 
 

@@ -25,5 +25,10 @@ def count_images(flags):
     return len(labelled_images.part(_reader(flags), flags, "train"))
 
 
+def describe_data(flags):
+    """Returns what a run keeps of its data; see `labelled_images.describe`."""
+    return labelled_images.describe(_reader(flags), flags)
+
+
 def _reader(flags):
     return lambda split: _cifar.read("cifar100", flags.data_path, flags.data_tfds, split)

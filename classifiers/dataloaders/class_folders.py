@@ -85,6 +85,11 @@ def count_images(flags):
     return len(labelled_images.part(_reader(flags), flags, "train"))
 
 
+def describe_data(flags):
+    """Returns what a run keeps of its data; see `labelled_images.describe`."""
+    return labelled_images.describe(_reader(flags), flags)
+
+
 def _reader(flags):
     if not flags.data_path:
         raise ValueError("--dataloader=class_folders needs --data_path, a folder of class folders.")

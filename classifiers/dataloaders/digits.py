@@ -31,6 +31,11 @@ def count_images(flags):
     return len(labelled_images.part(_read, flags, "train"))
 
 
+def describe_data(flags):
+    """Returns what a run keeps of its data; see `labelled_images.describe`."""
+    return labelled_images.describe(_read, flags)
+
+
 @labelled_images.remember
 def _read(split):
     images, labels = sample_data.sample_digits(split)

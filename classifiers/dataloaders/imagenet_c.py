@@ -55,15 +55,16 @@ def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
     folder = pathlib.Path(flags.data_path)
     if (folder / LABELS).is_file():
         parts = _array_parts(folder, flags.data_corruptions, flags.num_classes)
+        names = None  # CIFAR-10-C holds numbers alone
     else:
         reading = (flags.data_resize or None, flags.data_crop, flags.data_skip_broken)
-        parts = _folder_parts(folder, flags.data_corruptions, flags.num_classes, reading)
+        parts, names = _folder_parts(folder, flags.data_corruptions, flags.num_classes, reading)
     if not parts:
         raise ValueError(
             f"--data_path={folder} holds no corruptions: neither CORRUPTION/SEVERITY/CLASS nor "
             f"CORRUPTION.npy with {LABELS}."
         )
-    return StoredCorruptions(parts, flags.evaluation_batch_size)
+    return StoredCorruptions(parts, flags.evaluation_batch_size, names)
 
 
 def complete_flags(flags):
@@ -85,15 +86,20 @@ class StoredCorruptions:
     """Batches of all corruptions and severities; may be iterated again.
 
     Elements: `image`, `label`, and, the same for a whole batch, `corruption` and `severity`.
+
+    Attributes:
+        class_names: names of the classes, `None` if unknown.
     """
 
-    def __init__(self, parts, batch_size):
+    def __init__(self, parts, batch_size, class_names=None):
         """Sets the order.
 
         Args:
             parts: list of (corruption, severity, function that returns `LabelledImages`).
             batch_size: images per batch.
+            class_names: names of the classes, `None` if unknown.
         """
+        self.class_names = class_names
         self._parts = parts
         self._batch_size = batch_size
 
@@ -184,8 +190,9 @@ def _folder_parts(folder, wanted, num_classes, reading):
 
         return read
 
-    return [
+    parts = [
         (corruption, int(path.name), reader(path))
         for corruption in _chosen(sorted(severities), wanted)
         for path in severities.get(corruption, ())
     ]
+    return parts, names

@@ -41,6 +41,12 @@ def count_images(flags):
     return len(labelled_images.part(_reader(flags), flags, "train"))
 
 
+def describe_data(flags):
+    """Returns what a run keeps of its data; see `labelled_images.describe`."""
+    # Other images than its own have other sizes.
+    return labelled_images.describe(_reader(flags), flags) | {"resize": SIDE}
+
+
 def _reader(flags):
     if not flags.data_path:
         raise ValueError("--dataloader=tiny_imagenet needs --data_path, the official folder.")

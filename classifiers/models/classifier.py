@@ -25,7 +25,7 @@ import tensorflow as tf
 from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
 from classifiers import losses, networks, normalisation, training_copies
-from misc import run_folder, weight_files
+from misc import run_folder, summaries, weight_files
 from misc.method import Method
 
 DATALOADER = "digits"
@@ -238,18 +238,23 @@ class Classifier(Method):
 
     def evaluate(self, batches, report=None):
         """Measures accuracy on clean and degraded images; see `Evaluation.run`."""
-        return self.evaluation.run(self.classify, batches, report)
+        names = self.metadata.get("class_names")
+        return self.evaluation.run(self.classify, batches, report, names)
 
     def receptive_radius(self, scale=None):
         """Returns `None`: every pixel counts, and large images cannot be classified in tiles."""
         return
 
     def pictures(self, batch):
-        """Returns the copies of a batch that are trained on, the first of each degradation."""
+        """Returns the copies of a batch that are trained on, some of each degradation."""
         copies = self.make_copies(batch, tf.constant([0, 0]))
-        blocks = len(self.copies.layers) if self.copies and self.copies.layers else 1
-        rows = int(copies["image"].shape[0]) // blocks
-        return {name: copies[name][:: max(rows, 1)] for name in ("image", "degraded")}
+        layers = self.copies.layers if self.copies else ()
+        names = ("image", "degraded") if layers else ("image",)
+        blocks = max(len(layers), 1)
+        rows = max(int(copies["image"].shape[0]) // blocks, 1)
+        shown = min(max(summaries.MAX_PICTURES // blocks, 1), rows)
+        chosen = [block * rows + row for block in range(blocks) for row in range(shown)]
+        return {name: tf.gather(copies[name], chosen) for name in names}
 
     def reestimate_statistics(self, batches, steps, seed):
         """Sets the moving statistics of batch normalisation to their means over training batches.

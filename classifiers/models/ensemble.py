@@ -15,6 +15,7 @@ from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
 from classifiers.models import classifier
 from classifiers.models.classifier import Classifier
+from misc import run_folder, voting
 
 DATALOADER = "digits"
 # It has no training: the flag that names the trained models it is made of.
@@ -63,7 +64,26 @@ def create_model(flags, training=False):
         ]
     else:
         members = [classifier.create_starting_network(flags) for _ in range(flags.ensemble_size)]
-    return Ensemble(members, evaluations.create(flags, members[0].output_shape[-1]))
+    ensemble = Ensemble(members, evaluations.create(flags, members[0].output_shape[-1]))
+    ensemble.metadata = _common_metadata(flags.ensemble_weights or ())
+    return ensemble
+
+
+def _common_metadata(paths):
+    """Returns what the members' runs kept of their data; of the first that has it.
+
+    Raises:
+        ValueError: if two of them name the classes differently: their votes would not add up.
+    """
+    found = {path: run_folder.read_metadata(path) for path in paths}
+    described = {path: metadata for path, metadata in found.items() if metadata}
+    if not described:
+        return {}
+    first, metadata = next(iter(described.items()))
+    for path, other in described.items():
+        if other.get("class_names") != metadata.get("class_names"):
+            raise ValueError(f"--ensemble_weights: {path} has other classes than {first}.")
+    return metadata
 
 
 class Ensemble(Classifier):
@@ -97,16 +117,6 @@ class Ensemble(Classifier):
         return {"votes": votes, "logits": tf.add_n(logits)}
 
     def classify(self, images):
-        """Returns values `[B, K]` whose largest is the decision, and which rank the others.
-
-        Without a tie it is the class with most votes. With one, the largest summed logit of all
-        classes decides, also of a class that is not among the tied ones, as in the authors' code.
-        """
+        """Returns values `[B, K]` whose largest is the decision; see `voting.rank`."""
         results = self.predict(images)
-        votes, logits = results["votes"], results["logits"]
-        most = tf.reduce_max(votes, axis=-1, keepdims=True)
-        tied = tf.reduce_sum(tf.cast(votes == most, tf.float32), axis=-1, keepdims=True) > 1
-        # Places by the summed logits, as numbers in [0, 1), order what has equally many votes.
-        places = tf.argsort(tf.argsort(logits, direction="DESCENDING", stable=True))
-        order = 1 - tf.cast(places + 1, tf.float32) / logits.shape[-1]
-        return tf.where(tied, order, votes + order)
+        return voting.rank(results["votes"], results["logits"])

@@ -1,3 +1,4 @@
+import json
 import types
 
 import keras
@@ -7,6 +8,7 @@ import tensorflow as tf
 
 from classifiers import levels, losses, networks
 from classifiers.evaluation import Evaluation
+from classifiers.models import ensemble
 from classifiers.models.classifier import Classifier
 from classifiers.models.ensemble import Ensemble
 from classifiers.models.fusion_distill import FusionDistill, last_stage
@@ -232,17 +234,44 @@ def fixed_network(logits):
     ],
 )
 def test_an_ensemble_votes(logits, winner):
-    ensemble = Ensemble([fixed_network(one) for one in logits])
-    values = np.asarray(ensemble.classify(tf.constant(IMAGES)))
+    voters = Ensemble([fixed_network(one) for one in logits])
+    values = np.asarray(voters.classify(tf.constant(IMAGES)))
     np.testing.assert_array_equal(np.argmax(values, axis=1), [winner] * 6)
     assert len(np.unique(values[0])) == 3  # all ranks are decided, for the top five
     with pytest.raises(ValueError, match="cannot be trained"):
-        ensemble.train_step(BATCH, SEED)
+        voters.train_step(BATCH, SEED)
+
+
+def test_an_ensemble_knows_the_classes_of_its_members(tmp_path):
+    for name, classes in (("a", ["cat", "dog"]), ("b", ["cat", "dog"]), ("c", ["dog", "cat"])):
+        (tmp_path / name).mkdir()
+        content = {"metadata": {"class_names": classes, "crop": 32}}
+        (tmp_path / name / "arguments.json").write_text(json.dumps(content))
+    (tmp_path / "unknown").mkdir()
+    a, b, c, unknown = (str(tmp_path / name) for name in ("a", "b", "c", "unknown"))
+    expected = {"class_names": ["cat", "dog"], "crop": 32}
+    assert ensemble._common_metadata([unknown, a, b]) == expected
+    assert ensemble._common_metadata([unknown]) == {}
+    with pytest.raises(ValueError, match="c has other classes than"):
+        ensemble._common_metadata([a, b, c])
+
+
+def test_pictures_show_some_of_each_degradation():
+    clean = Classifier(tiny_network(), copies=copies([])).pictures(BATCH)
+    assert list(clean) == ["image"]
+    np.testing.assert_array_equal(clean["image"], IMAGES[:4])
+    both = Classifier(tiny_network(), copies=copies(["noise:0", "noise:60"])).pictures(BATCH)
+    np.testing.assert_array_equal(both["image"], IMAGES[[0, 1, 0, 1]])
+    np.testing.assert_array_equal(both["degraded"][:2], IMAGES[:2])
+    assert np.abs(both["degraded"][2:] - IMAGES[:2]).mean() > 20
+    many = ["noise:0", "noise:1", "noise:2", "noise:3", "noise:4"]
+    shown = Classifier(tiny_network(), copies=copies(many)).pictures(BATCH)
+    assert len(shown["degraded"]) == 5
 
 
 class Report:
     def __init__(self):
-        self.rows, self.tables, self.notes = [], {}, {}
+        self.rows, self.tables, self.notes, self.pictures = [], {}, {}, {}
 
     def add_row(self, row):
         self.rows.append(row)
@@ -252,6 +281,9 @@ class Report:
 
     def add_note(self, name, text):
         self.notes[name] = text
+
+    def add_picture(self, name, image):
+        self.pictures[name] = image
 
 
 def test_evaluation_measures_every_level_with_seeded_noise():

@@ -24,6 +24,24 @@ def test_results_are_shown_and_kept(tmp_path, capsys):
         assert [row["name"] for row in csv.DictReader(file)] == ["a", "b"]
 
 
+def test_tables_are_aligned_whatever_their_names(capsys):
+    results = report.Results()
+    results.add_row({"name": "blur:2|jpeg:10", "level": 2.0, "top1": 50.0})
+    rows = [
+        {"degradation": "clean", "class": "cat", "a long name": 3, "dog": 0},
+        {"degradation": "noise:0-50,step=10", "class": "hippopotamus", "a long name": 12, "dog": 4},
+    ]
+    results.add_table("confusion", rows)
+    results.add_table("nothing", [])
+    results.finish({"accuracy": 50.0, "accuracy/blur:2|jpeg:10,subsampling": 50.0}, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["degradation", "level", "top1"]
+    table = next(i for i, line in enumerate(lines) if "hippopotamus" in line)
+    assert len({len(line) for line in lines[table - 2 : table + 1]}) == 1
+    figures = [line for line in lines if line.startswith("accuracy")]
+    assert len({len(line) for line in figures}) == 1
+
+
 def test_existing_results_are_not_replaced_silently(tmp_path):
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(FileExistsError, match="--overwrite"):

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from misc import threads
@@ -34,3 +36,21 @@ def test_other_errors_are_never_skipped():
 
     with pytest.raises(RuntimeError):
         threads.for_each(fail, range(3), "Items", skip_broken=True)
+
+
+def test_items_come_in_order_however_long_they_take():
+    begun = []
+
+    def work(item):
+        begun.append(item)
+        if item == 3:
+            raise ValueError("3 is broken")
+        time.sleep(0.01 * (item % 2))
+        return 10 * item
+
+    found = []
+    for item, result, error in threads.ahead(work, range(20), 4):
+        assert len(begun) <= item + 6
+        found.append(result)
+        assert (error is None) == (item != 3)
+    assert found == [None if item == 3 else 10 * item for item in range(20)]

@@ -1,0 +1,108 @@
+"""From training to the classes of a folder's images, in the words of a user."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from misc import classify_files, frozen, images, predict_folder, sample_data, zoo
+from tests import commands
+
+TRAINING = [
+    "--model=classifier",
+    "--network=cifar_resnet20",
+    "--batch_size=4",
+    "--max_steps=2",
+    "--save_freq=2",
+    "--data_held_out=0.02",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classifier") / "run"
+    commands.run("train.py", *TRAINING, f"--train_path={folder}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Digits as they are and enlarged, and a file that is no image."""
+    folder = tmp_path_factory.mktemp("photos")
+    pixels, _ = sample_data.sample_digits("test")
+    for number in range(5):
+        side = 1 + number % 2
+        enlarged = pixels[number].repeat(side, 0).repeat(side, 1)
+        images.write_image(folder / f"sub{number % 2}/{number}.png", enlarged)
+    (folder / "broken.png").write_bytes(b"nothing")
+    return folder
+
+
+def run_command(*arguments, status=0):
+    return commands.run("-m", "misc.predict_folder", *arguments, status=status)
+
+
+def test_a_run_keeps_what_its_classes_are_called(trained):
+    expected = {"class_names": [str(digit) for digit in range(10)], "resize": 32, "crop": 32}
+    for folder in (trained, trained / "best"):
+        assert json.loads((folder / "arguments.json").read_text())["metadata"] == expected
+    assert zoo.restore_trained(trained / "best").metadata == expected
+
+
+def test_a_folder_is_classified_by_a_run(trained, photos, tmp_path):
+    command = [
+        f"--restore_path={trained}/best",
+        f"--input_path={photos}",
+        f"--output_path={tmp_path}/out",
+    ]
+    output = run_command(*command, "--skip_broken", "--classify_top=3", status=1)
+    assert "broken.png" in output
+    assert "5 of 6 images classified, 1 failed" in output
+    content = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert [row["path"] for row in content["images"]] == [
+        *("sub0/0.png", "sub0/2.png", "sub0/4.png", "sub1/1.png", "sub1/3.png"),
+    ]
+    assert [len(row["predictions"]) for row in content["images"]] == [3] * 5
+    with open(tmp_path / "out/predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    pixels, _ = sample_data.sample_digits("test")
+    logits = zoo.restore_trained(trained / "best").predict(pixels[:5].astype(np.float32))["logits"]
+    best = {row["path"]: row["class_1"] for row in rows}
+    for number in (0, 2, 4):
+        assert best[f"sub0/{number}.png"] == str(int(np.argmax(logits[number])))
+    assert images.read_rgb(tmp_path / "out/predictions.png").std() > 5
+
+
+def test_frozen_files_say_the_same_as_their_run(trained, photos, tmp_path):
+    method = zoo.restore_trained(trained / "best")
+    paths = images.find_images(photos / "sub0") + images.find_images(photos / "sub1")
+    expected, names, _ = classify_files.FileClassifier(method)(paths)
+    formats = [name for name in ("pb", "onnx", "tflite") if not frozen.missing_packages(name)]
+    for result in frozen.freeze(method, tmp_path / "model", formats):
+        assert result.error is None
+        model = frozen.load(result.path)
+        assert model.metadata == method.metadata
+        run, foreign = predict_folder.find_kind(model)
+        assert run is predict_folder.make_classes
+        assert {"scale", "scoring", "tile"} < set(foreign)
+        found, found_names, _ = classify_files.FileClassifier(model, batch_size=2)(paths)
+        assert found_names == names
+        for path in paths:
+            np.testing.assert_allclose(
+                found[path].probabilities, expected[path].probabilities, atol=1e-4
+            )
+
+
+def test_an_ensemble_votes_on_files(trained, photos, tmp_path):
+    command = [
+        "--model=ensemble",
+        f"--ensemble_weights={trained}/best,{trained},{trained}/best",
+        f"--input_path={photos}/sub0",
+        f"--output_path={tmp_path}",
+    ]
+    run_command(*command)
+    content = json.loads((tmp_path / "predictions.json").read_text())
+    best = content["images"][0]["predictions"][0]
+    assert best["votes"] == 3
+    assert best["class"] == content["class_names"][best["number"]]

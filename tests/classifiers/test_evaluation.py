@@ -1,0 +1,137 @@
+"""Class names of evaluations, and the pictures and tables of whole ones."""
+
+import csv
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from classifiers.dataloaders import class_folders, digits, imagenet_c, tiny_imagenet
+from classifiers.evaluation import Evaluation
+from classifiers.labelled_images import LabelledImages
+from misc import images, report
+
+NAMES = ["cat", "dog", "bird"]
+COLOURS = np.eye(3, dtype=np.float32) * 255
+LABELS = np.array([0, 1, 2, 0, 1, 2], np.int32)
+
+
+def classify(batch):
+    """Says which of three colours an image has; red images with any green are dogs."""
+    means = tf.reduce_mean(batch, axis=(1, 2))
+    return means * tf.constant([0.01, 1.0, 1.0])
+
+
+def batches(names=None):
+    pixels = np.tile(COLOURS[LABELS][:, None, None], [1, 8, 8, 1])
+    dataset = tf.data.Dataset.from_tensor_slices({"image": pixels, "label": LABELS}).batch(4)
+    dataset.class_names = names
+    return dataset
+
+
+def evaluate(folder, texts, levels, names=None, trained=None):
+    evaluation = Evaluation(texts, levels, classes=3, confusion=True, per_class=True, grid=True)
+    results = report.Results(folder)
+    means = evaluation.run(classify, batches(names), results, trained)
+    results.finish(means, {})
+    return means
+
+
+def read_csv(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def test_everything_is_written_with_class_names(tmp_path):
+    texts = ["noise:0-40,step=20", "contrast@1-3"]
+    evaluate(tmp_path, texts, "all", NAMES)
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
+    assert written == {
+        "curves.png",
+        "grid.png",
+        "confusion/clean.png",
+        "confusion/noise_0-40,step=20.png",
+        "confusion/contrast@1-3.png",
+    }
+    assert all(images.read_rgb(tmp_path / name).std() > 5 for name in written)
+    confusion = read_csv(tmp_path / "confusion.csv")
+    assert [row["class"] for row in confusion[:3]] == NAMES
+    assert (confusion[0]["cat"], confusion[0]["dog"]) == ("2", "0")
+    per_class = read_csv(tmp_path / "per_class.csv")
+    assert [row["class"] for row in per_class] == NAMES
+    # Noise makes red images partly green.
+    assert float(per_class[0]["noise:0-40,step=20"]) < 100
+
+
+@pytest.mark.parametrize("texts", [[], ["noise", "noise:5|saltpepper:0.1"]])
+def test_without_levels_there_are_no_curves(texts, tmp_path):
+    evaluate(tmp_path, texts, "random", trained=NAMES)
+    assert not (tmp_path / "curves.png").exists()
+    assert not (tmp_path / "grid.png").exists()
+    assert len(list((tmp_path / "confusion").iterdir())) == 1 + len(texts)
+    # What the images do not say, the model's run may.
+    assert read_csv(tmp_path / "per_class.csv")[1]["class"] == "dog"
+
+
+def test_names_that_are_equal_are_told_apart(tmp_path):
+    evaluate(tmp_path, [], "random", ["crane", "crane", "class"])
+    row = read_csv(tmp_path / "confusion.csv")[1]
+    assert row["class"] == "crane (1)"
+    assert (row["crane (0)"], row["crane (1)"], row["class (2)"]) == ("0", "2", "0")
+    evaluate(tmp_path / "other", [], "random", ["a", "b"])
+    assert read_csv(tmp_path / "other/per_class.csv")[2]["class"] == "2"
+
+
+def test_classes_in_another_order_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"bird, dog, cat, \.\.\. instead of cat, dog, bird"):
+        evaluate(tmp_path, [], "random", NAMES[::-1], NAMES)
+    evaluate(tmp_path, [], "random", ["Katze", "Hund", "Vogel"], NAMES)
+
+
+def test_stored_corruptions_are_severities(tmp_path):
+    stored = imagenet_c.StoredCorruptions(
+        [(name, severity, _stored_images) for name in ("fog", "snow") for severity in (1, 2, 3)],
+        4,
+        NAMES,
+    )
+    results = report.Results(tmp_path)
+    evaluation = Evaluation(classes=3, grid=True, confusion=True)
+    results.finish(evaluation.run(classify, stored, results), {})
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
+    assert written == {"curves.png", "grid.png", "confusion/fog.png", "confusion/snow.png"}
+    assert read_csv(tmp_path / "confusion.csv")[2]["class"] == "bird"
+
+
+def _stored_images():
+    pixels = np.tile(COLOURS[LABELS][:, None, None].astype(np.uint8), [1, 8, 8, 1])
+    return LabelledImages(pixels, LABELS, NAMES)
+
+
+def test_dataloaders_describe_their_data(tmp_path):
+    values = types.SimpleNamespace(data_validation="held_out", data_held_out=0.0)
+    assert digits.describe_data(values) == {
+        "class_names": [str(digit) for digit in range(10)],
+        "resize": 32,
+        "crop": 32,
+    }
+    for name in ("cat", "dog"):
+        for number in range(2):
+            pixels = np.full((20, 30, 3), 50 * number, np.uint8)
+            images.write_image(tmp_path / "folders" / name / f"{number}.png", pixels)
+    values.data_path, values.data_test_path = str(tmp_path / "folders"), None
+    values.data_resize, values.data_crop, values.data_cached = 18, 16, True
+    values.data_skip_broken, values.data_training_crop = False, "centre"
+    described = {"class_names": ["cat", "dog"], "resize": 18, "crop": 16}
+    assert class_folders.describe_data(values) == described
+    values.data_resize = 0
+    assert class_folders.describe_data(values)["resize"] is None
+    for name in ("n01", "n02"):
+        pixels = np.zeros((64, 64, 3), np.uint8)
+        images.write_image(tmp_path / "tiny/train" / name / "images/a.png", pixels)
+    (tmp_path / "tiny/val/images").mkdir(parents=True)
+    images.write_image(tmp_path / "tiny/val/images/v.png", pixels)
+    (tmp_path / "tiny/val/val_annotations.txt").write_text("v.png\tn01\t0\n")
+    values.data_path = str(tmp_path / "tiny")
+    described = {"class_names": ["n01", "n02"], "resize": 64, "crop": 64}
+    assert tiny_imagenet.describe_data(values) == described
