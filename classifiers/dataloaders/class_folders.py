@@ -28,7 +28,8 @@ def define_flags():
     flags.DEFINE_string(
         "data_test_path",
         None,
-        "As --data_path, for testing; absent: the held-out part of --data_path.",
+        "As --data_path, for testing, where it may stand alone; absent: the held-out part of "
+        "--data_path.",
     )
     flags.DEFINE_integer(
         "data_resize",
@@ -67,8 +68,9 @@ def define_flags():
 
 def complete_flags(flags):
     """Sets --num_classes to the number of class folders, and --data_resize, unless given."""
-    if getattr(flags, "num_classes", 0) is None and flags.data_path:
-        flags.num_classes = len(find_classes(flags.data_path))
+    path = flags.data_path or flags.data_test_path
+    if getattr(flags, "num_classes", 0) is None and path:
+        flags.num_classes = len(find_classes(path))
     flags.data_resize = _resize(flags)
 
 
@@ -91,7 +93,7 @@ def describe_data(flags):
 
 
 def _reader(flags):
-    if not flags.data_path:
+    if not (flags.data_path or flags.data_test_path):
         raise ValueError("--dataloader=class_folders needs --data_path, a folder of class folders.")
     resize = _resize(flags)
     if 0 < resize < flags.data_crop:
@@ -101,10 +103,12 @@ def _reader(flags):
     random_windows = _training_area(flags) is not None
 
     def read(split):
+        if split == "train" and not flags.data_path:
+            raise ValueError("--data_path is missing: --data_test_path is for testing alone.")
         # Of images in memory only the centre is there.
         cached = False if random_windows and split == "train" else flags.data_cached
         return _read(
-            flags.data_path,
+            flags.data_path or flags.data_test_path,
             flags.data_test_path,
             split,
             resize or None,

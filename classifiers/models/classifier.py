@@ -12,7 +12,8 @@ fusing (from fused weights); see recipes/.
 Pretrained weights are used as they are, or tuned for other classes:
 
     python validate.py --model=classifier --network=resnet50 --weights=resnet50.pth \\
-        --dataloader=class_folders --data_path=ImageNet/val --degradations=imagenet_c --levels=all
+        --dataloader=class_folders --data_test_path=ImageNet/val --degradations=imagenet_c \\
+        --levels=all
     python train.py --model=classifier --network=resnet50 --weights=resnet50.pth --noweights_head \\
         --dataloader=class_folders --data_path=PETS --data_training_crop=random_resized
 """

@@ -181,6 +181,12 @@ def test_the_folders_tell_the_number_of_classes(folder, tmp_path):
     flags = settings(folder, num_classes=None)
     class_folders.complete_flags(flags)
     assert (flags.num_classes, flags.data_resize) == (3, 18)
+    flags = settings(None, data_path=None, data_test_path=str(folder), num_classes=None)
+    class_folders.complete_flags(flags)
+    assert flags.num_classes == 3
+    assert sum(len(batch["label"]) for batch in take(flags, 9, "test")) == 24
+    with pytest.raises(ValueError, match=r"--data_path is missing"):
+        class_folders.create_batches(flags, "train", 0)
     flags = settings(folder, num_classes=7, data_resize=0, data_crop=224)
     class_folders.complete_flags(flags)
     assert (flags.num_classes, flags.data_resize) == (7, 0)
