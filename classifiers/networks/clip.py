@@ -102,10 +102,14 @@ class AttentionPooling(keras.layers.Layer):
     def build(self, input_shape):
         """Makes the weights."""
         _, height, width, channels = input_shape
+
         # The authors' initial values: N(0, 1 / channels).
-        normal = keras.initializers.RandomNormal(stddev=channels**-0.5)
+        def normal():
+            # A new one each time: an initializer gives the same values whenever it is used.
+            return keras.initializers.RandomNormal(stddev=channels**-0.5)
+
         self.embedding = self.add_weight(
-            shape=(height * width + 1, channels), initializer=normal, name="embedding"
+            shape=(height * width + 1, channels), initializer=normal(), name="embedding"
         )
         self.projections = []
         for name, features in (
@@ -115,7 +119,7 @@ class AttentionPooling(keras.layers.Layer):
             ("output", self.features),
         ):
             kernel = self.add_weight(
-                shape=(channels, features), initializer=normal, name=f"{name}_kernel"
+                shape=(channels, features), initializer=normal(), name=f"{name}_kernel"
             )
             bias = self.add_weight(shape=(features,), initializer="zeros", name=f"{name}_bias")
             self.projections.append((kernel, bias))

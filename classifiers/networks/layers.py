@@ -9,8 +9,14 @@ from keras import ops
 
 from classifiers.networks.batch_norm import BatchNormalization
 
-# He et al., "Delving Deep into Rectifiers", ICCV 2015: variance 2 / (outputs * kernel area).
-KAIMING_FAN_OUT = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+
+def kaiming_fan_out():
+    """Returns a new initializer with the variance 2 / (outputs * kernel area).
+
+    He et al., "Delving Deep into Rectifiers", ICCV 2015. Every layer needs one of its own: an
+    initializer gives the same values each time it is used, and has its seed from when it was made.
+    """
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
 
 def normalise(x, mean, std):
@@ -67,7 +73,7 @@ def convolution(x, features, kernel_size, name, stride=1, padding=None, groups=1
             kernel_size, depthwise_initializer=initializer, **settings
         )(x)
     return keras.layers.Conv2D(
-        features, kernel_size, groups=groups, kernel_initializer=KAIMING_FAN_OUT, **settings
+        features, kernel_size, groups=groups, kernel_initializer=kaiming_fan_out(), **settings
     )(x)
 
 

@@ -129,17 +129,18 @@ class ShiftedWindowAttention(keras.layers.Layer):
     def build(self, input_shape):
         """Makes the weights."""
         channels = input_shape[-1]
-        settings = {"initializer": transformer.INITIAL}
         self.qkv_kernel = self.add_weight(
-            shape=(channels, 3 * channels), name="qkv_kernel", **settings
+            shape=(channels, 3 * channels), name="qkv_kernel", initializer=transformer.initial()
         )
         self.qkv_bias = self.add_weight(shape=(3 * channels,), initializer="zeros", name="qkv_bias")
         self.proj_kernel = self.add_weight(
-            shape=(channels, channels), name="proj_kernel", **settings
+            shape=(channels, channels), name="proj_kernel", initializer=transformer.initial()
         )
         self.proj_bias = self.add_weight(shape=(channels,), initializer="zeros", name="proj_bias")
         self.bias_table = self.add_weight(
-            shape=((2 * self.window - 1) ** 2, self.heads), name="bias_table", **settings
+            shape=((2 * self.window - 1) ** 2, self.heads),
+            name="bias_table",
+            initializer=transformer.initial(),
         )
 
     def call(self, inputs):

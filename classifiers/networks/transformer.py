@@ -3,8 +3,14 @@
 import keras
 from keras import ops
 
-# Dosovitskiy et al., ICLR 2021, and Liu et al., ICCV 2021: their codes start from N(0, 0.02).
-INITIAL = keras.initializers.TruncatedNormal(stddev=0.02)
+
+def initial():
+    """Returns a new initializer N(0, 0.02), truncated at twice the deviation.
+
+    As in the codes of Dosovitskiy et al., ICLR 2021, and Liu et al., ICCV 2021. Every weight needs
+    one of its own: an initializer gives the same values each time it is used.
+    """
+    return keras.initializers.TruncatedNormal(stddev=0.02)
 
 
 def layer_norm(x, name, epsilon):
@@ -14,7 +20,7 @@ def layer_norm(x, name, epsilon):
 
 def projection(x, features, name, bias=True):
     """Applies a linear layer to every token."""
-    return keras.layers.Dense(features, use_bias=bias, kernel_initializer=INITIAL, name=name)(x)
+    return keras.layers.Dense(features, use_bias=bias, kernel_initializer=initial(), name=name)(x)
 
 
 def perceptron(x, features, name):
@@ -121,7 +127,7 @@ class PositionEmbedding(keras.layers.Layer):
 
     def build(self, input_shape):
         """Makes the vectors."""
-        self.embedding = self.add_weight(shape=(1, *input_shape[1:]), initializer=INITIAL)
+        self.embedding = self.add_weight(shape=(1, *input_shape[1:]), initializer=initial())
 
     def call(self, inputs):
         """Takes and returns `[batch, tokens, channels]`."""

@@ -214,3 +214,17 @@ def test_teachers_that_cannot_be_used_are_named_with_their_flag(run):
         load("alone.weights.h5", network="resnet18")
     with pytest.raises(FileNotFoundError, match=r"--weights=none\.pth does not exist"):
         classifier.create_network(flags(weights="none.pth"))
+
+
+def test_initial_weights_differ_between_layers_and_follow_the_seed():
+    def kernels(seed):
+        keras.utils.set_random_seed(seed)
+        network = classifier.create_network(flags())
+        return [v.numpy() for v in network.trainable_variables if v.path.endswith("kernel")]
+
+    first, again, other = kernels(0), kernels(0), kernels(1)
+    for one, same, changed in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(one, same)
+        assert (one != changed).mean() > 0.99
+    flat = {kernel.tobytes() for kernel in first}
+    assert len(flat) == len(first)
