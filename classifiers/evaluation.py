@@ -133,6 +133,8 @@ class Evaluation:
         report.add_note(
             "accuracy", "percent; mean over the degradations of each one's mean over its levels"
         )
+        if self.tested:
+            report.add_note("levels", f"{self.levels}, draws from seed {self.seed}")
         report.add_note("mean_error", "100 - accuracy: not normalised, no mCE")
         if np.isfinite(grid.mean_corruption_error() or np.nan):
             report.add_note("mce_alexnet", "ImageNet-C's mCE: errors divided by AlexNet's")

@@ -63,7 +63,8 @@ def define_copies_flags():
     flags.DEFINE_multi_string(
         "degradations",
         [],
-        "One degradation: jpeg, blur, saltpepper or noise (over the range of FusionDistill), "
+        "One degradation: jpeg, blur, saltpepper or noise (over the range of FusionDistill; "
+        "blur_authors and saltpepper_authors are the variants of the authors' code), "
         "'noise:0-50,step=5', fog@3, 'blur:2|jpeg:10' or a group such as imagenet_c. Repeat the "
         "flag for several: those of a recipe and of the command line add up. Each gets a block of "
         "the batch.",
@@ -82,8 +83,8 @@ def define_copies_flags():
         "copies_images",
         "shared",
         IMAGES,
-        "shared: each degradation gets all --batch_size images; independent: the degradations "
-        "share them out.",
+        "shared: each degradation gets the same --batch_size images, as in the authors' code; "
+        "independent: as many images of its own.",
     )
     flags.DEFINE_bool("augment_flip", True, "Mirror training images at random.")
     flags.DEFINE_integer(

@@ -128,7 +128,12 @@ class LabelledImages:
 
 def define_flags():
     """Defines the flags that all dataloaders of labelled images have."""
-    flags.DEFINE_integer("batch_size", 128, "Images per step, over all devices.", lower_bound=1)
+    flags.DEFINE_integer(
+        "batch_size",
+        128,
+        "Images per step and degradation, over all devices.",
+        lower_bound=1,
+    )
     flags.DEFINE_integer(
         "evaluation_batch_size", 250, "Images per step of an evaluation.", lower_bound=1
     )
@@ -266,7 +271,7 @@ def _check_classes(data, num_classes):
 def _endless(data, flags, seed, first_step, shard, cropping):
     from classifiers import training_copies
 
-    batch_size = flags.batch_size
+    batch_size = training_copies.images_per_step(flags)
     index, count = shard
     share = batch_size // count
     read = image_reader.create(data, cropping, seed)

@@ -126,7 +126,14 @@ test_degradations.__test__ = False
 
 
 def _values(text, layer, levels):
-    if levels == "random" or layer.span is None:
+    if levels == "random":
+        return [None]
+    if layer.span is None:
+        if levels != "all":
+            raise ValueError(
+                f"--levels={levels}: {text} has no single level to set. Test it with --levels=all "
+                "or random, which both leave it as it is."
+            )
         return [None]
     low, high, step = layer.span
     if levels != "all":

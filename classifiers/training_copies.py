@@ -22,8 +22,8 @@ class TrainingCopies:
 
     Attributes:
         layers: degradations; none: the second copy is the clean one.
-        images: "shared": each degradation gets all images of the batch; "independent": the batch
-            is cut into blocks of different images.
+        images: "shared": each degradation gets all images of the batch; "independent": the batch,
+            which then holds more of them, is cut into blocks of different images.
         flip: whether images are mirrored at random.
         padding: pixels by which images are shifted at most.
         cutout: side of Cutout's square in pixels, 0 for none.
@@ -63,8 +63,8 @@ class TrainingCopies:
             index = None if index is None else ops.tile(index, [blocks])
         elif images.shape[0] is None or images.shape[0] % blocks:
             raise ValueError(
-                f"--copies_images=independent needs a --batch_size that is a multiple of the "
-                f"{blocks} degradations. Received: {images.shape[0]}"
+                f"Independent images need a batch that is a multiple of the {blocks} degradations. "
+                f"Received: {images.shape[0]}"
             )
         if self.flip:
             images = augment.flip(images, random.fold_in(seed, 0))
@@ -119,6 +119,13 @@ def create(flags):
         cutout_on=flags.augment_cutout_on,
         fill=tuple(normalisation.resolve(flags)[0]),
     )
+
+
+def images_per_step(flags):
+    """Returns how many different images a training batch is made of; see --copies_images."""
+    if getattr(flags, "copies_images", IMAGES[0]) != "independent":
+        return flags.batch_size
+    return flags.batch_size * max(len(degradations.expand(flags.degradations)), 1)
 
 
 def create_for_host(flags):

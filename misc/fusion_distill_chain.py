@@ -164,13 +164,6 @@ class Chain:
             raise ValueError(
                 f"--degradations must differ from each other. Received: {', '.join(self.names)}"
             )
-        distill = self._recipe("distill") | {n: v[-1] for n, v in self.passed.items()}
-        independent = distill.get("copies_images") == "independent"
-        if independent and int(distill["batch_size"]) % len(self.names):
-            raise ValueError(
-                f"--copies_images=independent needs a --batch_size that is a multiple of the "
-                f"{len(self.names)} degradations. Received: {distill['batch_size']}"
-            )
         for recipe in TRAINED_BY:
             scale_steps(self._recipe(recipe), self.factor)
 

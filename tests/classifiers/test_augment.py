@@ -122,6 +122,8 @@ def test_all_levels_are_those_of_the_paper():
     assert chosen.values == [10, 50]
     (random,) = levels.test_degradations(["jpeg"], "random", 32)
     assert random.values == [None]
+    with pytest.raises(ValueError, match=r"--levels=3: blur:1\|jpeg:9 has no single level"):
+        levels.test_degradations(["blur:1|jpeg:9"], "3", 32)
 
 
 def test_one_level_is_what_a_layer_of_that_level_gives():

@@ -47,6 +47,16 @@ def labels_of(batches):
     return np.concatenate([batch["label"] for batch in batches])
 
 
+def test_independent_images_are_as_many_for_each_degradation():
+    chosen = {"degradations": ["noise", "blur", "jpeg"], "copies_images": "independent"}
+    (batch,) = take(digits.create_batches(settings(**chosen), "train", seed=1), 1)
+    assert batch["image"].shape == (3 * 8, 32, 32, 3)
+    assert len(set(batch["index"])) == 24
+    shared = settings(**chosen | {"copies_images": "shared"})
+    (batch,) = take(digits.create_batches(shared, "train", seed=1), 1)
+    assert len(batch["image"]) == 8
+
+
 def test_digits_are_rgb_floats_with_labels():
     flags = settings()
     (batch,) = take(digits.create_batches(flags, "train", seed=1), 1)

@@ -213,7 +213,7 @@ def test_teachers_that_cannot_be_used_are_named_with_their_flag(run):
     with pytest.raises(ValueError, match=r"(?s)--teacher_weights=.*alone.*missing"):
         load("alone.weights.h5", network="resnet18")
     with pytest.raises(FileNotFoundError, match=r"--weights=none\.pth does not exist"):
-        classifier.create_network(flags(weights="none.pth"))
+        classifier.create_starting_network(flags(weights=["none.pth"]), training=True)
 
 
 def test_initial_weights_differ_between_layers_and_follow_the_seed():

@@ -148,8 +148,6 @@ def test_what_a_later_stage_would_stop_at_is_found_before_the_first(tmp_path):
 
     with pytest.raises(ValueError, match=r"--recipes=cifar10 is for --dataloader=cifar10\."):
         plan("cifar10", dataloader="digits")
-    with pytest.raises(ValueError, match=r"multiple of the 2 degradations\. Received: 9"):
-        plan(copies_images="independent", batch_size="9")
     with pytest.raises(ValueError, match="must differ from each other"):
         plan(names=("noise", "noise"))
     with pytest.raises(ValueError, match="--output_path must not hold commas"):
