@@ -20,12 +20,29 @@ def write(method, description, path):
     logging.disable(logging.INFO)  # a dozen lines for each file
     try:
         model, _ = tf2onnx.convert.from_function(
-            function, input_signature=function.input_signature, opset=OPSET
+            function,
+            input_signature=function.input_signature,
+            opset=OPSET,
+            # What tf2onnx does not know: TensorFlow has the exact GELU of transformers in it.
+            custom_op_handlers={"Erfc": (_write_erfc, [])},
         )
     finally:
         logging.disable(logging.NOTSET)
     model.metadata_props.add(key=METADATA_KEY, value=description.to_json())
     onnx.save(model, str(path))
+
+
+def _write_erfc(graph, node, name, arguments):
+    """Replaces a node erfc(x) by 1 - erf(x)."""
+    del arguments
+    inputs, outputs = list(node.input), list(node.output)
+    shapes, dtypes = node.output_shapes, node.output_dtypes
+    graph.remove_node(node.name)
+    erf = graph.make_node("Erf", inputs, shapes=shapes, dtypes=dtypes)
+    one = graph.make_const(f"{name}_one", np.ones([], np.float32))
+    graph.make_node(
+        "Sub", [one.output[0], erf.output[0]], outputs=outputs, shapes=shapes, dtypes=dtypes
+    )
 
 
 def read(path):

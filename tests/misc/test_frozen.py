@@ -239,10 +239,10 @@ class Scorer(Method):
         "outputs": {"scores": "output_scores", "features": "output_features"},
     }
 
-    def __init__(self):
+    def __init__(self, activation=None):
         inputs = keras.Input((None, None, 3))
         features = keras.layers.GlobalAveragePooling2D()(
-            keras.layers.Conv2D(5, 3, padding="same")(inputs / 255)
+            keras.layers.Conv2D(5, 3, padding="same", activation=activation)(inputs / 255)
         )
         scores = keras.layers.Dense(10, activation="softmax")(features)
         super().__init__({"scorer": keras.Model(inputs, [scores, features])})
@@ -259,6 +259,11 @@ class Scorer(Method):
 
     def receptive_radius(self, scale=None):
         return None
+
+
+def test_transformers_exact_gelu_is_written(tmp_path):
+    results = frozen.freeze(Scorer("gelu"), tmp_path / "scorer", ["onnx", "tflite"])
+    assert [result.error for result in results] == [None] * 2
 
 
 def assert_same_gradient(model, method, images):
