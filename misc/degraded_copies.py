@@ -269,7 +269,9 @@ def resize_and_crop(image, resize=None, crop=None):
     if crop:
         height, width = image.shape[:2]
         if min(height, width) < crop:
-            raise ValueError(f"an image of {height}x{width} pixels is smaller than --crop={crop}")
+            raise ValueError(
+                f"an image of {height}x{width} is smaller than the crop of {crop} pixels"
+            )
         # The rounding of torchvision's CenterCrop, which the authors used.
         top, left = round((height - crop) / 2.0), round((width - crop) / 2.0)
         image = np.ascontiguousarray(image[top : top + crop, left : left + crop])

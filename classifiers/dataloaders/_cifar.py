@@ -27,6 +27,8 @@ class Layout:
     Attributes:
         name: name in tensorflow-datasets.
         classes: number of classes.
+        mean: mean of R, G and B in 0-255; Daultani & Larochelle (WACV-W 2024).
+        deviation: standard deviation of R, G and B in 0-255; from the same.
         python: {split: names of the python version's files}.
         binary: {split: names of the binary version's files}.
         label_key: key of the labels in the python version.
@@ -38,6 +40,8 @@ class Layout:
 
     name: str
     classes: int
+    mean: tuple
+    deviation: tuple
     python: dict
     binary: dict
     label_key: str
@@ -49,6 +53,8 @@ class Layout:
 CIFAR10 = Layout(
     "cifar10",
     10,
+    (125.3, 123.0, 113.9),
+    (63.0, 62.1, 66.7),
     {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]},
     {"train": [f"data_batch_{n}.bin" for n in range(1, 6)], "test": ["test_batch.bin"]},
     "labels",
@@ -59,6 +65,8 @@ CIFAR10 = Layout(
 CIFAR100 = Layout(
     "cifar100",
     100,
+    (129.3, 124.1, 112.4),
+    (68.2, 65.4, 70.4),
     {"train": ["train"], "test": ["test"]},
     {"train": ["train.bin"], "test": ["test.bin"]},
     "fine_labels",
@@ -68,8 +76,11 @@ CIFAR100 = Layout(
 )
 
 
+_LAYOUTS = {layout.name: layout for layout in (CIFAR10, CIFAR100)}
+
+
 def define_flags(layout):
-    """Defines the flags of both dataloaders."""
+    """Defines the flags of the dataloader of `layout`."""
     labelled_images.define_flags()
     flags.DEFINE_string(
         "data_path",
@@ -83,6 +94,26 @@ def define_flags(layout):
         "Read from tensorflow-datasets instead, which keeps its data in --data_path (default: "
         "~/tensorflow_datasets) and downloads what is missing.",
     )
+    labelled_images.define_defaults(
+        num_classes=layout.classes,
+        image_mean=list(layout.mean),
+        image_deviation=list(layout.deviation),
+    )
+
+
+def create_batches(layout, flags, split, seed, first_step=0, shard=(0, 1)):
+    """Returns the batches of a split; see `labelled_images.create_batches`."""
+    reader = _reader(layout, flags)
+    return labelled_images.create_batches(reader, flags, split, seed, first_step, shard)
+
+
+def count_images(layout, flags):
+    """Returns the number of training images."""
+    return len(labelled_images.part(_reader(layout, flags), flags, "train"))
+
+
+def _reader(layout, flags):
+    return lambda split: read(layout.name, flags.data_path, flags.data_tfds, split)
 
 
 @labelled_images.remember
@@ -100,7 +131,7 @@ def read(layout_name, path, tfds, split):
         FileNotFoundError: if the folder holds none of the forms; says what was looked for.
         ImportError: if tensorflow-datasets is asked for and not installed.
     """
-    layout = {"cifar10": CIFAR10, "cifar100": CIFAR100}[layout_name]
+    layout = _LAYOUTS[layout_name]
     if tfds:
         return _read_tfds(layout, path, split)
     if not path:
@@ -139,7 +170,10 @@ def read_python(path, label_key):
     content = _load_pickle(path)
     try:
         pixels, labels = content[b"data"], content[label_key.encode()]
-        return _from_planes(np.asarray(pixels, np.uint8)), np.asarray(labels, np.int32)
+        pixels, labels = np.asarray(pixels, np.uint8), np.asarray(labels, np.int32)
+        if labels.shape != pixels.shape[:1]:
+            raise ValueError(f"Received: {list(pixels.shape)}, {list(labels.shape)} labels")
+        return _from_planes(pixels), labels
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is no file of the python version: it should hold data [N, {_PIXELS}] and "
@@ -180,6 +214,11 @@ def read_npz(path):
             f"images in {path} must be uint8 [N, height, width, 3]. "
             f"Received: {images.dtype} {list(images.shape)}"
         )
+    if labels.size != len(images) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"labels in {path} must be one integer for each of the {len(images)} images. "
+            f"Received: {labels.dtype} {list(labels.shape)}"
+        )
     labels = labels.reshape(-1).astype(np.int32)
     return (images, labels) if names is None else (images, labels, [str(name) for name in names])
 
@@ -202,10 +241,12 @@ def _checked(layout, source, parts):
     """Joins the parts, and returns them as `LabelledImages`."""
     images = np.concatenate([part[0] for part in parts])
     labels = np.concatenate([part[1] for part in parts]).astype(np.int32)
-    if len(labels) != len(images) or labels.min() < 0 or labels.max() >= layout.classes:
+    if not len(labels):
+        raise ValueError(f"{source} holds no images.")
+    if labels.min() < 0 or labels.max() >= layout.classes:
         raise ValueError(
-            f"{source} must hold a label from 0 to {layout.classes - 1} for each image. Received: "
-            f"{len(images)} images, {len(labels)} labels from {labels.min()} to {labels.max()}"
+            f"The labels in {source} must be from 0 to {layout.classes - 1}. "
+            f"Received: {labels.min()} to {labels.max()}"
         )
     names = parts[0][2] if len(parts[0]) > 2 else _class_names(layout, source)
     return LabelledImages(images, labels, list(names))
@@ -214,7 +255,11 @@ def _checked(layout, source, parts):
 def _class_names(layout, folder):
     python, key, text = layout.names_files
     if (folder / python).is_file():
-        return [name.decode() for name in _load_pickle(folder / python)[key.encode()]]
+        content = _load_pickle(folder / python)
+        try:
+            return [name.decode() for name in content[key.encode()]]
+        except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{folder / python} should hold {key}, a list of texts") from error
     if (folder / text).is_file():
         return [line for line in (folder / text).read_text().split("\n") if line.strip()]
     return [str(label) for label in range(layout.classes)]
@@ -244,5 +289,7 @@ def _load_pickle(path):
     try:
         with open(path, "rb") as file:
             return _ArraysOnly(file, encoding="bytes").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # what a broken pickle raises depends on where it is broken
         raise ValueError(f"{path} is no file of the python version: {error}") from error

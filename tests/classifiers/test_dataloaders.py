@@ -152,6 +152,7 @@ def write_cifar(folder, form, classes):
 def test_cifar_in_every_form(form, classes, tmp_path):
     content = write_cifar(tmp_path / "data", form, classes)
     module = cifar10 if classes == 10 else cifar100
+    layout = _cifar.CIFAR10 if classes == 10 else _cifar.CIFAR100
     flags = settings(
         data_path=str(tmp_path / "data"),
         data_tfds=False,
@@ -162,7 +163,7 @@ def test_cifar_in_every_form(form, classes, tmp_path):
     batches = list(module.create_batches(flags, "test", 0))
     np.testing.assert_array_equal(np.concatenate([b["image"] for b in batches]), images)
     np.testing.assert_array_equal(labels_of(batches), labels)
-    data = module._reader(flags)("train")
+    data = _cifar._reader(layout, flags)("train")
     np.testing.assert_array_equal(data.images, content["train"][0])
     np.testing.assert_array_equal(data.labels, content["train"][1])
     assert module.count_images(flags) == len(labels) * 10
@@ -245,7 +246,7 @@ def test_class_folders_name_what_is_wrong(tmp_path):
     for n in range(20):
         write_photo(tmp_path / "a" / f"{n}.png", n, (8, 8))
     flags = settings(data_path=str(tmp_path), num_classes=1, **values)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"a/.*smaller than --crop=16"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"a/.*smaller than the crop of 16"):
         take(class_folders.create_batches(flags, "train", 0), 1)
 
 

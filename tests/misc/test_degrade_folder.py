@@ -171,7 +171,7 @@ def test_images_are_prepared_as_for_imagenet_c(tree, tmp_path):
     with PIL.Image.open(tree / "cat" / "a.png") as picture:  # 24x32
         resized = np.asarray(picture.resize((24, 18), PIL.Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(stored["darken/1/cat/a.png"], resized[1:17, 4:20] // 2)
-    with pytest.raises(ValueError, match="smaller than --crop=21"):
+    with pytest.raises(ValueError, match="smaller than the crop of 21"):
         degrade_folder.degrade_folder(tree, tmp_path / "other", variants, crop=21)
 
 
