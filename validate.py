@@ -39,7 +39,7 @@ def main(selection):
         means,
         {
             "model": selection.model_name,
-            "checkpoint": FLAGS.restore_path,
+            "checkpoint": FLAGS.restore_path or getattr(FLAGS, "weights", None),
             "step": method.restored_step,
         },
     )

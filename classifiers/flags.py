@@ -13,7 +13,17 @@ flags.disclaim_key_flags()
 def define_network_flags():
     """Defines the flags of the network and of the data set that it is made for."""
     flags.DEFINE_enum("network", "cifar_resnet56", networks.NAMES, "Architecture.")
-    flags.DEFINE_string("weights", None, "File of weights to start from; absent: random ones.")
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "File of weights to start from, or to use as they are: PyTorch's .pth, .pt, .safetensors, "
+        "or Keras' .weights.h5 or .keras; absent: random ones.",
+    )
+    flags.DEFINE_bool(
+        "load_head",
+        True,
+        "Take the last layer from --weights too; false: it starts at random, for other classes.",
+    )
     flags.DEFINE_integer(
         "num_classes", 10, "Number of classes; default: the dataloader's.", lower_bound=1
     )

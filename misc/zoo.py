@@ -36,11 +36,12 @@ class Selection:
             flags: parsed flags, with those of `common_flags.define_restore_flags`.
 
         Raises:
-            ValueError: without --restore_path, or when the checkpoint does not fit.
+            ValueError: without --restore_path or --weights, or when the checkpoint does not fit.
             FileNotFoundError: when there is no such checkpoint.
         """
-        if not flags.restore_path and getattr(self.model, "EVALUATION_ONLY", False):
-            # Such a model is made of others, which flags of its own name.
+        evaluation_only = getattr(self.model, "EVALUATION_ONLY", False)
+        if not flags.restore_path and (evaluation_only or getattr(flags, "weights", None)):
+            # Such a model is made of others, or of a file, which flags of its own name.
             return self.model.create_model(flags)
         if not flags.restore_path:
             raise ValueError("--restore_path is missing: a checkpoint, or the folder of a run.")

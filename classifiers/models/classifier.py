@@ -66,10 +66,12 @@ def create_method(method, flags, training, **kwargs):
 
 def create_network(flags, weights=None):
     """Returns the network that the flags describe, with --weights or those of another file."""
+    load_head = bool(weights) or not flags.weights or getattr(flags, "load_head", True)
     return networks.build(
         flags.network,
         flags.num_classes,
         weights=weights or flags.weights,
+        load_head=load_head,
         mean=[value / 255 for value in flags.image_mean],
         std=[value / 255 for value in flags.image_deviation],
     )

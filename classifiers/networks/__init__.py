@@ -233,7 +233,8 @@ def _assign(file, model, head):
             raise
         raise ValueError(
             f"{error}\n  The file has {file.num_classes} classes, the network "
-            f"{model.output_shape[-1]}; load_head=False leaves the file's last layer out."
+            f"{model.output_shape[-1]}; load_head=False (--load_head=false) leaves the file's last "
+            "layer out."
         ) from error
 
 
