@@ -39,7 +39,7 @@ class Selection:
             flags: parsed flags, with those of `common_flags.define_restore_flags`.
 
         Raises:
-            ValueError: without --restore_path, or when the checkpoint does not fit.
+            ValueError: without --restore_path or --weights, or when the checkpoint does not fit.
             FileNotFoundError: when there is no such checkpoint.
         """
         if not flags.restore_path:

@@ -68,8 +68,11 @@ CIFAR100 = Layout(
 )
 
 
+_LAYOUTS = {layout.name: layout for layout in (CIFAR10, CIFAR100)}
+
+
 def define_flags(layout):
-    """Defines the flags of both dataloaders."""
+    """Defines the flags of the dataloader of `layout`."""
     labelled_images.define_flags()
     flags.DEFINE_string(
         "data_path",
@@ -83,6 +86,27 @@ def define_flags(layout):
         "Read from tensorflow-datasets instead, which keeps its data in --data_path (default: "
         "~/tensorflow_datasets) and downloads what is missing.",
     )
+    labelled_images.define_defaults(num_classes=layout.classes, data_normalisation=layout.name)
+
+
+def create_batches(layout, flags, split, seed, first_step=0, shard=(0, 1)):
+    """Returns the batches of a split; see `labelled_images.create_batches`."""
+    reader = _reader(layout, flags)
+    return labelled_images.create_batches(reader, flags, split, seed, first_step, shard)
+
+
+def count_images(layout, flags):
+    """Returns the number of training images."""
+    return len(labelled_images.part(_reader(layout, flags), flags, "train"))
+
+
+def describe_data(layout, flags):
+    """Returns what a run keeps of its data; see `labelled_images.describe`."""
+    return labelled_images.describe(_reader(layout, flags), flags)
+
+
+def _reader(layout, flags):
+    return lambda split: read(layout.name, flags.data_path, flags.data_tfds, split)
 
 
 @labelled_images.remember
@@ -100,7 +124,7 @@ def read(layout_name, path, tfds, split):
         FileNotFoundError: if the folder holds none of the forms; says what was looked for.
         ImportError: if tensorflow-datasets is asked for and not installed.
     """
-    layout = {"cifar10": CIFAR10, "cifar100": CIFAR100}[layout_name]
+    layout = _LAYOUTS[layout_name]
     if tfds:
         return _read_tfds(layout, path, split)
     if not path:
@@ -139,7 +163,10 @@ def read_python(path, label_key):
     content = _load_pickle(path)
     try:
         pixels, labels = content[b"data"], content[label_key.encode()]
-        return _from_planes(np.asarray(pixels, np.uint8)), np.asarray(labels, np.int32)
+        pixels, labels = np.asarray(pixels, np.uint8), np.asarray(labels, np.int32)
+        if labels.shape != pixels.shape[:1]:
+            raise ValueError(f"Received: {list(pixels.shape)}, {list(labels.shape)} labels")
+        return _from_planes(pixels), labels
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is no file of the python version: it should hold data [N, {_PIXELS}] and "
@@ -180,6 +207,11 @@ def read_npz(path):
             f"images in {path} must be uint8 [N, height, width, 3]. "
             f"Received: {images.dtype} {list(images.shape)}"
         )
+    if labels.size != len(images) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"labels in {path} must be one integer for each of the {len(images)} images. "
+            f"Received: {labels.dtype} {list(labels.shape)}"
+        )
     labels = labels.reshape(-1).astype(np.int32)
     return (images, labels) if names is None else (images, labels, [str(name) for name in names])
 
@@ -202,10 +234,12 @@ def _checked(layout, source, parts):
     """Joins the parts, and returns them as `LabelledImages`."""
     images = np.concatenate([part[0] for part in parts])
     labels = np.concatenate([part[1] for part in parts]).astype(np.int32)
-    if len(labels) != len(images) or labels.min() < 0 or labels.max() >= layout.classes:
+    if not len(labels):
+        raise ValueError(f"{source} holds no images.")
+    if labels.min() < 0 or labels.max() >= layout.classes:
         raise ValueError(
-            f"{source} must hold a label from 0 to {layout.classes - 1} for each image. Received: "
-            f"{len(images)} images, {len(labels)} labels from {labels.min()} to {labels.max()}"
+            f"The labels in {source} must be from 0 to {layout.classes - 1}. "
+            f"Received: {labels.min()} to {labels.max()}"
         )
     names = parts[0][2] if len(parts[0]) > 2 else _class_names(layout, source)
     return LabelledImages(images, labels, list(names))
@@ -214,7 +248,11 @@ def _checked(layout, source, parts):
 def _class_names(layout, folder):
     python, key, text = layout.names_files
     if (folder / python).is_file():
-        return [name.decode() for name in _load_pickle(folder / python)[key.encode()]]
+        content = _load_pickle(folder / python)
+        try:
+            return [name.decode() for name in content[key.encode()]]
+        except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{folder / python} should hold {key}, a list of texts") from error
     if (folder / text).is_file():
         return [line for line in (folder / text).read_text().split("\n") if line.strip()]
     return [str(label) for label in range(layout.classes)]
@@ -244,5 +282,7 @@ def _load_pickle(path):
     try:
         with open(path, "rb") as file:
             return _ArraysOnly(file, encoding="bytes").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # what a broken pickle raises depends on where it is broken
         raise ValueError(f"{path} is no file of the python version: {error}") from error

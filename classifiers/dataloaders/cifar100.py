@@ -3,32 +3,13 @@
 python train.py --model=classifier --dataloader=cifar100 --data_path=FOLDER
 """
 
-from classifiers import labelled_images
+import functools
+
 from classifiers.dataloaders import _cifar
 
 MODEL = "classifier"
 
-
-def define_flags():
-    """Defines the flags of this dataloader."""
-    _cifar.define_flags(_cifar.CIFAR100)
-    labelled_images.define_defaults(num_classes=100, data_normalisation="cifar100")
-
-
-def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns the batches of a split; see `labelled_images.create_batches`."""
-    return labelled_images.create_batches(_reader(flags), flags, split, seed, first_step, shard)
-
-
-def count_images(flags):
-    """Returns the number of training images."""
-    return len(labelled_images.part(_reader(flags), flags, "train"))
-
-
-def describe_data(flags):
-    """Returns what a run keeps of its data; see `labelled_images.describe`."""
-    return labelled_images.describe(_reader(flags), flags)
-
-
-def _reader(flags):
-    return lambda split: _cifar.read("cifar100", flags.data_path, flags.data_tfds, split)
+define_flags = functools.partial(_cifar.define_flags, _cifar.CIFAR100)
+create_batches = functools.partial(_cifar.create_batches, _cifar.CIFAR100)
+count_images = functools.partial(_cifar.count_images, _cifar.CIFAR100)
+describe_data = functools.partial(_cifar.describe_data, _cifar.CIFAR100)

@@ -4,8 +4,10 @@
 
 Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations", ICLR 2019. ImageNet-C is CORRUPTION/SEVERITY/CLASS/image files, a layout that
-`misc.degrade_folder` writes too. CIFAR-10-C is CORRUPTION.npy with severity 1 to 5 one after the
-other, and labels.npy.
+`misc.degrade_folder` writes too; severities of ImageNet-C-bar (Mintun, Kirillov & Xie, "On
+Interaction Between Data Augmentations and Corruptions in Natural Corruption Robustness", NeurIPS
+2021) are numbers such as 2.40. CIFAR-10-C and CIFAR-10-C-bar are CORRUPTION.npy with severity 1 to
+5 one after the other, and labels.npy.
 """
 
 import pathlib
@@ -118,18 +120,31 @@ def _chosen(found, wanted):
     return wanted or found
 
 
+def _load_array(path):
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no whole .npy file: {error}") from error
+
+
 def _array_parts(folder, wanted, num_classes):
     found = sorted(path.stem for path in folder.glob("*.npy") if path.name != LABELS)
-    labels = np.load(folder / LABELS, allow_pickle=False).astype(np.int32)
+    labels = _load_array(folder / LABELS)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not len(labels):
+        raise ValueError(
+            f"{folder / LABELS} must hold integers [N]. "
+            f"Received: {labels.dtype} {list(labels.shape)}"
+        )
+    labels = labels.astype(np.int32)
     count, rest = divmod(len(labels), len(SEVERITIES))
     if rest:
         raise ValueError(
             f"{folder / LABELS} must hold the labels of {len(SEVERITIES)} severities. "
             f"Received: {len(labels)}"
         )
-    if labels.max() >= num_classes:
+    if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(
-            f"{folder / LABELS} holds the label {labels.max()}. "
+            f"{folder / LABELS} holds labels from {labels.min()} to {labels.max()}. "
             f"Received: --num_classes={num_classes}"
         )
     names = [str(label) for label in range(num_classes)]
@@ -137,11 +152,12 @@ def _array_parts(folder, wanted, num_classes):
     def reader(corruption, severity):
         def read():
             path = folder / f"{corruption}.npy"
-            pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-            if pixels.shape[:1] != labels.shape or pixels.dtype != np.uint8:
+            pixels = _load_array(path)
+            shape = pixels.shape
+            if pixels.dtype != np.uint8 or len(shape) != 4 or shape[::3] != (len(labels), 3):
                 raise ValueError(
-                    f"{path} must be uint8 with {len(labels)} images. "
-                    f"Received: {pixels.dtype} {list(pixels.shape)}"
+                    f"{path} must be uint8 [{len(labels)}, height, width, 3]. "
+                    f"Received: {pixels.dtype} {list(shape)}"
                 )
             rows = slice((severity - 1) * count, severity * count)
             return LabelledImages(np.array(pixels[rows]), labels[rows], names)
@@ -156,16 +172,22 @@ def _array_parts(folder, wanted, num_classes):
 
 
 def _find_severities(folder):
-    """Returns {corruption: list of its folders, one for each severity}."""
+    """Returns {corruption: {severity: folder}}."""
     severities = {}
-    for path in sorted(folder.glob("*/[1-5]")):
-        if path.is_dir():
-            severities.setdefault(path.parent.name, []).append(path)
+    for path in folder.glob("*/*/"):
+        severity = _severity(path.name)
+        if severity is not None:
+            severities.setdefault(path.parent.name, {})[severity] = path
     return severities
 
 
 def _find_classes(severities):
-    names = {name for paths in severities.values() for name in class_folders.find_classes(paths[0])}
+    names = {
+        name
+        for paths in severities.values()
+        for path in paths.values()
+        for name in class_folders.find_classes(path)
+    }
     return sorted(names)
 
 
@@ -181,18 +203,32 @@ def _folder_parts(folder, wanted, num_classes, reading):
     def reader(path):
         def read():
             found = [
-                (image, names.index(name))
-                for name in class_folders.find_classes(path)
+                (image, label)
+                for label, name in enumerate(names)
+                if (path / name).is_dir()
                 for image in images.find_images(path / name)
             ]
+            if not found:
+                raise ValueError(f"No images in the class folders of {path}.")
             paths, labels = zip(*found, strict=True)
             return LabelledImages(list(paths), np.array(labels, np.int32), names, *reading)
 
         return read
 
     parts = [
-        (corruption, int(path.name), reader(path))
+        (corruption, severity, reader(path))
         for corruption in _chosen(sorted(severities), wanted)
-        for path in severities.get(corruption, ())
+        for severity, path in sorted(severities.get(corruption, {}).items())
     ]
     return parts, names
+
+
+def _severity(name):
+    """Returns the number that a folder is called by, `None` if it is called otherwise."""
+    try:
+        severity = float(name)
+    except ValueError:
+        return None
+    if not np.isfinite(severity):  # "nan" and "infinity" are numbers to Python
+        return None
+    return int(severity) if severity.is_integer() else severity

@@ -82,8 +82,11 @@ def _test_images(folder, names):
         )
     found = []
     for line in annotations.read_text().splitlines():
-        name, label = line.split("\t")[:2]
+        name, label = [*line.split("\t"), ""][:2]
         if label not in names:
-            raise ValueError(f"{annotations}: {name} is of the class {label}, which train lacks.")
+            raise ValueError(
+                f"{annotations}: each line is an image and its class, a folder of train. "
+                f"Received: {line!r}"
+            )
         found.append((folder / "val" / "images" / name, names.index(label)))
     return found

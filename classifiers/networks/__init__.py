@@ -181,7 +181,8 @@ def build(
         raise ValueError(f"load_head=False needs weights. Received: weights={weights}")
     file = None if weights is None else _read(weights, network)
     if num_classes is None and file is not None and load_head:
-        num_classes = file.num_classes
+        # Without a last layer in the file, any number serves to list that among what is missing.
+        num_classes = file.num_classes or 1
     if num_classes is None or num_classes < 1:
         raise ValueError(
             f"num_classes must be at least 1, --num_classes=... Received: {num_classes}"

@@ -174,7 +174,8 @@ class AdaptiveAveragePooling(keras.layers.Layer):
         if tuple(inputs.shape[1:3]) == (self.size, self.size):
             return inputs
         if self._divides(height) and self._divides(width):
-            return ops.average_pool(inputs, (height // self.size, width // self.size))
+            window = (height // self.size, width // self.size)
+            return ops.average_pool(inputs, window, strides=window)
         rows, columns = self._weights(height), self._weights(width)
         return ops.einsum("ih,jw,bhwc->bijc", rows, columns, inputs)
 

@@ -26,6 +26,7 @@ NESTED = ("state_dict", "model_state_dict", "model", "net", "network")
 PREFIXES = ("module.", "_orig_mod.")
 # First number of the format before PyTorch 1.6 (torch/serialization.py).
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+ZIP_MAGIC = b"PK\x03\x04"
 
 BFLOAT16 = "bfloat16"
 DTYPES = {
@@ -92,6 +93,9 @@ def read(path):
             elif zipfile.is_zipfile(file):
                 tensors = _find_state(_read_zip(file))
             else:
+                file.seek(0)
+                if file.read(4) == ZIP_MAGIC:
+                    raise ValueError("the archive is incomplete: its end is missing")
                 file.seek(0)
                 tensors = _find_state(_read_legacy(file))
         tensors = {name: _to_array(value) for name, value in tensors.items()}
@@ -234,6 +238,8 @@ def _rebuild_tensor(storage, offset, shape, strides, *_):
 
 
 def _rebuild_typed_tensor(storage, offset, shape, strides, requires_grad, hooks, dtype, *_):
+    if not isinstance(dtype, str):
+        raise ValueError(f"unknown type of values: {getattr(dtype, 'origin', dtype)}")
     tensor = _rebuild_tensor(storage, offset, shape, strides)
     tensor.dtype = dtype
     return tensor
@@ -292,20 +298,27 @@ def _read_legacy(file):
     content = load()
     for key in load():
         storage = storages[key]
-        (count,) = struct.unpack("<q", file.read(8))
+        (count,) = struct.unpack("<q", _read_bytes(file, 8))
         if count != storage.count:
             raise ValueError(f"a storage should have {storage.count} values. Received: {count}")
         size = 2 if storage.dtype == BFLOAT16 else np.dtype(DTYPES[storage.dtype]).itemsize
-        storage.data = file.read(count * size)
+        storage.data = _read_bytes(file, count * size)
+    return content
+
+
+def _read_bytes(file, size):
+    content = file.read(size)
+    if len(content) < size:
+        raise ValueError(f"the file ends within its values: {size - len(content)} bytes short")
     return content
 
 
 def _read_safetensors(file):
     """Reads the format of github.com/huggingface/safetensors: a JSON header, then the values."""
-    (length,) = struct.unpack("<Q", file.read(8))
+    (length,) = struct.unpack("<Q", _read_bytes(file, 8))
     if length > MAXIMUM_HEADER:
-        raise ValueError(f"the header should have {length} bytes")
-    header = json.loads(file.read(length))
+        raise ValueError(f"it is no .safetensors file: the header should have {length} bytes")
+    header = json.loads(_read_bytes(file, length))
     header.pop("__metadata__", None)
     data = file.read()
     tensors = {}

@@ -163,6 +163,7 @@ def write_cifar(folder, form, classes):
 def test_cifar_in_every_form(form, classes, tmp_path):
     content = write_cifar(tmp_path / "data", form, classes)
     module = cifar10 if classes == 10 else cifar100
+    layout = _cifar.CIFAR10 if classes == 10 else _cifar.CIFAR100
     flags = settings(
         data_path=str(tmp_path / "data"),
         data_tfds=False,
@@ -173,7 +174,7 @@ def test_cifar_in_every_form(form, classes, tmp_path):
     batches = list(module.create_batches(flags, "test", 0))
     np.testing.assert_array_equal(np.concatenate([b["image"] for b in batches]), images)
     np.testing.assert_array_equal(labels_of(batches), labels)
-    data = module._reader(flags)("train")
+    data = _cifar._reader(layout, flags)("train")
     np.testing.assert_array_equal(data.images, content["train"][0])
     np.testing.assert_array_equal(data.labels, content["train"][1])
     assert module.count_images(flags) == len(labels) * 10
@@ -210,6 +211,54 @@ def test_cifar_names_what_is_wrong(tmp_path):
     (tmp_path / "b").write_bytes(pickle.dumps({b"data": 1}, protocol=2))
     with pytest.raises(ValueError, match="no file of the python version"):
         _cifar.read_python(tmp_path / "b", "labels")
+
+
+def test_cifar_names_a_damaged_file(tmp_path):
+    write_cifar(tmp_path / "data", "python", 10)
+    path = tmp_path / "data" / "data_batch_3"
+    whole = path.read_bytes()
+    (tmp_path / "data" / "batches.meta").write_bytes(pickle.dumps({b"other": 1}, protocol=2))
+    _cifar.read.cache_clear()
+    with pytest.raises(ValueError, match=r"batches.meta should hold label_names"):
+        _cifar.read("cifar10", tmp_path / "data", False, "train")
+    short = pickle.dumps({b"data": np.zeros((3, 3072), np.uint8), b"labels": [1]}, protocol=2)
+    for content in (whole[: len(whole) // 2], b"", b"<html>", short):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"data_batch_3 is no file of the python version"):
+            _cifar.read("cifar10", tmp_path / "data", False, "train")
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="data_batch_3"):
+        _cifar.read("cifar10", tmp_path / "data", False, "train")
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 32, 32, 3), np.uint8), labels=[1])
+    with pytest.raises(ValueError, match=r"a.npz must be one integer for each of the 2 images"):
+        _cifar.read_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("layout", [_cifar.CIFAR10, _cifar.CIFAR100], ids=lambda x: x.name)
+def test_cifar_from_tensorflow_datasets(layout, tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets", reason="an optional source of data")
+    builder = tfds.builder(layout.name, data_dir=tmp_path)
+    stored = {
+        split: random_set(12, layout.classes, seed) for split, seed in (("train", 0), ("test", 1))
+    }
+    content = {
+        split: {"id": [f"{split}_{n}" for n in range(12)], "image": images, "label": labels}
+        | ({"coarse_label": labels // 5} if layout.classes == 100 else {})
+        for split, (images, labels) in stored.items()
+    }
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=layout.name,
+        version=str(builder.version),
+        features=builder.info.features,
+        split_datasets={s: tf.data.Dataset.from_tensor_slices(c) for s, c in content.items()},
+        data_dir=tmp_path,
+    )
+    for split, (images, labels) in stored.items():
+        data = _cifar.read(layout.name, tmp_path, True, split)
+        # They are shuffled when they are stored.
+        order = [np.flatnonzero((images == image).all(axis=(1, 2, 3)))[0] for image in data.images]
+        assert sorted(order) == list(range(12))
+        np.testing.assert_array_equal(data.labels, labels[order])
 
 
 def write_photo(path, seed, size=(20, 24)):
@@ -303,6 +352,42 @@ def test_imagenet_c_in_folders(tmp_path):
         imagenet_c.create_batches(flags, "test", 0)
     with pytest.raises(ValueError, match="test images alone"):
         imagenet_c.create_batches(flags, "train", 0)
+
+
+def test_imagenet_c_bar_has_fractions_as_severities(tmp_path):
+    for severity in ("10.00", "2.40", "3.00"):
+        write_photo(tmp_path / f"sparkles/{severity}/cat/0.png", 0)
+    (tmp_path / "sparkles" / "notes" / "cat").mkdir(parents=True)
+    flags = imagenet_c_settings(tmp_path, num_classes=1)
+    batches = list(imagenet_c.create_batches(flags, "test", 0))
+    assert [batch["severity"] for batch in batches] == [2.4, 3, 10]
+    (tmp_path / "sparkles" / "4.00" / "cat").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"No images in .*4\.00"):
+        list(imagenet_c.create_batches(flags, "test", 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("labels.npy", np.zeros(19, np.int64), r"labels.npy must hold the labels of 5 severities"),
+        ("labels.npy", np.zeros(20), r"labels.npy must hold integers"),
+        ("labels.npy", np.full(20, 10), r"labels.npy holds labels from 10 to 10"),
+        ("labels.npy", b"broken", r"labels.npy is no whole .npy file"),
+        ("fog.npy", b"broken", r"fog.npy is no whole .npy file"),
+        ("fog.npy", np.zeros((19, 32, 32, 3), np.uint8), r"fog.npy must be uint8 \[20, "),
+        ("fog.npy", np.zeros((20, 32, 32), np.uint8), r"fog.npy must be uint8 \[20, "),
+    ],
+)
+def test_cifar_c_names_a_damaged_file(tmp_path, name, content, message):
+    images, labels = random_set(20, 10, 0)
+    np.save(tmp_path / "fog.npy", images)
+    np.save(tmp_path / "labels.npy", labels)
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        np.save(tmp_path / name, content)
+    with pytest.raises(ValueError, match=message):
+        list(imagenet_c.create_batches(imagenet_c_settings(tmp_path), "test", 0))
 
 
 def test_cifar_c_in_arrays(tmp_path):

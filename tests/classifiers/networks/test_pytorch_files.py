@@ -187,6 +187,24 @@ def test_other_files_are_errors(tmp_path, content):
         pytorch_files.read(tmp_path / "b.pth")
 
 
+@pytest.mark.parametrize("new_format", [True, False])
+def test_cut_files_are_errors(tmp_path, new_format):
+    torch.save(
+        {"a": torch.ones(400)}, tmp_path / "a.pth", _use_new_zipfile_serialization=new_format
+    )
+    whole = (tmp_path / "a.pth").read_bytes()
+    (tmp_path / "a.pth").write_bytes(whole[: len(whole) - 600])
+    message = "archive is incomplete" if new_format else "600 bytes short"
+    with pytest.raises(ValueError, match=f"a.pth: .*{message}"):
+        pytorch_files.read(tmp_path / "a.pth")
+
+
+def test_unknown_types_are_named(tmp_path):
+    torch.save({"a": torch.ones(4).to(torch.float8_e4m3fn)}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"unknown type of values: torch.float8_e4m3fn"):
+        pytorch_files.read(tmp_path / "a.pth")
+
+
 def rewrite(source, target, change):
     """Copies an archive with other contents: `change` takes and returns (name, bytes)."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:

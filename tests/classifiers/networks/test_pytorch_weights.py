@@ -65,6 +65,15 @@ def test_other_classes_need_the_head_left_out(state, tmp_path):
                 assert same == (before.name != "fc")
 
 
+def test_a_file_without_the_last_layer_says_so(state, tmp_path):
+    body = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    path = save(tmp_path / "body.pth", body)
+    with pytest.raises(
+        ValueError, match=r"body.pth does not fit .*\n  missing \(2\): fc.weight, fc"
+    ):
+        networks.build("cifar_resnet20", weights=path)
+
+
 def test_half_precision_and_several_files(state, tmp_path):
     head = {name: value for name, value in state.items() if name.startswith("fc.")}
     body = {name: value.half() for name, value in state.items() if name not in head}
