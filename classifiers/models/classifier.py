@@ -141,7 +141,7 @@ def load_network(path, flags, flag):
         FileNotFoundError: if there is no such checkpoint or file.
     """
     settings = run_folder.read_arguments(path)
-    is_file = pathlib.Path(path).is_file() and not path.endswith(".index")
+    is_file = pathlib.Path(path).is_file() and not str(path).endswith(".index")
     try:
         if is_file and not (weight_files.is_weight_file(path) and "network" in settings):
             return create_network(flags, weights=path)

@@ -74,7 +74,7 @@ def test_restored_runs_are_normalised_as_they_were_trained(network, tmp_path):
     other = settings(network=network, data_normalisation="cifar100")
     restored = [
         zoo.restore_trained(tmp_path / "run").network,
-        classifier.load_network(tmp_path / "run", other),
+        classifier.load_network(tmp_path / "run", other, "teacher_weights"),
         classifier.create_model(
             types.SimpleNamespace(**vars(other), restore_path=str(tmp_path / "run"))
         ).network,
@@ -95,7 +95,7 @@ def test_old_runs_keep_the_numbers_that_they_were_trained_with(tmp_path):
     (tmp_path / "run" / "arguments.json").write_text(json.dumps(arguments))
     for network in (
         zoo.restore_trained(tmp_path / "run").network,
-        classifier.load_network(tmp_path / "run", settings()),
+        classifier.load_network(tmp_path / "run", settings(), "teacher_weights"),
     ):
         np.testing.assert_allclose(offsets(network), [-78.9 / 88.8] * 3, rtol=1e-6)
 
