@@ -32,10 +32,8 @@ def test_the_last_layer_is_left_out_for_other_classes(weights):
             np.testing.assert_array_equal(value, same)
 
 
-def test_validation_and_freezing_need_no_run(weights, tmp_path):
+def test_validation_needs_no_run(weights, tmp_path):
     arguments = ["--model=classifier", "--network=cifar_resnet20", f"--weights={weights}"]
     output = commands.run("validate.py", *arguments, f"--save_path={tmp_path / 'results'}")
     assert "accuracy" in output
     assert str(weights) in (tmp_path / "results/results.json").read_text()
-    commands.run("freeze.py", *arguments, f"--output_path={tmp_path}", "--formats=pb")
-    assert list(tmp_path.glob("*.pb"))
