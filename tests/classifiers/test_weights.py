@@ -13,10 +13,8 @@ def weights(tmp_path_factory):
     return path
 
 
-def test_validation_and_freezing_need_no_run(weights, tmp_path):
+def test_validation_needs_no_run(weights, tmp_path):
     arguments = ["--model=classifier", "--network=cifar_resnet20", f"--weights={weights}"]
     output = commands.run("validate.py", *arguments, f"--save_path={tmp_path / 'results'}")
     assert "accuracy" in output
     assert str(weights) in (tmp_path / "results/results.json").read_text()
-    commands.run("freeze.py", *arguments, f"--output_path={tmp_path}", "--formats=pb")
-    assert list(tmp_path.glob("*.pb"))
