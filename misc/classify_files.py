@@ -7,9 +7,8 @@ import dataclasses
 import pathlib
 
 import numpy as np
-from absl import logging
 
-from misc import contact_sheet, files, images, inference, progress, report, threads, voting
+from misc import contact_sheet, files, images, inference, report, voting
 from misc.degraded_copies import resize_and_crop
 
 RESULTS = "predictions.json"
@@ -130,23 +129,17 @@ class FileClassifier:
             group.clear()
             return names or self.class_names(outputs["logits"].shape[-1])
 
-        with progress.track(total=len(paths), description="classifying", unit="image") as bar:
-            for path, pixels, error in threads.ahead(self.prepare, paths, 2 * self.batch_size):
-                bar.update()
-                if error is not None:
-                    if not skip_broken:
-                        raise error
-                    bar.clear()
-                    logging.error("skipped: %s", error)
-                    broken.append(path)
-                    continue
-                if path in keep:
-                    self.pictures[path] = pixels
-                group.append((path, pixels))
-                if len(group) == self.batch_size:
-                    names = run()
-            if group:
+        prepared = inference.prepare_files(
+            self.prepare, paths, 2 * self.batch_size, "classifying", skip_broken, broken
+        )
+        for path, pixels in prepared:
+            if path in keep:
+                self.pictures[path] = pixels
+            group.append((path, pixels))
+            if len(group) == self.batch_size:
                 names = run()
+        if group:
+            names = run()
         return found, names, broken
 
     def prepare(self, path):

@@ -1,9 +1,37 @@
-"""Trained and frozen models as functions of 8-bit batches."""
+"""Trained and frozen models as functions of 8-bit batches, and the files that they are fed with."""
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
-from misc import frozen, frozen_graph
+from misc import frozen, frozen_graph, progress, threads
+
+
+def prepare_files(prepare, paths, count, description, skip_broken, broken):
+    """Yields (path, what was made of the file), with a progress bar; works ahead on threads.
+
+    Args:
+        prepare: function of a path.
+        paths: list of files.
+        count: how many files are prepared before they are asked for.
+        description: what the bar is called.
+        skip_broken: report files that cannot be used and go on, instead of stopping.
+        broken: list that takes the paths which were left out.
+
+    Raises:
+        ValueError: for the first broken file, without `skip_broken`; the message names it.
+    """
+    with progress.track(total=len(paths), description=description, unit="image") as bar:
+        for path, result, error in threads.ahead(prepare, paths, count):
+            bar.update()
+            if error is None:
+                yield path, result
+            elif skip_broken:
+                bar.clear()
+                logging.error("skipped: %s", error)
+                broken.append(path)
+            else:
+                raise error
 
 
 def compile_outputs(model, names, size=(None, None)):

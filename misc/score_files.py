@@ -9,9 +9,8 @@ import pathlib
 
 import cv2
 import numpy as np
-from absl import logging
 
-from misc import files, images, inference, progress, report, threads
+from misc import files, images, inference, report
 
 SCORING = ("centre", "patches", "whole")
 RESULTS = "scores.json"
@@ -75,23 +74,17 @@ class FileScorer:
         def decode(path):
             return self.cut(images.read_rgb(path))
 
-        with progress.track(total=len(paths), description="scoring", unit="image") as bar:
-            for path, cut, error in threads.ahead(decode, paths, 2 * self.batch_size):
-                if error is not None:
-                    if not skip_broken:
-                        raise error
-                    bar.clear()
-                    logging.error("skipped: %s", error)
-                    broken.append(path)
-                    continue
-                for patch in cut:
-                    group = waiting[patch.shape]
-                    group.append((path, patch, len(cut)))
-                    if len(group) == self.batch_size:
-                        self._run(waiting.pop(patch.shape), sums)
-                bar.update()
-            for group in waiting.values():
-                self._run(group, sums)
+        prepared = inference.prepare_files(
+            decode, paths, 2 * self.batch_size, "scoring", skip_broken, broken
+        )
+        for path, cut in prepared:
+            for patch in cut:
+                group = waiting[patch.shape]
+                group.append((path, patch, len(cut)))
+                if len(group) == self.batch_size:
+                    self._run(waiting.pop(patch.shape), sums)
+        for group in waiting.values():
+            self._run(group, sums)
         return {path: sums[path] for path in paths if path in sums}, broken
 
     def cut(self, pixels):
