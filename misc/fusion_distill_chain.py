@@ -397,7 +397,10 @@ def check_settings(folder, settings, begun=True):
 
 def main(selection):
     """Runs all stages and writes the table; returns the exit status."""
-    names = degradations.expand(FLAGS.degradations) or DEGRADATIONS
+    try:
+        names = degradations.expand(FLAGS.degradations) or DEGRADATIONS
+    except ValueError as error:
+        raise ValueError(f"--degradations: {error}") from error
     passed = passed_flags() | {"dataloader": [selection.dataloader_name]}
     chain = Chain(
         FLAGS.output_path,
