@@ -286,10 +286,8 @@ def _caption(row):
 
 def _print_rows(rows):
     print(f"{'percent':>8}  {'class':<24}  path")
-    hidden = max(0, len(rows) - 2 * SHOWN_ROWS)
-    for number, row in enumerate(rows):
-        if hidden and number == SHOWN_ROWS:
-            print(f"{'...':>8}  {'':<24}  {hidden} more")
-        if not hidden or not SHOWN_ROWS <= number < SHOWN_ROWS + hidden:
-            best = row["predictions"][0]
-            print(f"{100 * best['probability']:8.1f}  {best['class']:<24}  {row['path']}")
+    lines = []
+    for row in rows:
+        best = row["predictions"][0]
+        lines.append(f"{100 * best['probability']:8.1f}  {best['class']:<24}  {row['path']}")
+    report.print_ends(lines, SHOWN_ROWS)

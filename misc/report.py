@@ -119,6 +119,17 @@ class Results:
             print(f"{name}: {text}")
 
 
+def print_ends(lines, count):
+    """Prints the first and the last lines, `count` of each, and how many are between them."""
+    hidden = max(0, len(lines) - 2 * count)
+    for line in lines[:count]:
+        print(line)
+    if hidden:
+        print(f"{'...':>8}  {hidden} more")
+    for line in lines[count + hidden :]:
+        print(line)
+
+
 def write_table(path, rows):
     """Writes a list of dicts with the same keys as CSV, atomically."""
     with (

@@ -185,12 +185,8 @@ def check_free(folder, overwrite):
 
 def _print_rows(rows):
     print(f"{'mean':>8}  {'std':>8}  image")
-    hidden = max(0, len(rows) - 2 * SHOWN_ROWS)
-    for number, row in enumerate(rows):
-        if hidden and number == SHOWN_ROWS:
-            print(f"{'...':>8}  {'':>8}  {hidden} more")
-        if not hidden or not SHOWN_ROWS <= number < SHOWN_ROWS + hidden:
-            print(f"{row['mean']:8.3f}  {row['std']:8.3f}  {row['image']}")
+    lines = [f"{row['mean']:8.3f}  {row['std']:8.3f}  {row['image']}" for row in rows]
+    report.print_ends(lines, SHOWN_ROWS)
 
 
 def _place(index, count, largest):

@@ -73,3 +73,12 @@ def test_figures_stand_beside_what_a_constant_gets(tmp_path, capsys):
     assert kept["notes"] == {"floor": "one constant distribution"}
     with open(tmp_path / "groups.csv") as file:
         assert list(csv.DictReader(file)) == [{"group": "blur", "images": "5", "srcc": "0.5"}]
+
+
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [(3, "0 1 2"), (4, "0 1 2 3"), (5, "0 1 ... 1 more 3 4"), (9, "0 1 ... 5 more 7 8")],
+)
+def test_long_lists_show_their_ends(total, expected, capsys):
+    report.print_ends([str(number) for number in range(total)], 2)
+    assert capsys.readouterr().out.split() == expected.split()
