@@ -3,14 +3,15 @@
 python freeze.py --model=eusr --restore_path=runs/eusr/model.ckpt-50000 --output_path=runs/eusr.pb
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import pathlib
 
 import keras
 from absl import flags
 
-from misc import common_flags, frozen
+from misc.export import frozen
+from misc.training import common_flags
 
 FLAGS = flags.FLAGS
 

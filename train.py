@@ -3,7 +3,7 @@
 The same command run again goes on where the last checkpoint was saved.
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import collections
 import math
@@ -15,10 +15,10 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from misc import common_flags, distribution, schedules
-from misc.progress import TrainingProgress
-from misc.run_folder import RunFolder, find_checkpoint, paths_of_run
-from misc.summaries import Writer
+from misc.training import common_flags, distribution, schedules
+from misc.training.progress import TrainingProgress
+from misc.training.run_folder import RunFolder, find_checkpoint, paths_of_run
+from misc.training.summaries import Writer
 
 FLAGS = flags.FLAGS
 # What may change between a run and its continuation.

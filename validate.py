@@ -4,12 +4,13 @@ python validate.py --model=eusr --restore_path=runs/eusr --data_input_path=Set5/
         --data_truth_path=Set5/HR --save_path=results
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import keras
 from absl import flags
 
-from misc import common_flags, report
+from misc.reports import report
+from misc.training import common_flags
 
 FLAGS = flags.FLAGS
 

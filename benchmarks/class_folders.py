@@ -21,7 +21,7 @@ import PIL.Image
 
 from classifiers import random_resized_crop
 from classifiers.dataloaders import class_folders
-from misc import sample_data
+from misc.images import sample_data
 
 CROP, BATCH, PER_CLASS = 224, 32, 16
 SIZES = {"500x375": (500, 375), "2000x1500": (2000, 1500)}

@@ -33,7 +33,7 @@ def tensorflow_worker():
     from classifiers import networks
     from classifiers.models.classifier import Classifier
     from classifiers.training_copies import TrainingCopies
-    from misc import optimizers
+    from misc.training import optimizers
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -34,7 +34,7 @@ def create_method():
 
 
 def freeze(folder):
-    from misc import frozen
+    from misc.export import frozen
 
     for result in frozen.freeze(create_method(), folder / "model", tuple(frozen.FORMATS)):
         if result.error:
@@ -47,7 +47,7 @@ def measure(folder, threads):
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    from misc import frozen
+    from misc.export import frozen
 
     method = create_method()
     runs = {

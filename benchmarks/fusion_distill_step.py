@@ -22,7 +22,7 @@ from classifiers import levels, networks
 from classifiers.models.classifier import Classifier
 from classifiers.models.fusion_distill import FusionDistill
 from classifiers.training_copies import TrainingCopies
-from misc import optimizers
+from misc.training import optimizers
 
 BATCH = 128
 ROUNDS = 3

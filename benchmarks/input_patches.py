@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from degradations import resize
 from eusr import patches
-from misc import pixel_store, sample_data
+from misc.images import pixel_store, sample_data
 
 ROWS, COLUMNS, SCALE, PATCH, BATCH = 1356, 2040, 4, 48, 16
 SCALES = [2, 4, 8]

@@ -25,7 +25,7 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
-from misc import sample_data
+from misc.images import sample_data
 from score_predictors import network, rated_images, windows
 from score_predictors.models import nima
 

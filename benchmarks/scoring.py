@@ -7,7 +7,7 @@ MobileNetV2 (random weights, which cost as much). Process time is compared, beca
 the machine hides in elapsed time; elapsed time is printed beside it. Frozen files follow.
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import contextlib
 import os
@@ -20,8 +20,9 @@ import numpy as np
 import skimage.data
 from absl import flags
 
-from misc import frozen, images, score_files
-from score_predictors import network
+from misc.export import frozen
+from misc.images import image_files
+from score_predictors import network, score_files
 from score_predictors.models import nima
 
 FLAGS = flags.FLAGS
@@ -43,7 +44,7 @@ def write_folder(folder, count, width):
         top = number * 7 % (photo.shape[0] - height)
         left = number * 13 % (photo.shape[1] - width)
         path = pathlib.Path(folder) / f"{number:04}.jpg"
-        images.write_image(path, photo[top : top + height, left : left + width])
+        image_files.write_image(path, photo[top : top + height, left : left + width])
         paths.append(path)
     return paths
 
@@ -52,7 +53,9 @@ def predict_per_image(method, paths):
     """Scores files as the examples of NIMA's public code do."""
     cut = score_files.FileScorer(method).cut
     return [
-        method.predictor.predict(cut(images.read_rgb(path))[0][None].astype(np.float32), verbose=0)
+        method.predictor.predict(
+            cut(image_files.read_rgb(path))[0][None].astype(np.float32), verbose=0
+        )
         for path in paths
     ]
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from classifiers import levels, metrics, pictures
 from degradations import random
-from misc import progress
+from misc.images import progress
 
 # Images that share a seed. Their draws depend on their place in the data set, whatever the size of
 # the batches is.

@@ -4,7 +4,7 @@ from absl import flags
 
 from classifiers import networks
 from classifiers.training_copies import CUTOUT_ON, DEGRADE_ON, IMAGES
-from misc import common_flags, optimizers, schedules
+from misc.training import common_flags, optimizers, schedules
 
 # The flags belong to the modules that call this, also in --helpfull.
 flags.disclaim_key_flags()

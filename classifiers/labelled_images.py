@@ -12,9 +12,9 @@ import tensorflow as tf
 from absl import flags
 
 from classifiers import image_reader
-from misc import images as image_files
-from misc import pipeline, pixel_store, threads
-from misc.degraded_copies import resize_and_crop
+from misc.images import image_files, pixel_store, threads
+from misc.images.degraded_copies import resize_and_crop
+from misc.training import pipeline
 
 SPLITS = ("train", "validation", "test")
 VALIDATIONS = ("held_out", "test")

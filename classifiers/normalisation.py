@@ -1,7 +1,7 @@
 """Which mean and standard deviation a network's images are normalised with."""
 
 from classifiers import networks
-from misc import run_folder
+from misc.training import run_folder
 
 # Networks that are usually fed with these are trained from scratch, on whatever data there are;
 # all others come with weights that know one normalisation.

@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from classifiers import levels, metrics
-from misc import plots
+from misc.reports import plots
 
 # Above these, lines, cells and labels can no longer be told apart.
 MOST_CURVES = 6

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import PIL.Image
 
-from misc import image_windows
+from misc.images import image_windows
 
 AREA = (0.08, 1.0)
 PROPORTIONS = (3 / 4, 4 / 3)

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from degradations import resize
-from misc import images, pixel_store, threads
+from misc.images import image_files, pixel_store, threads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Pair:
         """
         rows, columns = self.low_sizes[scale]
         if scale in self.low:
-            return images.read_rgb(self.low[scale])[:rows, :columns]
+            return image_files.read_rgb(self.low[scale])[:rows, :columns]
         if 0 in (rows, columns):
             return np.empty((rows, columns, 3), np.uint8)
         high = self.read_high() if high is None else high
@@ -183,10 +183,10 @@ def default_cache_path():
 
 
 def _pair_of_files(name, high, low, scales):
-    found = {scale: images.image_size(path) for scale, path in low.items()}
+    found = {scale: image_files.image_size(path) for scale, path in low.items()}
     if high is None:
         return Pair(name, None, None, low, found)
-    high_size = images.image_size(high)
+    high_size = image_files.image_size(high)
     if not low:
         return Pair(name, high, high_size, {}, _made_sizes(high_size, scales))
     sizes = {scale: low_size(high_size, scale, found[scale], low[scale]) for scale in scales}
@@ -212,7 +212,7 @@ def _by_name(folder, scale=None):
     if folder is None:
         return {}
     found = {}
-    for path in images.find_images(folder):
+    for path in image_files.find_images(folder):
         name = path.stem
         if scale is not None and name.lower().endswith(f"x{scale}"):
             name = name[: -len(f"x{scale}")] or name
@@ -234,7 +234,7 @@ def _partner(files, name, folder, others):
 def _read(source, size):
     if isinstance(source, np.ndarray):
         return source
-    pixels = images.read_rgb(source)
+    pixels = image_files.read_rgb(source)
     if pixels.shape[:2] != tuple(size):
         raise ValueError(f"{source} changed its size while it was being used")
     return pixels

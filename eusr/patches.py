@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from misc import pipeline
+from misc.training import pipeline
 
 _QUARTER_TURNS = {
     1: cv2.ROTATE_90_COUNTERCLOCKWISE,

@@ -9,13 +9,14 @@ and, in a second file, the text embeddings of the classes as `head.weight`. Noth
 file contains is run, and PyTorch is not needed.
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import pathlib
 
 from absl import flags
 
-from misc import files, zoo
+from misc.images import files
+from misc.training import registry
 
 FLAGS = flags.FLAGS
 SUFFIXES = (".weights.h5", ".keras")
@@ -24,7 +25,11 @@ SUFFIXES = (".weights.h5", ".keras")
 def define_flags():
     """Defines the flags of this command."""
     flags.DEFINE_enum(
-        "network", None, zoo.load_networks().NAMES, "Architecture of the weights.", required=True
+        "network",
+        None,
+        registry.load_networks().NAMES,
+        "Architecture of the weights.",
+        required=True,
     )
     flags.DEFINE_list(
         "input_path", None, "File with the weights, or several that belong together.", required=True
@@ -67,7 +72,7 @@ def convert(network, input_paths, output_path, image_size=None, overwrite=False)
         )
     if output_path.exists() and not overwrite:
         raise ValueError(f"--output_path={output_path} is there already; see --overwrite.")
-    model = zoo.load_networks().build(network, weights=input_paths, image_size=image_size)
+    model = registry.load_networks().build(network, weights=input_paths, image_size=image_size)
     with files.write_atomically(output_path) as temporary:
         if output_path.suffix == ".keras":
             model.save(temporary)

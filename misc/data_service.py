@@ -8,7 +8,7 @@ Start any number of workers, on hosts that see the trainer's --data_cache_path u
 path. Each command runs until it is interrupted.
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import signal
 

@@ -13,7 +13,7 @@ images stand statistics.json and statistics.csv: mean bytes (of the codec, where
 one, else of the stored file), bits per pixel and PSNR for each degradation and severity.
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import collections
 import concurrent.futures
@@ -25,7 +25,8 @@ import numpy as np
 from absl import flags, logging
 
 import degradations
-from misc import contact_sheet, degraded_copies, files, images, progress, sample_data
+from misc.images import degraded_copies, files, image_files, progress, sample_data
+from misc.reports import contact_sheet
 
 FLAGS = flags.FLAGS
 STATISTICS = "statistics"
@@ -194,7 +195,7 @@ def degrade_folder(
         counts = collections.Counter(present=len(copies) - len(todo))
         on_copy(counts["present"])
         if todo:
-            pixels = degraded_copies.resize_and_crop(images.read_rgb(source), resize, crop)
+            pixels = degraded_copies.resize_and_crop(image_files.read_rgb(source), resize, crop)
         for copy in todo:
             if copy.target.exists() and not overwrite:
                 degraded_copies.measure_copy(copy, pixels, records, output_format)
@@ -223,7 +224,9 @@ def _find(input_path, output_path):
     if output == source.resolve():
         raise ValueError(f"--output_path must be another folder than --input_path={input_path}")
     # Results of an earlier run below the input folder are no input.
-    found = [path for path in images.find_images(source) if output not in path.resolve().parents]
+    found = [
+        path for path in image_files.find_images(source) if output not in path.resolve().parents
+    ]
     if not found:
         raise ValueError(f"--input_path={input_path} holds no images")
     return found, source
@@ -236,7 +239,7 @@ def _common_size(found, resize):
     common = None
     for path in found:
         try:
-            size = images.image_size(path)
+            size = image_files.image_size(path)
         except ValueError:
             continue  # reported when its turn comes
         if common not in (None, size):
@@ -319,7 +322,7 @@ def show(path, input_path, variants, seed=0, tile=112, columns=3):
     elif pathlib.Path(input_path).is_dir():
         raise ValueError(f"--show takes one image as --input_path. Received: {input_path}")
     else:
-        image, name = images.read_rgb(input_path), pathlib.Path(input_path).name
+        image, name = image_files.read_rgb(input_path), pathlib.Path(input_path).name
     image = contact_sheet.crop_square(image, SHOWN_SIDE)
     degrader = degraded_copies.Degrader(compiled=False)
     rows = {"original": [("", image)]}
@@ -328,7 +331,7 @@ def show(path, input_path, variants, seed=0, tile=112, columns=3):
         degraded, _ = degrader(variant, image, own_seed)
         label = "" if variant.severity is None else f"{variant.severity:g}"
         rows.setdefault(variant.label, []).append((label, np.asarray(degraded)))
-    images.write_image(path, contact_sheet.draw_sheet(list(rows.items()), tile, columns))
+    image_files.write_image(path, contact_sheet.draw_sheet(list(rows.items()), tile, columns))
 
 
 def format_table():

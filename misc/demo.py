@@ -6,7 +6,7 @@ Each stage is a command that is printed before it runs, so it can be repeated by
 `index.html` in the output folder shows the results.
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import html
 import json
@@ -20,7 +20,8 @@ import matplotlib
 from absl import flags
 
 from degradations import resize
-from misc import files, images, run_folder, sample_data
+from misc.images import files, image_files, sample_data
+from misc.training import run_folder
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -48,7 +49,7 @@ def main(_):
     started = time.monotonic()
     photos = folder / "photos"
     for name, pixels in sample_data.sample_photos("validation"):
-        images.write_image(photos / f"{name}.png", pixels)
+        image_files.write_image(photos / f"{name}.png", pixels)
     run = folder / "run"
     steps = [f"--max_steps={FLAGS.max_steps}"] if FLAGS.max_steps else []
     print("The whole demo takes under 10 minutes on two cores of a recent CPU; a slower one needs")
@@ -150,19 +151,19 @@ def _write_page(folder, report, seconds):
 
 def _write_crop(folder, pictures, scale, kind):
     """Writes one enlarged window as a PNG; returns its name."""
-    truth = images.read_rgb(folder / "photos" / f"{SHOWN}.png")
+    truth = image_files.read_rgb(folder / "photos" / f"{SHOWN}.png")
     truth = truth[: truth.shape[0] // scale * scale, : truth.shape[1] // scale * scale]
     low = resize.matlab_bicubic(truth, 1 / scale)
     pixels = {
         "input": lambda: low.repeat(scale, 0).repeat(scale, 1),
         "bicubic": lambda: resize.matlab_bicubic(low, scale),
-        "EUSR": lambda: images.read_rgb(folder / "validation" / f"x{scale}" / f"{SHOWN}.png"),
+        "EUSR": lambda: image_files.read_rgb(folder / "validation" / f"x{scale}" / f"{SHOWN}.png"),
         "truth": lambda: truth,
     }[kind]()
     top, left, side = WINDOW
     crop = pixels[top : top + side, left : left + side]
     name = f"x{scale}_{kind}.png"
-    images.write_image(pictures / name, crop.repeat(2, 0).repeat(2, 1))
+    image_files.write_image(pictures / name, crop.repeat(2, 0).repeat(2, 1))
     return name
 
 

@@ -8,7 +8,7 @@ Methods:
     tf: TensorFlow 1's resize_bicubic with align_corners, clipped and truncated; floor(n/scale).
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import pathlib
 
@@ -18,7 +18,8 @@ import tensorflow as tf
 from absl import flags
 
 from degradations import resize
-from misc import common_flags, images, threads
+from misc.images import image_files, threads
+from misc.training import common_flags
 
 FLAGS = flags.FLAGS
 METHODS = ("matlab", "cv", "tf")
@@ -117,7 +118,7 @@ def downscale_folder(
     if not scales or min(scales) < 2 or len(set(scales)) < len(scales):
         raise ValueError(f"--scale must be different integers above 1. Received: {scales}")
     input_path, output_path = pathlib.Path(input_path), pathlib.Path(output_path)
-    found = images.find_images(input_path)
+    found = image_files.find_images(input_path)
     if not found:
         raise ValueError(f"There is no image in --input_path={input_path}")
     folders = {
@@ -134,13 +135,13 @@ def downscale_folder(
             if overwrite or not (folder / target).exists()
         }
         if wanted:
-            image = images.read_rgb(path)
+            image = image_files.read_rgb(path)
         for scale, result in wanted.items():
             try:
                 reduced = downscale(image, scale, method, edges, crop)
             except ValueError as error:
                 raise ValueError(f"Cannot reduce {path}: {error}") from error
-            images.write_image(result, reduced)
+            image_files.write_image(result, reduced)
         return len(wanted)
 
     items = list(zip(found, relative, strict=True))

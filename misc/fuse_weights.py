@@ -11,14 +11,14 @@ the moving statistics of batch normalisation of the first model: `first`. `mean`
 `reestimated` measures them anew on training data, with the averaged weights in place.
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from misc import common_flags, run_folder
+from misc.training import common_flags, run_folder
 
 FLAGS = flags.FLAGS
 MOVING_STATISTICS = ("first", "mean", "reestimated")

@@ -9,7 +9,7 @@ it can be repeated by hand. The same command run again skips what is done and go
 stage that was stopped. Flags of the models and of the dataloader are passed on to all stages.
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import dataclasses
 import json
@@ -24,7 +24,9 @@ import types
 from absl import flags
 
 import degradations
-from misc import common_flags, files, fusion_distill_table, run_folder
+from classifiers import fusion_distill_table
+from misc.images import files
+from misc.training import common_flags, run_folder
 
 FLAGS = flags.FLAGS
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ The "aesthetic" one stands in for a predictor trained on AVA and differs from th
 by its seed alone. The chain is real; what the scores say of beauty is nothing.
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import html
 import json
@@ -22,7 +22,8 @@ import numpy as np
 from absl import flags
 
 from degradations import resize
-from misc import demo, files, images, sample_data
+from misc import demo
+from misc.images import files, image_files, sample_data
 
 FLAGS = flags.FLAGS
 PREDICTORS = {"subjective": 0, "aesthetic": 1}  # name: seed
@@ -118,15 +119,17 @@ def _measure(folder):
         low = resize.matlab_bicubic(truth, 1 / FACTOR)
         kinds = {
             BICUBIC: resize.matlab_bicubic(low, FACTOR),
-            EUSR: images.read_rgb(folder / "validation" / "eusr" / f"x{FACTOR}" / f"{name}.png"),
+            EUSR: image_files.read_rgb(
+                folder / "validation" / "eusr" / f"x{FACTOR}" / f"{name}.png"
+            ),
             TRUTH: truth,
         }
         for path, kind in PERCEPTUAL.items():
-            kinds[kind] = images.read_rgb(
+            kinds[kind] = image_files.read_rgb(
                 folder / "validation" / "4pp_eusr" / f"x{path}" / f"{name}.png"
             )
         for kind, pixels in kinds.items():
-            images.write_image(pictures / kind / f"{name}.png", pixels)
+            image_files.write_image(pictures / kind / f"{name}.png", pixels)
     reports = {
         model: json.loads((folder / "validation" / model / "results.json").read_text())["mean"]
         for model in ("eusr", "4pp_eusr")
@@ -198,10 +201,10 @@ def _write_page(folder, rows, minutes):
 def _write_crop(folder, photo, kind, window):
     """Writes an enlarged window as a PNG; returns its path from the page."""
     top, left, side = window
-    pixels = images.read_rgb(folder / "pictures" / kind / f"{photo}.png")
+    pixels = image_files.read_rgb(folder / "pictures" / kind / f"{photo}.png")
     crop = pixels[top : top + side, left : left + side]
     path = pathlib.Path("page", f"{photo}_{kind.replace(' ', '_')}.png")
-    images.write_image(folder / path, crop.repeat(2, 0).repeat(2, 1))
+    image_files.write_image(folder / path, crop.repeat(2, 0).repeat(2, 1))
     return path.as_posix()
 
 

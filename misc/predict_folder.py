@@ -11,7 +11,7 @@ python -m misc.predict_folder --model=mobilenetv2 --restore_path=train/ava.h5 \\
 python -m misc.predict_folder --restore_path=runs/clean/best --input_path=photos --output_path=out
 """
 
-from misc import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
+from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import dataclasses
 import pathlib
@@ -21,15 +21,12 @@ import keras
 import tensorflow as tf
 from absl import flags, logging
 
-from misc import (
-    classify_files,
-    common_flags,
-    frozen,
-    images,
-    progress,
-    score_files,
-    upscale_files,
-)
+from classifiers import classify_files
+from eusr import upscale_files
+from misc.export import frozen
+from misc.images import image_files, progress
+from misc.training import common_flags
+from score_predictors import score_files
 
 FLAGS = flags.FLAGS
 SAME_EXTENSION = "same"
@@ -285,7 +282,7 @@ def plan(input_path, output_path, extension="png", suffix=""):
     """
     source, output = pathlib.Path(input_path), pathlib.Path(output_path)
     found, folder = find_inputs(source, output)
-    if source.is_file() and output.suffix.lower() in images.EXTENSIONS:
+    if source.is_file() and output.suffix.lower() in image_files.EXTENSIONS:
         jobs = [Job(source, output)]
     else:
         jobs = [
@@ -308,7 +305,7 @@ def find_inputs(input_path, output_path):
     """
     source, output = pathlib.Path(input_path), pathlib.Path(output_path)
     if source.is_dir():
-        found = images.find_images(source)
+        found = image_files.find_images(source)
         if output.resolve() != source.resolve():
             # Results of an earlier run below the input folder are no input.
             found = [path for path in found if output.resolve() not in path.resolve().parents]
@@ -319,7 +316,7 @@ def find_inputs(input_path, output_path):
         raise ValueError(f"--input_path is an image file or a folder. Received: {input_path}")
     if not found:
         raise ValueError(
-            f"--input_path={input_path} holds no images ({', '.join(images.EXTENSIONS)})"
+            f"--input_path={input_path} holds no images ({', '.join(image_files.EXTENSIONS)})"
         )
     return found, folder
 
@@ -362,7 +359,7 @@ def _message(source, error):
 
 def _count_pixels(path):
     try:
-        height, width = images.image_size(path)
+        height, width = image_files.image_size(path)
         return height * width
     except ValueError:
         return 0  # reported when its turn comes

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from misc import common_flags
+from misc.training import common_flags
 from score_predictors import network
 
 # The flags belong to the modules that call this, also in --helpfull.

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags, logging
 
-from misc import images, threads
+from misc.images import image_files, threads
 from score_predictors import windows
 
 # Messages name that many files; what is left is counted.
@@ -352,14 +352,14 @@ def drop_broken(rated, description):
     """Decodes every picture once, on all cores; reports the broken ones and leaves them out."""
 
     def decode(number):
-        images.read_rgb(rated.paths[number])
+        image_files.read_rgb(rated.paths[number])
         return number
 
     whole, _ = threads.for_each(decode, range(len(rated)), description, skip_broken=True)
     return rated.take([number for number in whole if number is not None])
 
 
-def find_by_name(folder, flag, extensions=images.EXTENSIONS):
+def find_by_name(folder, flag, extensions=image_files.EXTENSIONS):
     """Returns {name in lower case: path} of the image files in a folder and its subfolders.
 
     Of several files with one name the first path counts; the others are reported.
@@ -375,7 +375,7 @@ def find_by_name(folder, flag, extensions=images.EXTENSIONS):
     if not os.path.isdir(folder):
         raise ValueError(f"--{flag} must be a folder of images. Received: {folder}")
     found, repeated = {}, []
-    for path in images.find_images(folder):
+    for path in image_files.find_images(folder):
         if path.suffix.lower() in extensions:
             if path.name.lower() in found:
                 repeated.append(path)

@@ -14,7 +14,7 @@ import numpy as np
 import PIL.Image
 
 import degradations
-from misc import files, progress, sample_data
+from misc.images import files, progress, sample_data
 
 # Level 1 to 5 of each degradation, weak to strong; level 0 is the untouched photograph.
 LEVELS = {

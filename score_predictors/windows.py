@@ -8,7 +8,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from misc.image_windows import read_window
+from misc.images.image_windows import read_window
 
 SMALL = ("resize", "pad")
 # Numbers in [0, 1) that one random window takes: place of the square, row, column, mirror, upside

@@ -8,7 +8,7 @@ import pytest
 import scipy.ndimage
 
 from eusr.models import eusr
-from misc import images
+from misc.images import image_files
 from tests import commands
 
 
@@ -26,7 +26,7 @@ def photo_folder(tmp_path_factory):
         noise = random.normal(size=(72 + 4 * (index % 2), 80, 3))
         smooth = scipy.ndimage.gaussian_filter(noise, (2, 2, 0.5))
         pixels = 127.5 + 55 * smooth / smooth.std()
-        images.write_image(
+        image_files.write_image(
             folder / f"{index:04}.png", np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
         )
     return folder

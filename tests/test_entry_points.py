@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 from eusr import metrics
-from misc import images, run_folder
+from misc.images import image_files
+from misc.training import run_folder
 from tests import commands
 
 
@@ -120,8 +121,8 @@ def test_validation_reports_every_image(trained, photo_folder, tmp_path):
     row = report["images"][3]
     assert row["name"] in output
     assert f"{row['psnr_y']:.3f}" in output
-    picture = images.read_rgb(results / f"x{row['scale']}" / f"{row['name']}.png")
-    truth = images.read_rgb(photo_folder / f"{row['name']}.png")
+    picture = image_files.read_rgb(results / f"x{row['scale']}" / f"{row['name']}.png")
+    truth = image_files.read_rgb(photo_folder / f"{row['name']}.png")
     truth = truth[: picture.shape[0], : picture.shape[1]]
     expected = metrics.compare(picture, truth, row["scale"], 5)
     for name, value in expected.items():

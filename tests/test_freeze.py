@@ -10,7 +10,8 @@ import pytest
 import freeze
 from eusr import network
 from eusr.models import eusr
-from misc import frozen, run_folder
+from misc.export import frozen
+from misc.training import run_folder
 
 SIZES = {"scales": (2, 4), "features": 4, "shared_blocks": 1}
 

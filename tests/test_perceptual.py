@@ -10,7 +10,9 @@ import tensorflow as tf
 
 from eusr import network
 from eusr.models import eusr, perceptual_eusr
-from misc import frozen, images, run_folder
+from misc.export import frozen
+from misc.images import image_files
+from misc.training import run_folder
 from tests import commands
 from tests.eusr.tiny_predictor import TinyPredictor
 
@@ -138,14 +140,14 @@ def test_every_path_is_validated_and_applied(run, photo_folder, tmp_path):
     assert len(bicubic) == 1  # all paths start from the x4 images
     assert f"{report['mean']['x8/psnr_y']:.3f}" in output
     for path in (2, 4, 8):
-        picture = images.read_rgb(tmp_path / "results" / f"x{path}" / "0001.png")
+        picture = image_files.read_rgb(tmp_path / "results" / f"x{path}" / "0001.png")
         assert picture.shape == (76, 80, 3)
 
     commands.run(
         *("-m", "misc.predict_folder", f"--restore_path={run}", "--scale=8"),
         *(f"--input_path={photo_folder}/0001.png", f"--output_path={tmp_path}/upscaled"),
     )
-    assert images.read_rgb(tmp_path / "upscaled" / "0001.png").shape == (304, 320, 3)
+    assert image_files.read_rgb(tmp_path / "upscaled" / "0001.png").shape == (304, 320, 3)
 
 
 def test_a_missing_predictor_is_one_message(arguments, tmp_path):

@@ -13,7 +13,8 @@ import numpy as np
 from absl import flags
 
 from classifiers import labelled_images, random_resized_crop
-from misc import common_flags, images
+from misc.images import image_files
+from misc.training import common_flags
 
 MODEL = "classifier"
 TRAINING_CROPS = ("centre", "random_resized")
@@ -154,7 +155,7 @@ def _read(path, test_path, split, resize, crop, cached, skip_broken):
     paths, labels = [], []
     for label, name in enumerate(names):
         if (folder / name).is_dir():
-            found = images.find_images(folder / name)
+            found = image_files.find_images(folder / name)
             paths += found
             labels += [label] * len(found)
     if not paths:

@@ -5,7 +5,7 @@
 """
 
 from classifiers import labelled_images
-from misc import sample_data
+from misc.images import sample_data
 
 MODEL = "classifier"
 

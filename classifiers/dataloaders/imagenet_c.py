@@ -18,7 +18,7 @@ from absl import flags
 from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
 from classifiers.labelled_images import LabelledImages
-from misc import images
+from misc.images import image_files
 
 MODEL = "classifier"
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -206,7 +206,7 @@ def _folder_parts(folder, wanted, num_classes, reading):
                 (image, label)
                 for label, name in enumerate(names)
                 if (path / name).is_dir()
-                for image in images.find_images(path / name)
+                for image in image_files.find_images(path / name)
             ]
             if not found:
                 raise ValueError(f"No images in the class folders of {path}.")

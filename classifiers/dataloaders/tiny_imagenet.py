@@ -13,7 +13,7 @@ from absl import flags
 
 from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
-from misc import images
+from misc.images import image_files
 
 MODEL = "classifier"
 SIDE = 64
@@ -70,7 +70,7 @@ def _training_images(folder, names):
     return [
         (path, label)
         for label, name in enumerate(names)
-        for path in images.find_images(folder / "train" / name / "images")
+        for path in image_files.find_images(folder / "train" / name / "images")
     ]
 
 

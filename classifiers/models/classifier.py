@@ -26,8 +26,8 @@ import tensorflow as tf
 from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
 from classifiers import losses, networks, normalisation, training_copies
-from misc import run_folder, summaries, weight_files
-from misc.method import Method
+from misc.training import run_folder, summaries, weight_files
+from misc.training.method import Method
 
 DATALOADER = "digits"
 # Flags that say what a network computes; models whose weights are averaged must agree in them.

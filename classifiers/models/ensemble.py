@@ -13,9 +13,10 @@ from absl import flags
 
 from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
+from classifiers import voting
 from classifiers.models import classifier
 from classifiers.models.classifier import Classifier
-from misc import run_folder, voting
+from misc.training import run_folder
 
 DATALOADER = "digits"
 # It has no training: the flag that names the trained models it is made of.

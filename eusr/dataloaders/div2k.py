@@ -15,7 +15,7 @@ from absl import flags
 
 from eusr import pairs as pairing
 from eusr.dataloaders import paired_images
-from misc import threads
+from misc.images import threads
 
 
 def define_flags():

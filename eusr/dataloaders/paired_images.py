@@ -10,7 +10,7 @@ from absl import flags, logging
 from degradations import resize
 from eusr import pairs as pairing
 from eusr import patches
-from misc import sample_data
+from misc.images import sample_data
 
 
 def define_flags():

@@ -16,8 +16,9 @@ from absl import flags
 
 from degradations import resize
 from eusr import losses, metrics, network
-from misc import common_flags, schedules, self_ensemble, tiling
-from misc.method import Method
+from misc.export import self_ensemble, tiling
+from misc.training import common_flags, schedules
+from misc.training.method import Method
 
 DATALOADER = "paired_images"
 # A run of seconds, to try things.

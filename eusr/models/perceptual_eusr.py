@@ -18,7 +18,7 @@ from absl import flags
 from eusr import losses
 from eusr.discriminator import Discriminator
 from eusr.models import eusr
-from misc import zoo
+from misc.training import registry
 
 DATALOADER = eusr.DATALOADER
 # The output's size divided by the input's, whichever path makes it.
@@ -155,7 +155,7 @@ def _load_predictor(name, path):
     try:
         if not path or str(path).lower().endswith(WITHOUT_GRADIENT):
             raise ValueError("gradients pass only through .pb, SavedModel and weights of a run")
-        predictor = zoo.restore_trained(path)
+        predictor = registry.restore_trained(path)
     except (ValueError, OSError) as error:
         raise ValueError(
             f"{start} is no score predictor to train with: {error}. "

@@ -21,7 +21,7 @@ import re
 import numpy as np
 from absl import flags, logging
 
-from misc import common_flags
+from misc.training import common_flags
 from score_predictors import rated_images, tables, targets, windows
 
 MODEL = "mobilenetv2"

@@ -12,7 +12,7 @@ import re
 import numpy as np
 from absl import flags, logging
 
-from misc import common_flags
+from misc.training import common_flags
 from score_predictors import rated_images, targets, windows
 
 MODEL = "mobilenetv2"

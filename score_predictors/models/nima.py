@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from misc import plots, schedules, weight_files
-from misc.method import Method
+from misc.reports import plots
+from misc.training import schedules, weight_files
+from misc.training.method import Method
 from score_predictors import flags as predictor_flags
 from score_predictors import losses, metrics, network
 

@@ -6,7 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from misc import classify_files, frozen, images, predict_folder, sample_data, zoo
+from classifiers import classify_files
+from misc import predict_folder
+from misc.export import frozen
+from misc.images import image_files, sample_data
+from misc.training import registry
 from tests import commands
 
 TRAINING = [
@@ -34,7 +38,7 @@ def photos(tmp_path_factory):
     for number in range(5):
         side = 1 + number % 2
         enlarged = pixels[number].repeat(side, 0).repeat(side, 1)
-        images.write_image(folder / f"sub{number % 2}/{number}.png", enlarged)
+        image_files.write_image(folder / f"sub{number % 2}/{number}.png", enlarged)
     (folder / "broken.png").write_bytes(b"nothing")
     return folder
 
@@ -47,7 +51,7 @@ def test_a_run_keeps_what_its_classes_are_called(trained):
     expected = {"class_names": [str(digit) for digit in range(10)], "resize": 32, "crop": 32}
     for folder in (trained, trained / "best"):
         assert json.loads((folder / "arguments.json").read_text())["metadata"] == expected
-    assert zoo.restore_trained(trained / "best").metadata == expected
+    assert registry.restore_trained(trained / "best").metadata == expected
 
 
 def test_a_folder_is_classified_by_a_run(trained, photos, tmp_path):
@@ -67,16 +71,18 @@ def test_a_folder_is_classified_by_a_run(trained, photos, tmp_path):
     with open(tmp_path / "out/predictions.csv") as file:
         rows = list(csv.DictReader(file))
     pixels, _ = sample_data.sample_digits("test")
-    logits = zoo.restore_trained(trained / "best").predict(pixels[:5].astype(np.float32))["logits"]
+    logits = registry.restore_trained(trained / "best").predict(pixels[:5].astype(np.float32))[
+        "logits"
+    ]
     best = {row["path"]: row["class_1"] for row in rows}
     for number in (0, 2, 4):
         assert best[f"sub0/{number}.png"] == str(int(np.argmax(logits[number])))
-    assert images.read_rgb(tmp_path / "out/predictions.png").std() > 5
+    assert image_files.read_rgb(tmp_path / "out/predictions.png").std() > 5
 
 
 def test_frozen_files_say_the_same_as_their_run(trained, photos, tmp_path):
-    method = zoo.restore_trained(trained / "best")
-    paths = images.find_images(photos / "sub0") + images.find_images(photos / "sub1")
+    method = registry.restore_trained(trained / "best")
+    paths = image_files.find_images(photos / "sub0") + image_files.find_images(photos / "sub1")
     expected, names, _ = classify_files.FileClassifier(method)(paths)
     formats = [name for name in ("pb", "onnx", "tflite") if not frozen.missing_packages(name)]
     for result in frozen.freeze(method, tmp_path / "model", formats):

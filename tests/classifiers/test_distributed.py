@@ -11,7 +11,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from classifiers import levels
 from classifiers.models.fusion_distill import FusionDistill
 from classifiers.training_copies import TrainingCopies
-from misc import distribution, optimizers
+from misc.training import distribution, optimizers
 from tests.classifiers.test_models import tiny_network
 
 random = np.random.default_rng(0)

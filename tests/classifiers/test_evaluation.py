@@ -10,7 +10,8 @@ import tensorflow as tf
 from classifiers.dataloaders import class_folders, digits, imagenet_c, tiny_imagenet
 from classifiers.evaluation import Evaluation
 from classifiers.labelled_images import LabelledImages
-from misc import images, report
+from misc.images import image_files
+from misc.reports import report
 
 NAMES = ["cat", "dog", "bird"]
 COLOURS = np.eye(3, dtype=np.float32) * 255
@@ -54,7 +55,7 @@ def test_everything_is_written_with_class_names(tmp_path):
         "confusion/noise_0-40,step=20.png",
         "confusion/contrast@1-3.png",
     }
-    assert all(images.read_rgb(tmp_path / name).std() > 5 for name in written)
+    assert all(image_files.read_rgb(tmp_path / name).std() > 5 for name in written)
     confusion = read_csv(tmp_path / "confusion.csv")
     assert [row["class"] for row in confusion[:3]] == NAMES
     assert (confusion[0]["cat"], confusion[0]["dog"]) == ("2", "0")
@@ -118,7 +119,7 @@ def test_dataloaders_describe_their_data(tmp_path):
     for name in ("cat", "dog"):
         for number in range(2):
             pixels = np.full((20, 30, 3), 50 * number, np.uint8)
-            images.write_image(tmp_path / "folders" / name / f"{number}.png", pixels)
+            image_files.write_image(tmp_path / "folders" / name / f"{number}.png", pixels)
     values.data_path, values.data_test_path = str(tmp_path / "folders"), None
     values.data_resize, values.data_crop, values.data_cached = 18, 16, True
     values.data_skip_broken, values.data_training_crop = False, "centre"
@@ -128,9 +129,9 @@ def test_dataloaders_describe_their_data(tmp_path):
     assert class_folders.describe_data(values)["resize"] is None
     for name in ("n01", "n02"):
         pixels = np.zeros((64, 64, 3), np.uint8)
-        images.write_image(tmp_path / "tiny/train" / name / "images/a.png", pixels)
+        image_files.write_image(tmp_path / "tiny/train" / name / "images/a.png", pixels)
     (tmp_path / "tiny/val/images").mkdir(parents=True)
-    images.write_image(tmp_path / "tiny/val/images/v.png", pixels)
+    image_files.write_image(tmp_path / "tiny/val/images/v.png", pixels)
     (tmp_path / "tiny/val/val_annotations.txt").write_text("v.png\tn01\t0\n")
     values.data_path = str(tmp_path / "tiny")
     described = {"class_names": ["n01", "n02"], "resize": 64, "crop": 64}

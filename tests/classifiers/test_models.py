@@ -13,7 +13,7 @@ from classifiers.models.classifier import Classifier
 from classifiers.models.ensemble import Ensemble
 from classifiers.models.fusion_distill import FusionDistill, last_stage
 from classifiers.training_copies import TrainingCopies
-from misc import optimizers
+from misc.training import optimizers
 
 CLASSES = 5
 RANDOM = np.random.default_rng(0)

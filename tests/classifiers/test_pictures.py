@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from classifiers import pictures
-from misc import plots
+from misc.reports import plots
 
 NAN = float("nan")
 CLEAN = {"name": "clean", "level": NAN, "top1": 90.0, "top5": 99.0}

@@ -13,7 +13,7 @@ import tensorflow as tf
 from classifiers import networks
 from classifiers.models import classifier, ensemble
 from classifiers.networks import pytorch_weights
-from misc import run_folder, zoo
+from misc.training import registry, run_folder
 from tests import commands
 
 SETTINGS = {
@@ -73,7 +73,7 @@ def test_restored_runs_are_normalised_as_they_were_trained(network, tmp_path):
     # With other data, which must not matter.
     other = settings(network=network, data_normalisation="cifar100")
     restored = [
-        zoo.restore_trained(tmp_path / "run").network,
+        registry.restore_trained(tmp_path / "run").network,
         classifier.load_network(tmp_path / "run", other, "teacher_weights"),
         classifier.create_model(
             types.SimpleNamespace(**vars(other), restore_path=str(tmp_path / "run"))
@@ -94,7 +94,7 @@ def test_old_runs_keep_the_numbers_that_they_were_trained_with(tmp_path):
     save_run(tmp_path / "run", network="squeezenet1_0")
     (tmp_path / "run" / "arguments.json").write_text(json.dumps(arguments))
     for network in (
-        zoo.restore_trained(tmp_path / "run").network,
+        registry.restore_trained(tmp_path / "run").network,
         classifier.load_network(tmp_path / "run", settings(), "teacher_weights"),
     ):
         np.testing.assert_allclose(offsets(network), [-78.9 / 88.8] * 3, rtol=1e-6)
@@ -194,4 +194,4 @@ def test_weights_are_tuned_for_a_folder_of_other_classes(weights, tmp_path):
     arguments = json.loads((run / "arguments.json").read_text())
     assert (arguments["num_classes"], arguments["data_resize"]) == (3, 37)
     assert arguments["image_mean"] == [123.675, 116.28, 103.53]
-    assert zoo.restore_trained(run).network.output_shape[-1] == 3
+    assert registry.restore_trained(run).network.output_shape[-1] == 3

@@ -10,7 +10,8 @@ import tensorflow as tf
 from classifiers.models import classifier
 from classifiers.models.classifier import Classifier
 from classifiers.models.fusion_distill import FusionDistill
-from misc import files, optimizers, run_folder
+from misc.images import files
+from misc.training import optimizers, run_folder
 from tests.classifiers.test_models import (
     BATCH,
     CLASSES,

@@ -8,7 +8,7 @@ import tensorflow as tf
 from degradations import resize
 from eusr import pairs, patches
 from eusr.dataloaders import paired_images
-from misc import images, pixel_store
+from misc.images import image_files, pixel_store
 
 
 def make_flags(**values):
@@ -153,7 +153,7 @@ def test_memory_disk_and_made_images_give_the_same_batches(folder, monkeypatch):
     assert_equal(memory, take(with_folders(folder, **cache), 6))
     # These LR images are what would be made.
     assert_equal(memory, take(make_flags(data_truth_path=f"{folder}/HR"), 6))
-    monkeypatch.setattr(images, "read_rgb", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(image_files, "read_rgb", lambda path: pytest.fail("decoded again"))
     assert_equal(memory, take(with_folders(folder, **cache), 6))
 
 

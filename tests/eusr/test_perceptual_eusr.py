@@ -12,7 +12,8 @@ from eusr.discriminator import Discriminator
 from eusr.models import perceptual_eusr
 from eusr.models.perceptual_eusr import PATHS, PerceptualEUSR, Weights
 from eusr.network import Generator
-from misc import frozen, run_folder, tiling, zoo
+from misc.export import frozen, tiling
+from misc.training import registry, run_folder
 from tests import commands
 from tests.eusr.tiny_predictor import TinyPredictor
 from tests.test_zoo import parse
@@ -418,7 +419,7 @@ def test_only_predictors_with_weights_are_loaded(tmp_path):
 
 
 def test_a_predictor_may_be_the_checkpoint_of_a_run(tmp_path):
-    module = zoo.load("models", "mobilenetv2")
+    module = registry.load("models", "mobilenetv2")
     settings = parse(module, training=False)
     trained = module.create_model(settings)
     folder = run_folder.RunFolder(tmp_path / "run", trained, max_to_keep=1)
@@ -453,7 +454,7 @@ REPLICAS = """
 import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from misc import distribution
+from misc.training import distribution
 from tests.eusr.test_perceptual_eusr import create, create_batch
 
 dataset = tf.data.Dataset.from_tensor_slices(create_batch(12)).batch(4, True)

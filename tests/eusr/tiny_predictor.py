@@ -2,7 +2,7 @@
 
 import keras
 
-from misc.method import Method
+from misc.training.method import Method
 
 
 class TinyPredictor(Method):

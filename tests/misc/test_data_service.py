@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from eusr.dataloaders import paired_images
-from misc import data_service, images
+from misc import data_service
+from misc.images import image_files
 
 
 @pytest.fixture
 def flags(tmp_path):
     for number, shape in enumerate([(40, 48, 3), (56, 44, 3)]):
         pixels = np.random.default_rng(number).integers(0, 256, shape, np.uint8)
-        images.write_image(tmp_path / f"HR/{number}.png", pixels)
+        image_files.write_image(tmp_path / f"HR/{number}.png", pixels)
     return types.SimpleNamespace(
         data_input_path=None,
         data_truth_path=str(tmp_path / "HR"),

@@ -16,8 +16,10 @@ from keras import ops
 
 import degradations
 from degradations import combined
-from misc import contact_sheet, degrade_folder, degraded_copies, images
-from misc.degraded_copies import create_variants
+from misc import degrade_folder
+from misc.images import degraded_copies, image_files
+from misc.images.degraded_copies import create_variants
+from misc.reports import contact_sheet
 
 
 @pytest.fixture
@@ -25,15 +27,16 @@ def tree(tmp_path):
     """Three images of different sizes in two classes."""
     photo = skimage.data.astronaut()
     folder = tmp_path / "input"
-    images.write_image(folder / "cat" / "a.png", photo[100:124, 200:232])
-    images.write_image(folder / "cat" / "b.png", photo[50:70, 150:170])
-    images.write_image(folder / "dog" / "a.png", photo[60:81, 200:217])
+    image_files.write_image(folder / "cat" / "a.png", photo[100:124, 200:232])
+    image_files.write_image(folder / "cat" / "b.png", photo[50:70, 150:170])
+    image_files.write_image(folder / "dog" / "a.png", photo[60:81, 200:217])
     return folder
 
 
 def read_tree(folder):
     return {
-        str(path.relative_to(folder)): images.read_rgb(path) for path in images.find_images(folder)
+        str(path.relative_to(folder)): image_files.read_rgb(path)
+        for path in image_files.find_images(folder)
     }
 
 
@@ -53,7 +56,7 @@ def test_copies_are_laid_out_as_imagenet_c_and_are_what_the_layer_gives(tree, tm
     folders = ("sparkles/1", "sparkles/2.5", "darken/3")
     assert set(stored) == {f"{folder}/{name}" for folder in folders for name in names}
     for name in names:
-        source = images.read_rgb(tree / name)
+        source = image_files.read_rgb(tree / name)
         seed = degraded_copies.make_seed(0, name, "sparkles@2.5")
         layer = degradations.parse("sparkles@2.5")
         expected = np.asarray(layer(source[None].astype("float32"), seed=seed))[0]
@@ -67,7 +70,7 @@ def test_results_depend_neither_on_order_nor_on_workers(tree, tmp_path):
     variants = create_variants(["brownish_noise"], [3])
     degrade_folder.degrade_folder(tree, tmp_path / "one", variants, workers=1)
     # The same images, alone and with others around, by more workers.
-    images.write_image(tree / "ant" / "x.png", np.zeros((5, 7, 3), np.uint8))
+    image_files.write_image(tree / "ant" / "x.png", np.zeros((5, 7, 3), np.uint8))
     degrade_folder.degrade_folder(tree, tmp_path / "four", variants, workers=4)
     one, four = read_tree(tmp_path / "one"), read_tree(tmp_path / "four")
     four.pop("brownish_noise/3/ant/x.png")
@@ -129,12 +132,12 @@ def test_other_settings_are_refused_unless_overwriting(tree, tmp_path):
 def test_results_made_elsewhere_are_kept_and_measured(tree, tmp_path):
     output = tmp_path / "out"
     black = np.zeros((24, 32, 3), np.uint8)
-    images.write_image(output / "white" / "2" / "cat" / "a.png", black)
+    image_files.write_image(output / "white" / "2" / "cat" / "a.png", black)
     variants = create_variants(["white"], [2])
     assert degrade_folder.degrade_folder(tree, output, variants)["present"] == 1
-    assert not images.read_rgb(output / "white" / "2" / "cat" / "a.png").any()
+    assert not image_files.read_rgb(output / "white" / "2" / "cat" / "a.png").any()
     assert json.loads((output / "statistics.json").read_text())[0]["images"] == 3
-    images.write_image(tmp_path / "other" / "white" / "2" / "cat" / "a.png", black[:4])
+    image_files.write_image(tmp_path / "other" / "white" / "2" / "cat" / "a.png", black[:4])
     with pytest.raises(ValueError, match="another size"):
         degrade_folder.degrade_folder(tree, tmp_path / "other", variants)
 
@@ -153,7 +156,7 @@ def test_flat_layout_and_jpeg(tree, tmp_path):
     }
     layer = degradations.parse("night@5")
     seed = degraded_copies.make_seed(0, "cat/a.png", "night@5")
-    source = images.read_rgb(tree / "cat" / "a.png")
+    source = image_files.read_rgb(tree / "cat" / "a.png")
     degraded = np.asarray(layer(source[None].astype("float32"), seed=seed))[0].astype(np.uint8)
     buffer = io.BytesIO()
     PIL.Image.fromarray(degraded).save(buffer, "JPEG", quality=85)
@@ -250,7 +253,7 @@ def test_broken_images_are_named(tree, tmp_path):
 
 def test_two_sources_of_one_copy_and_bad_folders_are_refused(tree, tmp_path):
     variants = create_variants(["darken"], [1])
-    images.write_image(tree / "cat" / "a.jpg", np.zeros((4, 4, 3), np.uint8))
+    image_files.write_image(tree / "cat" / "a.jpg", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(ValueError, match=r"would both become .*a\.png"):
         degrade_folder.degrade_folder(tree, tmp_path / "out", variants)
     with pytest.raises(ValueError, match="another folder"):
@@ -305,12 +308,12 @@ def test_names_of_variants():
 def test_show_draws_every_degradation_at_every_severity(tmp_path):
     variants = create_variants(["darken", "white", "ripple:3"], [1, 5])
     degrade_folder.show(tmp_path / "sheet.png", None, variants, tile=32, columns=2)
-    sheet = images.read_rgb(tmp_path / "sheet.png")
+    sheet = image_files.read_rgb(tmp_path / "sheet.png")
     # Two columns of two rows: original, darken; white, ripple.
     assert sheet.shape[1] == 2 * (2 * 34 - 2 + 16)
-    images.write_image(tmp_path / "photo.png", skimage.data.chelsea())
+    image_files.write_image(tmp_path / "photo.png", skimage.data.chelsea())
     degrade_folder.show(tmp_path / "own.png", tmp_path / "photo.png", variants, tile=32, columns=2)
-    own = images.read_rgb(tmp_path / "own.png")
+    own = image_files.read_rgb(tmp_path / "own.png")
     assert own.shape == sheet.shape
     with pytest.raises(ValueError, match="one image"):
         degrade_folder.show(tmp_path / "x.png", tmp_path, variants)

@@ -7,7 +7,8 @@ import PIL.Image
 import pytest
 
 from degradations import resize
-from misc import downscale_folder, images
+from misc import downscale_folder
+from misc.images import image_files
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def folder(tmp_path):
     generator = np.random.default_rng(0)
     for name, shape in {"a.png": (17, 22, 3), "sub/b.bmp": (16, 24, 3)}.items():
         image = generator.integers(0, 256, shape, np.uint8)
-        images.write_image(tmp_path / "high" / name, image)
+        image_files.write_image(tmp_path / "high" / name, image)
     return tmp_path
 
 
@@ -88,7 +89,7 @@ def test_wrong_arguments(folder):
         downscale_folder.downscale_folder(folder / "empty", folder / "low", [2])
     with pytest.raises(ValueError, match=r"Cannot reduce .*smaller than the scale 64"):
         downscale_folder.downscale_folder(folder / "high", folder / "low", [64], "cv")
-    images.write_image(folder / "high/a.bmp", np.zeros((8, 8, 3), np.uint8))
+    image_files.write_image(folder / "high/a.bmp", np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match=r"a\.bmp and .*a\.png would both"):
         downscale_folder.downscale_folder(folder / "high", folder / "low", [2])
 

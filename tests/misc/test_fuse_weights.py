@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from misc import files, fuse_weights, run_folder
-from misc.method import Method
+from misc import fuse_weights
+from misc.images import files
+from misc.training import run_folder
+from misc.training.method import Method
 from tests import commands
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from misc import fusion_distill_chain, fusion_distill_table
+from classifiers import fusion_distill_table
+from misc import fusion_distill_chain
 from misc.fusion_distill_chain import Chain
 from tests import commands
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from misc import images, perceptual_demo
+from misc import perceptual_demo
+from misc.images import image_files
 from tests import commands
 
 
@@ -37,5 +38,5 @@ def test_reduced_chain_makes_its_page_and_can_be_run_again(tmp_path):
         for photo, (_, _, side) in perceptual_demo.WINDOWS.items():
             path = f"page/{photo}_{kind.replace(' ', '_')}.png"
             assert path in page
-            assert images.read_rgb(tmp_path / "demo" / path).shape == (2 * side, 2 * side, 3)
+            assert image_files.read_rgb(tmp_path / "demo" / path).shape == (2 * side, 2 * side, 3)
     assert "made-up ratings" in page

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from eusr import network
+from eusr import network, upscale_files
 from eusr.models import eusr
-from misc import frozen, images, predict_folder, tiling, upscale_files
+from misc import predict_folder
+from misc.export import frozen, tiling
+from misc.images import image_files
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +51,11 @@ def run_command(*arguments):
 
 def test_colour_image(method, upscaler, tmp_path):
     pixels = random_pixels((10, 13, 3))
-    images.write_image(tmp_path / "in.png", pixels)
+    image_files.write_image(tmp_path / "in.png", pixels)
     upscaler(tmp_path / "in.png", tmp_path / "out.png")
     output = method.predict(pixels[None].astype(np.float32), 2)["output"][0]
     expected = np.clip(np.rint(output), 0, 255)
-    difference = np.abs(images.read_image(tmp_path / "out.png").pixels - expected)
+    difference = np.abs(image_files.read_image(tmp_path / "out.png").pixels - expected)
     assert difference.max() <= 1
     assert np.mean(difference > 0) < 1e-3
 
@@ -65,9 +67,9 @@ def test_grey_alpha_and_16_bits_are_kept(upscaler, tmp_path, dtype, grey):
     pixels = random_pixels((9, 8) if grey else (9, 8, 3), dtype)
     alpha = np.zeros((9, 8), dtype)
     alpha[:, 4:] = maximum
-    images.write_image(tmp_path / "in.png", pixels, alpha)
+    image_files.write_image(tmp_path / "in.png", pixels, alpha)
     upscaler(tmp_path / "in.png", tmp_path / "out.png")
-    result = images.read_image(tmp_path / "out.png")
+    result = image_files.read_image(tmp_path / "out.png")
     assert result.pixels.dtype == dtype
     assert result.pixels.shape == (18, 16, 3)
     assert result.grey == grey
@@ -77,9 +79,9 @@ def test_grey_alpha_and_16_bits_are_kept(upscaler, tmp_path, dtype, grey):
 
 def test_16_bits_have_more_than_256_values(upscaler, tmp_path):
     ramp = np.linspace(20000, 21000, 40 * 40).reshape(40, 40).astype(np.uint16)
-    images.write_image(tmp_path / "in.png", ramp)
+    image_files.write_image(tmp_path / "in.png", ramp)
     upscaler(tmp_path / "in.png", tmp_path / "out.png")
-    assert len(np.unique(images.read_image(tmp_path / "out.png").pixels)) > 1000
+    assert len(np.unique(image_files.read_image(tmp_path / "out.png").pixels)) > 1000
 
 
 def test_colours_under_transparent_pixels_do_not_bleed(upscaler, tmp_path):
@@ -89,9 +91,9 @@ def test_colours_under_transparent_pixels_do_not_bleed(upscaler, tmp_path):
     results = []
     for hidden in (0, 255):
         pixels[:, :10] = hidden
-        images.write_image(tmp_path / "in.png", pixels, alpha)
+        image_files.write_image(tmp_path / "in.png", pixels, alpha)
         upscaler(tmp_path / "in.png", tmp_path / "out.png")
-        results.append(images.read_image(tmp_path / "out.png").pixels)
+        results.append(image_files.read_image(tmp_path / "out.png").pixels)
     np.testing.assert_array_equal(results[0], results[1])
 
 
@@ -102,12 +104,12 @@ def test_opaque_alpha_stays_opaque():
 
 @pytest.mark.parametrize("ensemble", [False, True])
 def test_tiled_equals_untiled(method, tmp_path, ensemble):
-    images.write_image(tmp_path / "in.png", random_pixels((80, 120, 3)))
+    image_files.write_image(tmp_path / "in.png", random_pixels((80, 120, 3)))
     for tile in (0, 64):
         upscaler = upscale_files.FileUpscaler(method, 2, tile, ensemble=ensemble)
         upscaler(tmp_path / "in.png", tmp_path / f"{tile}.png")
-    whole = images.read_image(tmp_path / "0.png").pixels.astype(int)
-    difference = np.abs(images.read_image(tmp_path / "64.png").pixels - whole)
+    whole = image_files.read_image(tmp_path / "0.png").pixels.astype(int)
+    difference = np.abs(image_files.read_image(tmp_path / "64.png").pixels - whole)
     assert difference.max() <= 1
     assert np.mean(difference > 0) <= 1e-4
 
@@ -141,7 +143,7 @@ def test_file_without_known_reach_needs_an_overlap(method):
 
 def test_plan_mirrors_the_folder(tmp_path):
     for name in ("a.JPG", "deep/er/b.png", "results/a.png"):
-        images.write_image(tmp_path / name, random_pixels((4, 4, 3)))
+        image_files.write_image(tmp_path / name, random_pixels((4, 4, 3)))
     jobs = predict_folder.plan(tmp_path, tmp_path / "results")
     targets = [job.target.relative_to(tmp_path).as_posix() for job in jobs]
     assert targets == ["results/a.png", "results/deep/er/b.png"]
@@ -154,8 +156,8 @@ def test_plan_mirrors_the_folder(tmp_path):
 
 
 def test_plan_refuses_to_lose_files(tmp_path):
-    images.write_image(tmp_path / "in/a.jpg", random_pixels((4, 4, 3)))
-    images.write_image(tmp_path / "in/a.webp", random_pixels((4, 4, 3)))
+    image_files.write_image(tmp_path / "in/a.jpg", random_pixels((4, 4, 3)))
+    image_files.write_image(tmp_path / "in/a.webp", random_pixels((4, 4, 3)))
     with pytest.raises(ValueError, match=r"a\.jpg and .*a\.webp would both become"):
         predict_folder.plan(tmp_path / "in", tmp_path / "out")
     with pytest.raises(ValueError, match="would replace an input"):
@@ -168,10 +170,10 @@ def test_plan_refuses_to_lose_files(tmp_path):
 
 
 def write_folder(folder):
-    images.write_image(folder / "a.png", random_pixels((30, 40, 3)))
-    images.write_image(folder / "sub/b.jpg", random_pixels((25, 20)))
+    image_files.write_image(folder / "a.png", random_pixels((30, 40, 3)))
+    image_files.write_image(folder / "sub/b.jpg", random_pixels((25, 20)))
     broken = folder / "broken.png"
-    images.write_image(broken, random_pixels((30, 30, 3)))
+    image_files.write_image(broken, random_pixels((30, 30, 3)))
     broken.write_bytes(broken.read_bytes()[:-900])
 
 
@@ -181,7 +183,7 @@ def test_broken_file_stops_or_is_skipped(upscaler, tmp_path, caplog):
     with pytest.raises(ValueError, match=r"broken\.png"):
         predict_folder.apply(upscaler, jobs)
     assert predict_folder.apply(upscaler, jobs, skip_broken=True) == 1
-    found = [path.name for path in images.find_images(tmp_path / "out")]
+    found = [path.name for path in image_files.find_images(tmp_path / "out")]
     assert found == ["a.png", "b.png"]
 
 
@@ -197,18 +199,18 @@ def test_out_of_memory_names_the_file_and_a_way_out(tmp_path):
 
 def test_frozen_file_gives_the_pixels_of_a_client_of_tensorflow_1(graph_path, tmp_path):
     pixels = random_pixels((70, 60, 3))
-    images.write_image(tmp_path / "in.png", pixels)
+    image_files.write_image(tmp_path / "in.png", pixels)
     upscaler = upscale_files.FileUpscaler(frozen.load(graph_path), tile=56)
     upscaler(tmp_path / "in.png", tmp_path / "out.png")
     expected = run_client(graph_path, pixels, 2)
-    difference = np.abs(images.read_rgb(tmp_path / "out.png").astype(int) - expected)
+    difference = np.abs(image_files.read_rgb(tmp_path / "out.png").astype(int) - expected)
     assert difference.max() <= 1
     assert np.mean(difference > 0) <= 1e-4
 
 
 def test_command_with_frozen_file(graph_path, tmp_path):
     write_folder(tmp_path / "in")
-    images.write_image(tmp_path / "out/a.png", random_pixels((60, 80, 3)))
+    image_files.write_image(tmp_path / "out/a.png", random_pixels((60, 80, 3)))
     result = run_command(
         f"--frozen_path={graph_path}",
         f"--input_path={tmp_path / 'in'}",
@@ -220,7 +222,7 @@ def test_command_with_frozen_file(graph_path, tmp_path):
     assert "Traceback" not in result.stderr
     assert "1 of 3 images written" in result.stdout
     assert "1 skipped because their results exist, 1 failed" in result.stdout
-    assert images.read_image(tmp_path / "out/sub/b.png").grey
+    assert image_files.read_image(tmp_path / "out/sub/b.png").grey
 
 
 def run_client(path, pixels, scale):

@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 from absl import flags
 
-from misc import common_flags
+from misc.training import common_flags
 
 
 def default_flags(module, **values):

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from misc import frozen, images, run_folder, zoo
+from misc.export import frozen
+from misc.images import image_files
+from misc.training import registry, run_folder
 from tests import commands
 from tests.score_predictors import helpers
 
@@ -91,8 +93,8 @@ def test_two_stages_share_a_folder_and_never_mix(trained):
     arguments = json.loads((trained / "ava/arguments.json").read_text())
     assert arguments["model"] == "mobilenetv2"
     assert arguments["max_steps"] == 4
-    last_only = zoo.restore_trained(trained / "ava_lastonly.h5")
-    both = zoo.restore_trained(trained / "ava.h5")
+    last_only = registry.restore_trained(trained / "ava_lastonly.h5")
+    both = registry.restore_trained(trained / "ava.h5")
     assert last_only.restored_step == both.restored_step == 4
     kernels = [m.predictor.get_layer("Conv1").kernel.numpy() for m in (last_only, both)]
     assert (kernels[0] != kernels[1]).any()
@@ -108,7 +110,7 @@ def test_the_second_stage_resumes_exactly(trained, ava, tmp_path):
     commands.run(*command, "--epochs=1")
     assert f"Going on from {folder}/ava/model.ckpt-2" in commands.run(*command)
     assert losses(folder / "ava") == losses(trained / "ava")
-    expected, actual = (zoo.restore_trained(path / "ava.h5") for path in (trained, folder))
+    expected, actual = (registry.restore_trained(path / "ava.h5") for path in (trained, folder))
     for a, b in zip(expected.predictor.weights, actual.predictor.weights, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -130,8 +132,8 @@ def test_freezing_needs_no_model_name(trained, tmp_path):
     )
     assert "mobilenetv2, step 4" in output
     pixels = np.random.default_rng(0).uniform(0, 255, (1, 50, 40, 3)).astype(np.float32)
-    expected = zoo.restore_trained(trained / "ava").predict(pixels)
-    actual = zoo.restore_trained(tmp_path / "ava.pb")
+    expected = registry.restore_trained(trained / "ava").predict(pixels)
+    actual = registry.restore_trained(tmp_path / "ava.pb")
     assert isinstance(actual, frozen.FrozenMethod)
     np.testing.assert_allclose(actual.predict(pixels)["scores"], expected["scores"], atol=1e-5)
 
@@ -153,7 +155,7 @@ def test_validation_writes_figures_and_pictures(trained, ava, tmp_path):
     mean = np.mean([float(row["emd_r2"]) for row in rows])
     assert results["mean"]["emd_r2"] == pytest.approx(mean, rel=1e-5)
     for name in ("scatter", "histograms", "mean_histogram"):
-        assert images.read_rgb(tmp_path / f"results/{name}.png").std() > 5
+        assert image_files.read_rgb(tmp_path / f"results/{name}.png").std() > 5
 
 
 def test_a_folder_is_scored_from_weights(trained, ava, tmp_path):
@@ -180,14 +182,14 @@ def test_a_folder_is_scored_from_weights(trained, ava, tmp_path):
 
 def test_checkpoints_say_what_they_need():
     with pytest.raises(FileNotFoundError, match="Found in"):
-        zoo.restore_trained("nowhere/ava.h5")
+        registry.restore_trained("nowhere/ava.h5")
 
 
 def test_weights_without_their_settings_are_explained(trained, tmp_path):
     path = tmp_path / "alone.h5"
     path.write_bytes((trained / "ava.h5").read_bytes())
     with pytest.raises(ValueError, match=r"no arguments\.json"):
-        zoo.restore_trained(path)
+        registry.restore_trained(path)
 
 
 def test_summaries_are_written(trained):

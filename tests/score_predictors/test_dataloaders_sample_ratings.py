@@ -4,7 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from misc import sample_data
+from misc.images import sample_data
 from score_predictors import sample_ratings
 from score_predictors.dataloaders import sample_ratings as dataloader
 from tests.score_predictors import helpers

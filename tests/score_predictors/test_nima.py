@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from misc import frozen, weight_files
+from misc.export import frozen
+from misc.training import weight_files
 from score_predictors import losses
 from score_predictors.models import mobilenetv2
 

@@ -9,7 +9,7 @@ SCRIPT = """
 import types, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from misc import distribution
+from misc.training import distribution
 from score_predictors.models import mobilenetv2
 from tests.score_predictors.test_nima import SETTINGS
 strategy = distribution.create_strategy("mirrored", ["CPU:0", "CPU:1"])

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from misc import images
+from misc.images import image_files
 from score_predictors import windows
 from tests.score_predictors import helpers
 
@@ -46,7 +46,7 @@ def test_turned_jpegs_are_read_upright(orientation, tmp_path):
 
 
 def check_random_windows(path):
-    whole = images.read_rgb(path)
+    whole = image_files.read_rgb(path)
     with PIL.Image.open(path) as image:
         if not image.getexif():
             np.testing.assert_array_equal(whole, np.asarray(image.convert("RGB")))

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from classifiers import losses, networks
 from classifiers.networks import pytorch_weights
-from misc import optimizers
+from misc.training import optimizers
 from tests import commands
 
 torch = pytest.importorskip("torch", reason="PyTorch is the reference")

@@ -1,0 +1,296 @@
+"""Classifies image files of any size with a trained classifier, or several that vote.
+
+Files are decoded, resized and cut on several threads while the classifier works on batches.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from classifiers import voting
+from misc.export import inference
+from misc.images import files, image_files
+from misc.images.degraded_copies import resize_and_crop
+from misc.reports import contact_sheet, report
+
+RESULTS = "predictions.json"
+TABLE = "predictions.csv"
+SHEET = "predictions.png"
+SHOWN_ROWS = 20
+SHEET_IMAGES = 60
+SHEET_TILE = 128
+SHEET_COLUMNS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The most likely classes of an image, the best first.
+
+    Attributes:
+        classes: numbers of the classes.
+        probabilities: theirs, of all classes together 1.
+        votes: how many of several classifiers chose each of them, `None` for a single one.
+    """
+
+    classes: list
+    probabilities: list
+    votes: list | None = None
+
+
+class FileClassifier:
+    """Applies a model with "logits", and maybe "votes", to files.
+
+    Attributes:
+        resize: length that the shorter side is resized to, or `None`.
+        crop: side of the central square that the model sees.
+        top: number of classes that are kept of an image.
+        pictures: {path: what the model saw of it, uint8 RGB}, of the files that `__call__` was to
+            keep.
+    """
+
+    def __init__(self, model, resize=None, crop=None, class_names=None, top=5, batch_size=32):
+        """Sets how images become classes.
+
+        Args:
+            model: `Method` or `FrozenMethod`.
+            resize: length that the shorter side is resized to; 0: images stay as they are; `None`:
+                what the model was evaluated with.
+            crop: side of the central square; `None`: what the model was evaluated with.
+            class_names: list of names; `None`: those that the model was trained with.
+            top: number of classes to keep, at least 1.
+            batch_size: images that are worked on together, at least 1.
+
+        Raises:
+            ValueError: for values that cannot be, or where the model does not say the size.
+        """
+        for name, value in (("top", top), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"--classify_{name} is at least 1. Received: {value}")
+        metadata = model.metadata
+        if crop is None and "crop" not in metadata:
+            raise ValueError(
+                "The model does not say what size of images it takes: give --classify_crop, and "
+                "--classify_resize where the shorter side is to be resized to another length."
+            )
+        self.crop = metadata["crop"] if crop is None else crop
+        if self.crop < 1 or (resize or 0) < 0:
+            raise ValueError(
+                "--classify_crop is at least 1, --classify_resize at least 0. "
+                f"Received: {self.crop}, {resize}"
+            )
+        # Without a word about it, the square is all of the image's shorter side.
+        usual = metadata.get("resize", self.crop)
+        self.resize = usual if resize is None else resize or None
+        if self.resize and self.resize < self.crop:
+            raise ValueError(
+                f"Images are resized to {self.resize} pixels, less than the square of {self.crop} "
+                "that is cut out: give --classify_resize and --classify_crop that fit."
+            )
+        self.top = top
+        self.batch_size = batch_size
+        self.pictures = {}
+        self._names = class_names or metadata.get("class_names")
+        outputs = tuple(model.export_names["outputs"])
+        self._function = inference.compile_outputs(model, outputs, (self.crop, self.crop))
+
+    def class_names(self, classes):
+        """Returns the names of the classes, their numbers where neither flag nor model says them.
+
+        Raises:
+            ValueError: if there are names of another number of classes.
+        """
+        if not self._names:
+            return [str(number) for number in range(classes)]
+        if len(self._names) != classes:
+            raise ValueError(f"The model has {classes} classes. Received: {len(self._names)} names")
+        return list(self._names)
+
+    def __call__(self, paths, skip_broken=False, keep=()):
+        """Classifies files, with a progress bar.
+
+        Args:
+            paths: list of image files.
+            skip_broken: report files that cannot be used and go on, instead of stopping.
+            keep: paths whose pixels are kept in `pictures`.
+
+        Returns:
+            `(predictions, class_names, broken)`: {path: `Prediction`}; list of names, `None` if no
+            file could be used; and the list of the files left out.
+
+        Raises:
+            ValueError: for the first broken file, without `skip_broken`; the message names it.
+        """
+        found, broken, group = {}, [], []
+        keep = set(keep)
+        names = None
+
+        def run():
+            outputs = self._function(np.stack([pixels for _, pixels in group]))
+            chosen = most_likely(outputs, self.top)
+            found.update(zip([path for path, _ in group], chosen, strict=True))
+            group.clear()
+            return names or self.class_names(outputs["logits"].shape[-1])
+
+        prepared = inference.prepare_files(
+            self.prepare, paths, 2 * self.batch_size, "classifying", skip_broken, broken
+        )
+        for path, pixels in prepared:
+            if path in keep:
+                self.pictures[path] = pixels
+            group.append((path, pixels))
+            if len(group) == self.batch_size:
+                names = run()
+        if group:
+            names = run()
+        return found, names, broken
+
+    def prepare(self, path):
+        """Returns what the model sees of a file, uint8 RGB `[crop, crop, 3]`.
+
+        Raises:
+            ValueError: if the file is broken, or smaller than the square; the message names it.
+        """
+        pixels = image_files.read_rgb(path)
+        height, width = pixels.shape[:2]
+        if not self.resize and min(height, width) < self.crop:
+            raise ValueError(
+                f"{path} has {height}x{width} pixels, less than the square of {self.crop}: give "
+                "--classify_resize"
+            )
+        return resize_and_crop(pixels, self.resize, self.crop)
+
+
+def most_likely(outputs, top):
+    """Returns a `Prediction` for each image.
+
+    Classes are ranked by their logits and, where several classifiers vote, by `voting.rank`. The
+    probabilities are the softmax of the logits, of several classifiers of the mean of theirs.
+
+    Args:
+        outputs: {"logits": `[B, K]`} and, of several classifiers, {"votes": `[B, K]`}.
+        top: number of classes to keep.
+    """
+    logits = np.asarray(outputs["logits"], np.float64)
+    votes, ranks = None, logits
+    if "votes" in outputs:
+        votes = np.asarray(outputs["votes"], np.float32)
+        ranks = np.asarray(voting.rank(votes, np.asarray(outputs["logits"], np.float32)))
+        logits = logits / votes.sum(axis=1, keepdims=True)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    # Stable: of equal values the first is the largest, as in an argmax.
+    order = np.argsort(-ranks, axis=1, kind="stable")[:, :top]
+    return [
+        Prediction(
+            chosen.tolist(),
+            probabilities[image, chosen].tolist(),
+            None if votes is None else votes[image, chosen].astype(int).tolist(),
+        )
+        for image, chosen in enumerate(order)
+    ]
+
+
+def spread(paths, count=SHEET_IMAGES):
+    """Returns at most `count` of the paths, spread evenly over the list."""
+    if len(paths) <= count:
+        return list(paths)
+    return [paths[index] for index in np.linspace(0, len(paths) - 1, count).round().astype(int)]
+
+
+def write_results(
+    folder, predictions, root, class_names, description, pictures=None, overwrite=False
+):
+    """Prints the classes, and writes predictions.json, .csv and, of pictures, .png.
+
+    All are sorted by path.
+
+    Args:
+        folder: where to write.
+        predictions: {path: `Prediction`}.
+        root: folder that paths are shown relative to.
+        class_names: list of names of all classes.
+        description: {name: value} of how it was classified, for the JSON file.
+        pictures: {path: uint8 RGB} for a contact sheet, or `None`.
+        overwrite: see `check_free`.
+    """
+    check_free(folder, overwrite)
+    folder = pathlib.Path(folder)
+    by_name = {pathlib.Path(path).relative_to(root).as_posix(): path for path in predictions}
+    rows = [
+        {"path": name, "predictions": _entries(predictions[by_name[name]], class_names)}
+        for name in sorted(by_name)
+    ]
+    _print_rows(rows)
+    content = description | {"class_names": list(class_names), "images": rows}
+    files.write_json(folder / RESULTS, content)
+    report.write_table(folder / TABLE, [_flat(row) for row in rows])
+    written = [folder / RESULTS, folder / TABLE]
+    if pictures:
+        tiles = [
+            (pictures[by_name[row["path"]]], _caption(row))
+            for row in rows
+            if by_name[row["path"]] in pictures
+        ]
+        sheet = contact_sheet.draw_captioned(tiles, SHEET_TILE, SHEET_COLUMNS)
+        image_files.write_image(folder / SHEET, sheet)
+        written.append(folder / SHEET)
+    else:
+        (folder / SHEET).unlink(missing_ok=True)  # of what is replaced now
+    print(f"Results: {', '.join(map(str, written))}")
+
+
+def check_free(folder, overwrite):
+    """Raises FileExistsError if the folder holds predictions and they may not be replaced."""
+    for name in (RESULTS, TABLE, SHEET):
+        path = pathlib.Path(folder) / name
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists: give another --output_path, or --overwrite.")
+
+
+def read_names(path):
+    """Returns the names in a text file with one in each line.
+
+    Raises:
+        ValueError: if the file is missing or holds none.
+    """
+    try:
+        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--classify_names={path} cannot be read: {error}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f"--classify_names={path} should hold a name in each line.")
+    return names
+
+
+def _entries(prediction, class_names):
+    entries = [
+        # The networks compute with seven digits.
+        {"class": class_names[number], "number": number, "probability": round(probability, 6)}
+        for number, probability in zip(prediction.classes, prediction.probabilities, strict=True)
+    ]
+    for entry, votes in zip(entries, prediction.votes or (), strict=False):
+        entry["votes"] = votes
+    return entries
+
+
+def _flat(row):
+    cells = {"path": row["path"]}
+    for place, entry in enumerate(row["predictions"], 1):
+        cells |= {f"{n}_{place}": entry[n] for n in ("class", "probability", "votes") if n in entry}
+    return cells
+
+
+def _caption(row):
+    best = row["predictions"][0]
+    return [best["class"], f"{100 * best['probability']:.1f} %", row["path"]]
+
+
+def _print_rows(rows):
+    print(f"{'percent':>8}  {'class':<24}  path")
+    lines = []
+    for row in rows:
+        best = row["predictions"][0]
+        lines.append(f"{100 * best['probability']:8.1f}  {best['class']:<24}  {row['path']}")
+    report.print_ends(lines, SHOWN_ROWS)

@@ -1,0 +1,396 @@
+"""Trained methods as files that run without this project's code, and such files as methods.
+
+Four formats: a frozen TensorFlow graph (.pb), a SavedModel folder, and one ONNX and one TFLite file
+per scale. Each file is read back and compared with the method before it gets its name, and carries
+a description of itself, so that tools know its scales and how much tiles have to overlap.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import tensorflow as tf
+
+from misc.export import frozen_graph, frozen_onnx, frozen_saved_model, frozen_tflite
+from misc.images import files
+
+# Part of the largest output value: 0.01 grey levels for images in 0-255. Float32 sums in another
+# order differ by about a tenth of that.
+TOLERANCE = 4e-5
+EXTRA = "degraded-vision[deploy]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """One kind of file: how it is called, written and read, and what that needs."""
+
+    suffix: str
+    module: object
+    packages: tuple = ()
+    one_per_scale: bool = False
+
+
+FORMATS = {
+    "pb": Format(".pb", frozen_graph),
+    "saved_model": Format("_saved_model", frozen_saved_model),
+    "onnx": Format(".onnx", frozen_onnx, ("onnx", "tf2onnx", "onnxruntime"), True),
+    "tflite": Format(".tflite", frozen_tflite, ("ai_edge_litert",), True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a frozen file says about itself.
+
+    Attributes:
+        images: name of the input for images, float32 `[batch, height, width, 3]` in 0-255, or what
+            the two fields `input_...` make of them.
+        scale: name of the input for the scale, a float32 scalar; `None` if there is none.
+        outputs: {name in `Method.predict`: name in the file}.
+        scales: scales that the file serves; `(None,)` for a method without.
+        radius: for each scale, the receptive radius in input pixels, `None` if unknown.
+        factor: for each scale, the output's size divided by the input's.
+        step: training step of the weights, `None` if unknown.
+        input_offset: what is subtracted from the images before they are given to the file.
+        input_divisor: what they are divided by then.
+        metadata: {name: value} of what the method says beyond this, see `Method.metadata`.
+    """
+
+    images: str
+    scale: str | None
+    outputs: dict
+    scales: tuple
+    radius: tuple
+    factor: tuple
+    step: int | None = None
+    input_offset: float = 0.0
+    input_divisor: float = 1.0
+    metadata: dict = dataclasses.field(default_factory=dict)
+
+    def to_json(self):
+        """Returns the description as text."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text):
+        """Returns the description in a text of `to_json`."""
+        values = json.loads(text)
+        for name in ("scales", "radius", "factor"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+    def only(self, scale):
+        """Returns the description of a file for one scale, which takes no scale as input."""
+        i = self.scales.index(scale)
+        return dataclasses.replace(
+            self,
+            scale=None,
+            scales=(scale,),
+            radius=(self.radius[i],),
+            factor=(self.factor[i],),
+        )
+
+
+SUFFIXES = tuple(kind.suffix for kind in FORMATS.values() if kind.suffix.startswith("."))
+# Graphs by the original project carry no description; these are its names.
+ORIGINAL_DESCRIPTIONS = (
+    Description(
+        "sr_input", "sr_input_scale", {"output": "sr_output"}, scales=(), radius=(), factor=()
+    ),
+    Description(
+        "input_1",
+        None,
+        {"scores": "output_scores", "features": "output_features"},
+        scales=(None,),
+        radius=(None,),
+        factor=(1,),
+        input_offset=127.5,
+        input_divisor=127.5,
+    ),
+)
+
+
+def describe(method):
+    """Returns the `Description` of a `Method`."""
+    scales = tuple(method.scales) or (None,)
+    return Description(
+        images=method.export_names["images"],
+        scale=method.export_names["scale"],
+        outputs=dict(method.export_names["outputs"]),
+        scales=scales,
+        radius=tuple(method.receptive_radius(scale) for scale in scales),
+        factor=tuple(method.factor(scale) for scale in scales),
+        step=int(method.restored_step),
+        input_offset=float(method.export_normalization[0]),
+        input_divisor=float(method.export_normalization[1]),
+        metadata=dict(method.metadata),
+    )
+
+
+@dataclasses.dataclass
+class Result:
+    """What became of one file.
+
+    Attributes:
+        path: the file or folder.
+        size: bytes; 0 if it was not written.
+        difference: largest absolute difference of any output to the method's.
+        error: `None`, or why the file was not written.
+    """
+
+    path: pathlib.Path
+    size: int = 0
+    difference: float = float("nan")
+    error: str | None = None
+
+
+def missing_packages(name):
+    """Returns the packages that a format needs and that are not installed."""
+    return [p for p in FORMATS[name].packages if importlib.util.find_spec(p) is None]
+
+
+def paths(base, formats, scales):
+    """Returns [(format, scale, path)] of the files that `freeze` writes.
+
+    Args:
+        base: path without extension, such as runs/model.
+        formats: names in `FORMATS`.
+        scales: the method's scales, `()` if it has none.
+    """
+    base = pathlib.Path(base)
+    found = []
+    for name in formats:
+        kind = FORMATS[name]
+        for scale in (scales or (None,)) if kind.one_per_scale else (None,):
+            suffix = f"_x{scale}{kind.suffix}" if scale else kind.suffix
+            found.append((name, scale, base.with_name(base.name + suffix)))
+    return found
+
+
+def freeze(method, base, formats=("pb",), overwrite=False):
+    """Writes a method's `predict` to files, each checked against the method.
+
+    Args:
+        method: `Method` with float32 networks; its `export_names` name inputs and outputs.
+        base: path without extension: runs/model becomes runs/model.pb, runs/model_saved_model,
+            runs/model_x2.onnx and so on.
+        formats: names in `FORMATS`.
+        overwrite: whether to replace existing files.
+
+    Yields:
+        `Result` of each file, as soon as it is done. A file that cannot be converted, or whose
+        outputs differ by more than `TOLERANCE`, is not left behind.
+
+    Raises:
+        ValueError: for an unknown format, networks of other types, or a format whose packages are
+            missing; before any file is written.
+        FileExistsError: when a file exists, without `overwrite`.
+    """
+    _check_formats(formats)
+    _check_float32(method)
+    planned = paths(base, formats, method.scales)
+    existing = [str(path) for _, _, path in planned if path.exists()]
+    if existing and not overwrite:
+        raise FileExistsError(f"{', '.join(existing)} exists; --overwrite replaces it.")
+    description = describe(method)
+    references = {}
+    for name, scale, path in planned:
+        of_file = description
+        if FORMATS[name].one_per_scale:
+            of_file = description.only(scale)
+        try:
+            yield _write_checked(method, FORMATS[name].module, of_file, path, references)
+        except Exception as error:  # converters raise anything; the other files are still wanted
+            yield Result(path, error=f"{type(error).__name__}: {error}")
+
+
+def load(path, threads=0):
+    """Returns the `FrozenMethod` in a .pb, .onnx or .tflite file or a SavedModel folder.
+
+    Args:
+        path: file or folder.
+        threads: threads to run ONNX and TFLite files with, 0 for the library's choice; TensorFlow
+            has one setting for the whole process.
+
+    Raises:
+        ValueError: for an unknown kind of file, one that cannot be read, or when the package that
+            runs such files is missing; says how to install it.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise ValueError(f"There is no frozen model {path}")
+    name = "saved_model" if path.is_dir() else path.suffix.lower().lstrip(".")
+    if name not in FORMATS:
+        raise ValueError(
+            f"{path} is no frozen model. Allowed: .pb, .onnx, .tflite, or a SavedModel folder"
+        )
+    _check_packages(name)
+    text, open_model = FORMATS[name].module.read(path)
+    if text is None and name != "pb":
+        raise ValueError(f"{path} holds no description: it was not written by freeze.py")
+    if text is None:
+        description = _original_description(path, open_model.nodes)
+    else:
+        description = Description.from_json(text)
+    return FrozenMethod(path, description, open_model(description, threads))
+
+
+def _original_description(path, nodes):
+    for description in ORIGINAL_DESCRIPTIONS:
+        names = {description.images, description.scale, *description.outputs.values()} - {None}
+        if names <= nodes:
+            return description
+    known = "; or ".join(
+        ", ".join(filter(None, [d.images, d.scale, *d.outputs.values()]))
+        for d in ORIGINAL_DESCRIPTIONS
+    )
+    raise ValueError(
+        f"{path} was not written by freeze.py, and has not the nodes of the original project "
+        f"either: {known}"
+    )
+
+
+class FrozenMethod:
+    """A frozen file, used like a `Method`: `scales`, `predict`, `receptive_radius`, `factor`."""
+
+    def __init__(self, path, description, run):
+        """Takes what `load` found.
+
+        Args:
+            path: the file, for messages.
+            description: its `Description`.
+            run: function of images and scale that returns {name: array}.
+        """
+        self.path = path
+        self.description = description
+        self.scales = tuple(scale for scale in description.scales if scale is not None)
+        self.export_names = {
+            "images": description.images,
+            "scale": description.scale,
+            "outputs": description.outputs,
+        }
+        self.metadata = description.metadata
+        self._run = run
+
+    def predict(self, images, scale=None):
+        """Returns {name: array} for float32 RGB images `[batch, height, width, 3]` in 0-255.
+
+        What the file takes instead of 0-255, this makes. TensorFlow's formats return tensors, work
+        inside a `tf.function` and, in files that take no scale, pass gradients on.
+
+        Raises:
+            ValueError: for a scale that the file does not serve.
+        """
+        if scale is None and len(self.scales) == 1:
+            scale = self.scales[0]
+        self._find(scale)
+        offset, divisor = self.description.input_offset, self.description.input_divisor
+        if (offset, divisor) != (0.0, 1.0):
+            is_tensor = tf.is_tensor(images)
+            images = tf.cast(images, "float32") if is_tensor else np.asarray(images, np.float32)
+            images = (images - np.float32(offset)) / np.float32(divisor)
+        return self._run(images, scale)
+
+    __call__ = predict
+
+    def receptive_radius(self, scale=None):
+        """Returns the reach of an output in input pixels, or `None` if the file does not say."""
+        i = self._find(scale)
+        return None if i is None else self.description.radius[i]
+
+    def factor(self, scale=None):
+        """Returns the output's size divided by the input's."""
+        i = self._find(scale)
+        return scale if i is None else self.description.factor[i]
+
+    def _find(self, scale):
+        if not self.description.scales:
+            return None
+        if scale not in self.description.scales:
+            raise ValueError(
+                f"{self.path} serves scales {list(self.scales) or '(none)'}. Received: {scale}"
+            )
+        return self.description.scales.index(scale)
+
+
+def largest_difference(method, model, scale, references):
+    """Returns how far a model's outputs are from a method's, at most, and the tolerated distance.
+
+    Both are those of the output that comes closest to what is tolerated of it, or exceeds it most.
+
+    Args:
+        method: `Method`.
+        model: `FrozenMethod`.
+        scale: scale to run both at, or `None`.
+        references: cache of the method's outputs, filled here.
+    """
+    largest, tolerated = 0.0, TOLERANCE
+    for size in method.export_check_sizes:
+        images = np.random.default_rng(0).uniform(0, 255, (*size, 3)).astype(np.float32)
+        if (size, scale) not in references:
+            outputs = method.predict(images, scale)
+            references[size, scale] = {k: np.asarray(outputs[k]) for k in outputs}
+        actual = model.predict(images, scale)
+        for name in model.description.outputs:
+            expected = references[size, scale][name]
+            if actual[name].shape != expected.shape:
+                raise ValueError(
+                    f"{name} has shape {list(actual[name].shape)} instead of {list(expected.shape)}"
+                )
+            difference = np.max(np.abs(np.asarray(actual[name], np.float64) - expected))
+            of_output = TOLERANCE * max(1.0, float(np.max(np.abs(expected))))
+            if not difference / of_output <= largest / tolerated:  # also takes NaN, and keeps it
+                largest, tolerated = float(difference), of_output
+    return largest, tolerated
+
+
+def _write_checked(method, module, description, path, references):
+    with files.write_atomically(path) as temporary:
+        module.write(method, description, temporary)
+        model = load(temporary)
+        largest = 0.0
+        for scale in description.scales:
+            difference, tolerated = largest_difference(method, model, scale, references)
+            if not difference <= tolerated:
+                raise ValueError(
+                    f"differs by {difference:.3g} at scale {scale}, more than {tolerated:.3g}"
+                )
+            largest = max(largest, difference)
+        if path.is_dir():
+            shutil.rmtree(path)
+    return Result(path, _size(path), largest)
+
+
+def _size(path):
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _check_formats(formats):
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise ValueError(f"--formats takes some of {', '.join(FORMATS)}. Received: {formats}")
+    for name in formats:
+        _check_packages(name)
+
+
+def _check_packages(name):
+    missing = missing_packages(name)
+    if missing:
+        raise ValueError(
+            f"{name} files need the package {' and '.join(missing)}: pip install {EXTRA}"
+        )
+
+
+def _check_float32(method):
+    for name, network in method.networks.items():
+        for layer in network._flatten_layers():
+            if layer.compute_dtype != "float32":
+                raise ValueError(
+                    f"Only float32 networks are frozen. Received: {name} computes in "
+                    f"{layer.compute_dtype} (layer {layer.name})"
+                )

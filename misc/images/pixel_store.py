@@ -1,0 +1,220 @@
+"""Images decoded once: in memory, or as raw files on disk that are mapped into memory.
+
+A store holds numbered groups of images, such as a photograph and its reduced copies. On disk a
+store is a folder with one file of raw pixels per image and an index; it gets its name only when
+it is whole, so what a killed build leaves behind is never read.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import mmap
+import os
+import pathlib
+import shutil
+
+import numpy as np
+from absl import logging
+
+from misc.images import files
+
+_FORMAT = 1
+_INDEX = "index.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Images that belong together.
+
+    Attributes:
+        name: how messages call the group.
+        shapes: one `(H, W, C)` per image.
+        number: where the images were written.
+    """
+
+    name: str
+    shapes: tuple
+    number: int
+
+
+class PixelStore:
+    """Groups of uint8 images.
+
+    Attributes:
+        groups: list of `Group`.
+        skipped: messages about what was left out while building.
+        folder: where the raw files are, or None for a store in memory.
+    """
+
+    def __init__(self, groups, skipped, folder=None, images=None):
+        self.groups = groups
+        self.skipped = skipped
+        self.folder = folder
+        self._images = images
+
+    def image(self, group, position):
+        """Returns image `position` of the group as uint8 `[H, W, C]`, not to be written to.
+
+        From disk, only the parts of it that are looked at are read, and they count as this
+        process's memory only as long as the array lives.
+        """
+        if self.folder is None:
+            return self._images[self.groups[group].number, position]
+        return _map(self.path(group, position), self.groups[group].shapes[position])
+
+    def path(self, group, position):
+        """Returns the raw file of an image on disk: its rows one after the other, no header."""
+        return str(_raw_path(self.folder, self.groups[group].number, position))
+
+
+def build_in_memory(fill):
+    """Returns a store in memory.
+
+    Args:
+        fill: function that is given `write(number, position, pixels)`, calls it (from any thread)
+            for every image, and returns `(names, skipped)`: the names of the groups by their
+            numbers, and messages about groups that were left out.
+    """
+    images = {}
+
+    def write(number, position, pixels):
+        images[number, position] = np.ascontiguousarray(pixels)
+
+    names, skipped = fill(write)
+    shapes = {place: pixels.shape for place, pixels in images.items()}
+    return PixelStore(_groups(names, shapes), skipped, images=images)
+
+
+def build_on_disk(fill, folder, key, expected_bytes):
+    """Returns a store on disk; builds it unless an earlier call with this key did.
+
+    Several processes may call this at the same time: one builds, the others wait for it.
+
+    Args:
+        fill: as for `build_in_memory`; called only when there is something to build.
+        folder: folder that holds stores.
+        key: JSON value that says all that the pixels depend on.
+        expected_bytes: size of the pixels, to complain early when the disk is too small.
+
+    Raises:
+        OSError: when the disk has no room for the store.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(json.dumps([_FORMAT, key]).encode()).hexdigest()[:20]
+    store = folder / digest
+    with _locked(folder / f"{digest}.lock"):
+        opened = _open(store)
+        if opened:
+            return opened
+        _remove_remains(folder, digest)
+        _check_room(folder, expected_bytes)
+        logging.info("Decoding images to the cache %s (%.1f GB)", store, expected_bytes / 1e9)
+        with files.write_atomically(store) as temporary:
+            temporary.mkdir()
+            _write_store(fill, temporary)
+        return _open(store)
+
+
+def available_memory():
+    """Returns the bytes of memory that this process may still use: the machine's or its cgroup's.
+
+    Returns None where the system does not tell (not Linux).
+    """
+    amounts = []
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                amounts.append(int(line.split()[1]) * 1024)
+    with contextlib.suppress(OSError, ValueError):
+        # "max" (no limit) is no number.
+        limit = int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(pathlib.Path("/sys/fs/cgroup/memory.current").read_text())
+        amounts.append(max(0, limit - used))
+    return min(amounts, default=None)
+
+
+def _write_store(fill, folder):
+    shapes = {}
+
+    def write(number, position, pixels):
+        if pixels.size:
+            with open(_raw_path(folder, number, position), "wb") as file:
+                file.write(np.ascontiguousarray(pixels).data)
+                file.flush()
+                os.fsync(file.fileno())
+        shapes[number, position] = pixels.shape
+
+    names, skipped = fill(write)
+    groups = [dataclasses.asdict(group) for group in _groups(names, shapes)]
+    files.write_json(folder / _INDEX, {"groups": groups, "skipped": skipped})
+
+
+def _open(store):
+    """Returns the store in a folder, or None where there is none that is whole."""
+    if not store.is_dir():
+        return None
+    try:
+        index = json.loads((store / _INDEX).read_text())
+        groups = [
+            Group(group["name"], tuple(map(tuple, group["shapes"])), group["number"])
+            for group in index["groups"]
+        ]
+        for group in groups:
+            for position, shape in enumerate(group.shapes):
+                size = int(np.prod(shape))
+                if size and _raw_path(store, group.number, position).stat().st_size != size:
+                    raise ValueError(f"image {group.name} has another size")
+    except (OSError, ValueError, KeyError) as error:
+        logging.warning("The cache %s is damaged (%s) and will be built again", store, error)
+        shutil.rmtree(store)
+        return None
+    return PixelStore(groups, index["skipped"], folder=store)
+
+
+def _groups(names, shapes):
+    counts = {}
+    for number, _ in shapes:
+        counts[number] = counts.get(number, 0) + 1
+    return [
+        Group(names[number], tuple(shapes[number, place] for place in range(count)), number)
+        for number, count in sorted(counts.items())
+    ]
+
+
+def _map(path, shape):
+    if 0 in shape:
+        return np.empty(shape, np.uint8)
+    # Mapped anew each time: that takes microseconds, while maps that stay open would gather the
+    # whole set in this process's memory, and Linux allows 65,530 of them.
+    with open(path, "rb") as file:
+        pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return np.frombuffer(pixels, np.uint8).reshape(shape)
+
+
+def _raw_path(folder, number, position):
+    return folder / f"{number:07d}_{position}.raw"
+
+
+@contextlib.contextmanager
+def _locked(path):
+    # The system drops the lock when the process ends, however it ends.
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_remains(folder, digest):
+    for remains in folder.glob(f".{digest}.*.tmp"):
+        shutil.rmtree(remains, ignore_errors=True)
+
+
+def _check_room(folder, expected_bytes):
+    free = shutil.disk_usage(folder).free
+    if free < expected_bytes:
+        raise OSError(
+            f"The cache folder {folder} needs {expected_bytes / 1e9:.1f} GB for the decoded "
+            f"images. Received: {free / 1e9:.1f} GB free"
+        )

@@ -1,0 +1,255 @@
+"""Weights alone, without optimizers, as one HDF5 file such as `ava.h5`.
+
+The layout is Keras' classic one (`layer_names` and, for each layer, `weight_names` in attributes),
+so that `load_weights` of the same network built with Keras reads it, and files by Keras 2 and
+tf.keras can be read here. Methods with several networks have one such group for each of them.
+Names that end with .weights.h5 are files in Keras 3's own layout. Reading never runs code.
+"""
+
+import pathlib
+
+import h5py
+import keras
+import numpy as np
+
+from misc.images import files
+
+SUFFIX = ".h5"
+KERAS_SUFFIX = ".weights.h5"
+# HDF5 keeps at most 64 KiB in an attribute; longer lists of names are split, as Keras does.
+ATTRIBUTE_LIMIT = 64000
+LISTED_PROBLEMS = 8
+
+
+def is_weight_file(path):
+    """Returns whether a path names a weight file, by its extension."""
+    return str(path).endswith(SUFFIX)
+
+
+def stem(path):
+    """Returns the name of a weight file without its extension."""
+    name = pathlib.Path(path).name
+    return name.removesuffix(KERAS_SUFFIX if name.endswith(KERAS_SUFFIX) else SUFFIX)
+
+
+def check_name(name):
+    """Raises ValueError for what cannot be the name of a weight file in a run's folder."""
+    if not is_weight_file(name) or not stem(name) or pathlib.Path(name).name != name:
+        raise ValueError(
+            f"--weight_filename is a name such as ava.h5, without folder. Received: {name}"
+        )
+
+
+def write(path, networks, step=0):
+    """Writes the weights of {name: keras.Model} atomically.
+
+    Args:
+        path: file to replace; its extension is .h5.
+        networks: {name: network}; one in Keras 3's layout.
+        step: training step of the weights, kept beside them.
+
+    Raises:
+        ValueError: for several networks in a file of Keras 3's layout.
+    """
+    with files.write_atomically(path) as temporary:
+        if str(path).endswith(KERAS_SUFFIX):
+            _only(path, networks).save_weights(temporary)
+            return
+        with h5py.File(temporary, "w") as file:
+            file.attrs["step"] = int(step)
+            for name, network in networks.items():
+                _write_network(file if len(networks) == 1 else file.create_group(name), network)
+
+
+def restore(path, networks, partly=False):
+    """Assigns the weights in a file to {name: keras.Model}.
+
+    Weights are found by their names. Where those differ, as in files by other programs, the order
+    decides, provided that all shapes fit.
+
+    Args:
+        path: weight file.
+        networks: {name: network}: all of the file's, or some of several.
+        partly: whether the file may hold more layers than a network, such as another head.
+
+    Returns:
+        The training step of the weights, 0 if the file does not say.
+
+    Raises:
+        ValueError: for a file that cannot be read, or does not fit; lists what is missing, too
+            much or of another shape. Nothing is assigned then.
+    """
+    path = pathlib.Path(path)
+    try:
+        with h5py.File(path, "r") as file:
+            step = int(file.attrs.get("step", 0))
+            is_keras_layout = "_layer_checkpoint_dependencies" in file or "layers" in file
+            if is_keras_layout and not _has_names(file, "layer_names"):
+                stored = None
+            else:
+                stored = {name: _read_network(file, name) for name in networks}
+    except (OSError, KeyError) as error:
+        raise ValueError(f"Cannot read the weight file {path}: {error}") from error
+    if stored is None:
+        network = _only(path, networks)
+        try:
+            network.load_weights(str(path))
+        except Exception as error:  # Keras raises several kinds
+            raise ValueError(f"The weight file {path} does not fit this model: {error}") from error
+        return step
+    problems, assignments = [], []
+    for name, network in networks.items():
+        found, pairs = _match(stored[name], network, partly)
+        prefix = "" if len(networks) == 1 else f"{name}/"
+        problems += [prefix + problem for problem in found]
+        assignments += pairs
+    if problems:
+        raise ValueError(
+            f"The weight file {path} does not fit this model:\n  "
+            + _listed(problems)
+            + "\nCheck the model's flags (sizes, number of scores)."
+        )
+    for variable, value in assignments:
+        variable.assign(value)
+    for network in networks.values():
+        finalize(network)
+    return step
+
+
+def finalize(network):
+    """Lets layers that compute with copies of their variables take them over.
+
+    Keras' Normalization, the first layer of EfficientNet, is one.
+    """
+    for layer in network._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
+def _only(path, networks):
+    if len(networks) != 1:
+        raise ValueError(
+            f"{path} has Keras' layout, which holds one network. Received: {', '.join(networks)}"
+        )
+    return next(iter(networks.values()))
+
+
+def _layers(network):
+    """Returns [(layer's name, variables)] of the outermost layers that have any, in order."""
+    return [(layer.name, layer.weights) for layer in network.layers if layer.weights]
+
+
+def _write_network(group, network):
+    layers = _layers(network)
+    group.attrs["backend"] = "tensorflow"
+    group.attrs["keras_version"] = keras.__version__
+    _write_names(group, "layer_names", [name for name, _ in layers])
+    for name, variables in layers:
+        layer = group.create_group(name)
+        _write_names(layer, "weight_names", [variable.path for variable in variables])
+        for variable in variables:
+            layer.create_dataset(variable.path, data=keras.ops.convert_to_numpy(variable))
+
+
+def _read_network(file, name):
+    """Returns [(layer's name, [(weight's name, array)])] of one network."""
+    group = file
+    if not _has_names(file, "layer_names"):
+        if "model_weights" in file:  # a whole model saved by Keras 2
+            group = file["model_weights"]
+        elif name in file:
+            group = file[name]
+        else:
+            raise OSError(f"it holds no weights of {name}")
+    layers = []
+    for layer_name in _read_names(group, "layer_names"):
+        layer = _get(group, layer_name)
+        names = _read_names(layer, "weight_names")
+        if names:
+            layers.append((layer_name, [(key, _array(layer, key)) for key in names]))
+    return layers
+
+
+def _match(stored, network, partly):
+    """Returns a list of problems, and [(variable, array)] for all variables of the network."""
+    variables = {_plain(v.path): v for _, layer in _layers(network) for v in layer}
+    arrays = {_plain(name): array for _, layer in stored for name, array in layer}
+    if partly:
+        arrays = {name: array for name, array in arrays.items() if name in variables}
+    same_names = variables.keys() == arrays.keys()
+    if not same_names and not partly:
+        shapes = [[tuple(v.shape) for v in layer] for _, layer in _layers(network)]
+        if shapes == [[array.shape for _, array in layer] for _, layer in stored]:
+            return [], [
+                (variable, array)
+                for (_, ours), (_, theirs) in zip(_layers(network), stored, strict=True)
+                for variable, (_, array) in zip(ours, theirs, strict=True)
+            ]
+    problems, pairs = [], []
+    for name, variable in variables.items():
+        if name not in arrays:
+            problems.append(f"{name} is missing")
+        elif arrays[name].shape != tuple(variable.shape):
+            problems.append(
+                f"{name} has shape {list(arrays[name].shape)}, "
+                f"the model's is {list(variable.shape)}"
+            )
+        else:
+            pairs.append((variable, arrays[name]))
+    problems += [f"{name} is in the file alone" for name in arrays if name not in variables]
+    return problems, pairs
+
+
+def _plain(name):
+    # Keras 2 numbers outputs (":0"), and calls the kernels of depthwise convolutions otherwise.
+    name = name.partition(":")[0]
+    parts = name.split("/")
+    if parts[-1] == "depthwise_kernel":
+        parts[-1] = "kernel"
+    return "/".join(parts)
+
+
+def _array(layer, name):
+    data = _get(layer, name)
+    if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiub" or data.external:
+        raise OSError(f"{name} is no array of numbers that the file itself holds")
+    return np.asarray(data)
+
+
+def _get(group, name):
+    """Returns an item of a group; links to other files are not followed."""
+    for part in name.split("/"):
+        if isinstance(group.get(part, getlink=True), h5py.ExternalLink):
+            raise OSError(f"{name} is a link to another file")
+        group = group[part]
+    return group
+
+
+def _has_names(group, key):
+    return key in group.attrs or f"{key}0" in group.attrs
+
+
+def _write_names(group, key, names):
+    data = np.asarray([name.encode() for name in names], dtype=np.bytes_)
+    chunks = -(-data.nbytes // ATTRIBUTE_LIMIT)
+    if chunks <= 1:
+        group.attrs[key] = data
+        return
+    for number, chunk in enumerate(np.array_split(data, chunks)):
+        group.attrs[f"{key}{number}"] = chunk
+
+
+def _read_names(group, key):
+    if key in group.attrs:
+        names = list(group.attrs[key])
+    else:
+        names, number = [], 0
+        while f"{key}{number}" in group.attrs:
+            names += list(group.attrs[f"{key}{number}"])
+            number += 1
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _listed(problems):
+    more = len(problems) - LISTED_PROBLEMS
+    return "\n  ".join(problems[:LISTED_PROBLEMS]) + (f"\n  and {more} more" if more > 0 else "")

@@ -1,0 +1,37 @@
+import pytest
+import tensorflow as tf
+
+from misc.training import entry_point
+
+
+def test_errors_inside_a_dataset_are_shown_without_tensorflows_wrapping():
+    def fail(number):
+        raise ValueError(f"photo{number}.jpg: broken file\nsecond line")
+
+    dataset = tf.data.Dataset.range(3).map(lambda i: tf.numpy_function(fail, [i], tf.float32))
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        next(iter(dataset))
+    message = entry_point._message_from_dataset(caught.value)
+    assert message == "photo0.jpg: broken file\nsecond line"
+
+
+def test_errors_of_tensorflow_itself_are_not_taken_for_ours():
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        tf.reshape(tf.zeros(3), [2])
+    assert entry_point._message_from_dataset(caught.value) is None
+
+
+def test_errors_inside_compiled_functions_are_shown_without_their_places():
+    message = """in user code:
+
+    File "train.py", line 1, in run_step  *
+        scalars = step(batch)
+    File "/x/copies.py", line 2, in __call__  *
+        raise ValueError(
+
+    ValueError: --batch_size must be even.
+    Received: 3
+"""
+    expected = "--batch_size must be even.\nReceived: 3"
+    assert entry_point._without_trace(message) == expected
+    assert entry_point._without_trace("a: b") == "a: b"

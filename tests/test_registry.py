@@ -1,0 +1,156 @@
+"""Every model: one step on its TINY settings, predict, save, restore, freeze."""
+
+import importlib
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+
+from misc.export import frozen
+from misc.training import common_flags, registry
+
+TINY_TRAINING = {"max_steps": 1, "average_decay": 0.5, "gradient_clip_norm": 10.0}
+
+
+def parse(module, training):
+    """Returns flags of their own, as the command line would give them for TINY settings."""
+    values = flags.FlagValues()
+    kept = dict(flags.FLAGS._flags())
+    with _definitions_in(values):
+        flags.DEFINE_integer("max_steps", 10, "")
+        common_flags.define_training_flags()
+        module.define_flags()
+    assert dict(flags.FLAGS._flags()) == kept
+    values(["test"])
+    for name, value in (module.TINY | (TINY_TRAINING if training else {})).items():
+        if name in values:
+            setattr(values, name, value)
+    return values
+
+
+class _definitions_in:  # noqa: N801 - used like a function
+    """Sends flag definitions to another set of flags, because tests share the global one."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def __enter__(self):
+        self._patch = pytest.MonkeyPatch()
+        values = self._values
+        self._patch.setattr(flags, "FLAGS", values)
+        for name in ("DEFINE", *[n for n in dir(flags) if n.startswith("DEFINE_")]):
+            original = getattr(flags, name)
+            self._patch.setattr(
+                flags,
+                name,
+                lambda *a, original=original, **k: original(*a, **({"flag_values": values} | k)),
+            )
+
+    def __exit__(self, *_):
+        self._patch.undo()
+
+
+def training_batch(module, method):
+    """Returns a batch of random images, as the dataloaders of the module's package give them."""
+    random = np.random.default_rng(0)
+    if module.__name__.startswith("eusr."):
+        high = 12 * method.factor(method.scales[0])
+        batch = {
+            "low": random.uniform(0, 255, (2, 12, 12, 3)),
+            "high": random.uniform(0, 255, (2, high, high, 3)),
+        }
+    elif module.__name__.startswith("score_predictors."):
+        batch = {
+            "image": random.uniform(0, 255, (2, 32, 32, 3)),
+            "scores": random.dirichlet(np.ones(10), 2),
+        }
+    else:
+        batch = {"image": random.uniform(0, 255, (2, 32, 32, 3)), "label": np.array([3, 9])}
+    return {name: tf.constant(values, tf.float32) for name, values in batch.items()}
+
+
+@pytest.mark.parametrize("name", registry.list_names("models"))
+def test_every_model_trains_predicts_saves_and_freezes(name, tmp_path):
+    module = registry.load("models", name)
+    trainable = not getattr(module, "EVALUATION_ONLY", False)
+    method = module.create_model(parse(module, training=trainable), training=trainable)
+    batch = training_batch(module, method)
+    images = next(iter(batch.values()))
+    if trainable:
+        before = [v.numpy() for network in method.networks.values() for v in network.variables]
+        step = tf.function(lambda batch: method.train_step(batch, tf.constant([0, 1])))
+        assert np.isfinite(float(step(batch)["loss"]))
+        method.update_averages()
+        after = [v.numpy() for network in method.networks.values() for v in network.variables]
+        assert any((a != b).any() for a, b in zip(before, after, strict=True))
+
+    path = method.checkpoint().write(str(tmp_path / "model.ckpt-1"))
+    again = module.create_model(parse(module, training=False))
+    again.restore(path, list(again.networks))
+    for scale in again.scales or (None,):
+        expected = method.predict(images, scale)
+        for key, value in again.predict(images, scale).items():
+            np.testing.assert_array_equal(value, expected[key])
+    results = list(frozen.freeze(again, tmp_path / "frozen", ["pb"], overwrite=False))
+    assert [result.error for result in results] == [None]
+    assert registry.load("dataloaders", module.DATALOADER).create_batches
+
+
+def test_names_are_unique_and_modules_import_without_effect():
+    names = [
+        *registry.list_names("models").values(),
+        *registry.list_names("dataloaders").values(),
+    ]
+    before = set(flags.FLAGS)
+    for name in names:
+        importlib.import_module(name)
+    assert set(flags.FLAGS) == before
+    stems = [name.rsplit(".", 1)[1] for name in names]
+    assert len(set(stems)) == len(stems)
+
+
+def test_selection_understands_every_way_to_write_a_flag(tmp_path):
+    file = tmp_path / "recipe.flags"
+    file.write_text("--model=eusr\n--unknown_here=3\n")
+    for argv in (
+        ["--model=eusr"],
+        ["--model", "eusr"],
+        ["-model=eusr"],
+        ["--other", "value", "--model=eusr"],
+        [f"--flagfile={file}"],
+    ):
+        assert registry._parse(["train.py", *argv]).model == "eusr"
+
+
+def test_unknown_names_are_errors_that_list_the_known():
+    with pytest.raises(ValueError, match=r"--dataloader=nothing is unknown. .*paired_images"):
+        registry.load("dataloaders", "nothing")
+
+
+def test_alias_of_the_original_name():
+    assert registry.ALIASES["4pp_eusr"] == "perceptual_eusr"
+
+
+def test_use_of_a_run_takes_its_model_and_dataloader(tmp_path, monkeypatch):
+    (tmp_path / "arguments.json").write_text('{"model": "eusr", "dataloader": "div2k"}')
+    for argv, for_use, expected in (
+        ([], True, "div2k"),
+        ([], False, "paired_images"),  # what another run was trained on says nothing of a new one
+        (["--dataloader=paired_images"], True, "paired_images"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(flags, "FLAGS", flags.FlagValues())
+            with _definitions_in(flags.FLAGS):
+                argv = ["x", f"--restore_path={tmp_path}", *argv]
+                selection = registry.select(argv, with_dataloader=True, for_use=for_use)
+        assert (selection.model_name, selection.dataloader_name) == ("eusr", expected)
+
+
+def test_a_model_made_of_others_needs_them():
+    module = registry.load("models", "ensemble")
+    selection = registry.Selection("ensemble", module, None, None, [])
+    values = types.SimpleNamespace(restore_path=None, ensemble_weights=None)
+    with pytest.raises(ValueError, match="--ensemble_weights is missing"):
+        selection.restore(values)
