@@ -6,10 +6,8 @@ Needs torch, torchvision, jax and imagecorruptions beside the packages of the lo
 """
 
 import argparse
-import io
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -70,6 +68,7 @@ def make_corruptions():
     for name in tests.DETERMINISTIC:
         results = [np.uint8(getattr(peer, name)(photo, level)) for level in range(1, 6)]
         stored[name] = np.stack(results)
+    photo = Image.fromarray(tests.photo(tests.RANDOM_SIDE))
     for text in tests.RANDOM:
         name, level = text.split("@")
         np.random.seed(1)  # noqa: NPY002 - the peer draws from the global generator
@@ -85,7 +84,9 @@ def make_jax():
     subprocess.run(command, env=environment, check=True)
 
 
-PARTS = {name.removeprefix("make_"): part for name, part in globals().items() if name[:5] == "make_"}
+PARTS = {
+    name.removeprefix("make_"): part for name, part in globals().items() if name[:5] == "make_"
+}
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ LABELS = np.array([3, 1, 4, 1], np.int32)
 # The share of its statistics that batch normalisation keeps in training, here and there.
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-2
-RATES = {"sgd": 0.02, "radam": 2e-3}
+RATES = {"sgd": 0.002, "radam": 1e-3}
 # The steps of RAdam are adaptive from the sixth on.
 STEPS = {"sgd": 4, "radam": 8}
 # What a network is trained on is chosen such that no value comes too near 0 before a ReLU.
@@ -50,6 +50,7 @@ def normalisation(name):
     """Returns the means and deviations that a network's checkpoints are used with."""
     key = {"cifar": "cifar10", "clip_": "clip"}.get(name[:5], "imagenet")
     return networks.NORMALISATIONS[key]
+
 
 def uniform(name, shape):
     """Returns float32 values in -1 to 1, always the same for a name."""
