@@ -97,6 +97,14 @@ def changeable_names():
     return {name for name in flags.FLAGS if getattr(flags.FLAGS[name], "changeable", False)}
 
 
+def defined_flags(*definitions):
+    """Returns the set of the names of the flags that functions such as `define_flags` define."""
+    with fresh_flags():
+        for define in definitions:
+            define()
+        return set(flags.FLAGS)
+
+
 @contextlib.contextmanager
 def fresh_flags():
     """Replaces the flags of this program by none inside the block, where others can be defined."""
