@@ -12,8 +12,6 @@ from absl import flags
 from misc.reports import report
 from misc.training import common_flags
 
-FLAGS = flags.FLAGS
-
 
 def define_flags():
     """Defines the flags of validation that do not depend on the model."""
@@ -28,19 +26,20 @@ def define_flags():
     )
 
 
-def main(selection):
+def main(settings, selection):
     """Evaluates the selected model; returns the exit status."""
-    keras.utils.set_random_seed(FLAGS.seed)
-    keras.config.set_dtype_policy(FLAGS.precision)
-    results = report.Results(FLAGS.save_path, FLAGS.overwrite, FLAGS.save_pictures)
-    method = selection.restore(FLAGS)
-    batches = selection.create_batches(FLAGS, "test", FLAGS.seed)
-    means = method.evaluate(batches, results)
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy(settings.precision)
+    results = report.Results(settings.save_path, settings.overwrite, settings.save_pictures)
+    data = selection.create_data(settings)
+    settings |= data.settings
+    method = selection.restore(settings)
+    means = method.evaluate(data.evaluation_batches("test"), results)
     results.finish(
         means,
         {
             "model": selection.model_name,
-            "checkpoint": selection.weights_path(FLAGS),
+            "checkpoint": selection.weights_path(settings),
             "step": method.restored_step,
         },
     )

@@ -189,7 +189,7 @@ def create(flags, classes):
         degradations=flags.degradations,
         levels=flags.levels,
         size=flags.degradation_size,
-        seed=flags.evaluation_seed,
+        seed=flags.get("seed", 0),
         classes=classes,
         confusion=flags.confusion_matrix,
         per_class=flags.per_class,

@@ -15,8 +15,8 @@ import pathlib
 
 from absl import flags
 
+from classifiers import networks
 from misc.images import files
-from misc.training import registry
 
 FLAGS = flags.FLAGS
 SUFFIXES = (".weights.h5", ".keras")
@@ -27,7 +27,7 @@ def define_flags():
     flags.DEFINE_enum(
         "network",
         None,
-        registry.load_networks().NAMES,
+        networks.NAMES,
         "Architecture of the weights.",
         required=True,
     )
@@ -72,7 +72,7 @@ def convert(network, input_paths, output_path, image_size=None, overwrite=False)
         )
     if output_path.exists() and not overwrite:
         raise ValueError(f"--output_path={output_path} is there already; see --overwrite.")
-    model = registry.load_networks().build(network, weights=input_paths, image_size=image_size)
+    model = networks.build(network, weights=input_paths, image_size=image_size)
     with files.write_atomically(output_path) as temporary:
         if output_path.suffix == ".keras":
             model.save(temporary)

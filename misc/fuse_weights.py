@@ -20,7 +20,6 @@ from absl import flags
 
 from misc.training import common_flags, run_folder
 
-FLAGS = flags.FLAGS
 MOVING_STATISTICS = ("first", "mean", "reestimated")
 
 
@@ -49,31 +48,30 @@ def define_flags():
     )
 
 
-def main(selection):
+def main(settings, selection):
     """Fuses the models; returns the exit status."""
-    if not FLAGS.output_path:
+    if not settings.output_path:
         raise ValueError("--output_path is missing: the folder for the fused model.")
-    if tf.train.latest_checkpoint(FLAGS.output_path):
-        raise ValueError(f"--output_path={FLAGS.output_path} holds a model already.")
-    if not FLAGS.fuse_with and FLAGS.moving_statistics != "reestimated":
+    if tf.train.latest_checkpoint(settings.output_path):
+        raise ValueError(f"--output_path={settings.output_path} holds a model already.")
+    if not settings.fuse_with and settings.moving_statistics != "reestimated":
         raise ValueError("--fuse_with is missing: the other models, beside --restore_path.")
-    for path in FLAGS.fuse_with:
-        check_network(FLAGS.restore_path, path, getattr(selection.model, "NETWORK_FLAGS", ()))
-    keras.config.set_dtype_policy(FLAGS.precision)
-    method = selection.restore(FLAGS)
-    reestimated = FLAGS.moving_statistics == "reestimated"
+    for path in settings.fuse_with:
+        check_network(settings.restore_path, path, getattr(selection.model, "NETWORK_FLAGS", ()))
+    keras.config.set_dtype_policy(settings.precision)
+    method = selection.restore(settings)
+    reestimated = settings.moving_statistics == "reestimated"
     if reestimated and not hasattr(method, "reestimate_statistics"):
         raise ValueError(f"--moving_statistics=reestimated: {selection.model_name} cannot do that.")
-    paths = [FLAGS.restore_path, *FLAGS.fuse_with]
-    fuse(method, paths[1:], FLAGS.moving_statistics, FLAGS.restore_averages)
+    paths = [settings.restore_path, *settings.fuse_with]
+    fuse(method, paths[1:], settings.moving_statistics, settings.restore_averages)
     if reestimated:
-        batches = selection.dataloader.create_batches(FLAGS, "train", FLAGS.seed)
-        seed = tf.constant([0, FLAGS.seed], tf.int32)
-        method.reestimate_statistics(batches, FLAGS.reestimation_steps, seed)
-    folder = run_folder.RunFolder(FLAGS.output_path, method, max_to_keep=1)
-    settings = run_folder.read_arguments(FLAGS.restore_path) | {"model": selection.model_name}
+        batches = selection.create_data(settings).training_batches(settings.seed)
+        method.reestimate_statistics(batches, settings.reestimation_steps, settings.seed)
+    folder = run_folder.RunFolder(settings.output_path, method, max_to_keep=1)
+    arguments = run_folder.read_arguments(settings.restore_path) | {"model": selection.model_name}
     folder.write_arguments(
-        settings | {"fused_from": paths, "moving_statistics": FLAGS.moving_statistics}
+        arguments | {"fused_from": paths, "moving_statistics": settings.moving_statistics}
     )
     print(f"Fused {len(paths)} models: {folder.save(0)}")
     return 0

@@ -60,7 +60,7 @@ def create_model(flags, training=False):
         )
     if flags.ensemble_weights:
         members = [
-            classifier.load_network(path, flags, "ensemble_weights")
+            classifier.create_trained_network(flags, path, "ensemble_weights")
             for path in flags.ensemble_weights
         ]
     else:

@@ -75,7 +75,7 @@ def define_flags():
 
 def create_model(flags, training=False):
     """Returns the `FusionDistill` that the flags describe; teachers are loaded for training."""
-    teachers = load_teachers(flags) if training else []
+    teachers = create_teachers(flags) if training else []
     return classifier.create_method(
         FusionDistill,
         flags,
@@ -88,7 +88,7 @@ def create_model(flags, training=False):
     )
 
 
-def load_teachers(flags):
+def create_teachers(flags):
     """Returns the networks that --teacher_weights names; `None` stands for the student itself.
 
     Raises:
@@ -103,7 +103,7 @@ def load_teachers(flags):
     if len(paths) not in (1, blocks):
         raise ValueError(_wrong_count(len(paths), blocks))
     return [
-        None if path == SELF else classifier.load_network(path, flags, "teacher_weights")
+        None if path == SELF else classifier.create_trained_network(flags, path, "teacher_weights")
         for path in paths
     ]
 

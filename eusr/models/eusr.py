@@ -16,8 +16,9 @@ from absl import flags
 
 from degradations import resize
 from eusr import losses, metrics, network
+from eusr.original_graph import GRAPH
 from misc.export import self_ensemble, tiling
-from misc.training import common_flags, schedules
+from misc.training import common_flags
 from misc.training.method import Method
 
 DATALOADER = "paired_images"
@@ -76,13 +77,9 @@ def create_model(flags, training=False):
     evaluation = create_evaluation(flags)
     if not training:
         return EUSR(generator, evaluation)
-    return EUSR(
-        generator,
-        evaluation,
-        {"generator": create_optimizer(flags, flags.eusr_learning_rate)},
-        average_decay=flags.average_decay,
-        gradient_clip_norm=flags.gradient_clip_norm,
-    )
+    optimizer = create_optimizer(flags, flags.eusr_learning_rate)
+    options = common_flags.create_training_options(flags)
+    return EUSR(generator, evaluation, {"generator": optimizer}, **options)
 
 
 def create_generator(flags, model_scales):
@@ -110,13 +107,8 @@ def create_evaluation(flags):
 
 def create_optimizer(flags, learning_rate):
     """Returns an Adam that starts at `learning_rate`, with the schedule that the flags describe."""
-    rate = schedules.create(
-        flags.schedule,
-        learning_rate,
-        flags.eusr_learning_rate_decay,
-        flags.eusr_learning_rate_decay_steps,
-        flags.max_steps,
-        flags.milestones,
+    rate = common_flags.create_schedule(
+        flags, learning_rate, flags.eusr_learning_rate_decay, flags.eusr_learning_rate_decay_steps
     )
     # Keras' own epsilon is 1e-7; the authors trained with TensorFlow 1's 1e-8.
     return keras.optimizers.Adam(rate, epsilon=1e-8)
@@ -162,11 +154,7 @@ class EUSR(Method):
         self.generator = generator
         self.evaluation = evaluation or Evaluation()
         self.scales = generator.scales
-        self.export_names = {
-            "images": "sr_input",
-            "scale": "sr_input_scale",
-            "outputs": {"output": "sr_output"},
-        }
+        self.export_names = {name: GRAPH[name] for name in ("images", "scale", "outputs")}
         self._upscale = {}
 
     def train_step(self, batch, seed):

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from misc.export import frozen_graph, frozen_onnx, frozen_saved_model, frozen_tflite
 from misc.images import files
+from misc.training import registry
 
 # Part of the largest output value: 0.01 grey levels for images in 0-255. Float32 sums in another
 # order differ by about a tenth of that.
@@ -95,22 +96,6 @@ class Description:
 
 
 SUFFIXES = tuple(kind.suffix for kind in FORMATS.values() if kind.suffix.startswith("."))
-# Graphs by the original project carry no description; these are its names.
-ORIGINAL_DESCRIPTIONS = (
-    Description(
-        "sr_input", "sr_input_scale", {"output": "sr_output"}, scales=(), radius=(), factor=()
-    ),
-    Description(
-        "input_1",
-        None,
-        {"scores": "output_scores", "features": "output_features"},
-        scales=(None,),
-        radius=(None,),
-        factor=(1,),
-        input_offset=127.5,
-        input_divisor=127.5,
-    ),
-)
 
 
 def describe(method):
@@ -239,13 +224,14 @@ def load(path, threads=0):
 
 
 def _original_description(path, nodes):
-    for description in ORIGINAL_DESCRIPTIONS:
+    # They carry none; each package knows the names of its original's.
+    originals = [Description(**module.GRAPH) for module in registry.load_parts("original_graph")]
+    for description in originals:
         names = {description.images, description.scale, *description.outputs.values()} - {None}
         if names <= nodes:
             return description
     known = "; or ".join(
-        ", ".join(filter(None, [d.images, d.scale, *d.outputs.values()]))
-        for d in ORIGINAL_DESCRIPTIONS
+        ", ".join(filter(None, [d.images, d.scale, *d.outputs.values()])) for d in originals
     )
     raise ValueError(
         f"{path} was not written by freeze.py, and has not the nodes of the original project "

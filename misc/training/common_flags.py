@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from misc.training import distribution, schedules
+from misc.training import distribution, schedules, settings
 
 # The flags belong to the modules that call the functions below, also in --helpfull.
 flags.disclaim_key_flags()
@@ -52,6 +52,7 @@ def define_device_flags():
         None,
         "CUDA devices to use, such as 0 or 0,1; -1 uses the CPU. Default: all that are visible.",
     )
+    settings.changeable("cuda_device")
 
 
 def define_restore_flags():
@@ -113,10 +114,13 @@ def define_distribution_flags():
         distribution.STRATEGIES,
         "Devices: one, all of this host, or several hosts (TF_CONFIG).",
     )
+    settings.changeable("distribute")
 
 
 def define_tiling_flags(default_tile):
-    """Defines how large images are worked on."""
+    """Defines how large images are worked on, where the command has not done so itself."""
+    if "tile" in flags.FLAGS:
+        return
     flags.DEFINE_integer(
         "tile",
         default_tile,
@@ -132,4 +136,22 @@ def define_tiling_flags(default_tile):
     )
     flags.DEFINE_bool(
         "self_ensemble", False, "Average the results of the 8 flips and rotations of the input."
+    )
+    settings.changeable("tile", "overlap")
+
+
+def create_training_options(flags):
+    """Returns the arguments of `Method` that the flags of training give."""
+    return {
+        "average_decay": flags.average_decay,
+        "gradient_clip_norm": flags.gradient_clip_norm,
+        "plateau_patience": flags.plateau_patience if flags.schedule == "plateau" else 0,
+        "plateau_factor": flags.plateau_factor,
+    }
+
+
+def create_schedule(flags, learning_rate, decay, decay_steps):
+    """Returns the learning rate of an optimizer, over the steps that the flags describe."""
+    return schedules.create(
+        flags.schedule, learning_rate, decay, decay_steps, flags.max_steps, flags.milestones
     )

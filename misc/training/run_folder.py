@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 
 import tensorflow as tf
 
@@ -13,8 +14,8 @@ ARGUMENTS = "arguments.json"
 METADATA = "metadata"
 HISTORY = "history.jsonl"
 CHECKPOINT = "model.ckpt"
+# Folder of the best weights by a method's objective.
 BEST = "best"
-BEST_WEIGHTS = "_best"
 
 
 class RunFolder:
@@ -37,13 +38,13 @@ class RunFolder:
         self.is_chief = is_chief
         self._weights_path = pathlib.Path(weights_path) if weights_path else None
         self.path.mkdir(parents=True, exist_ok=True)
-        checkpoint = method.checkpoint()
-        folder = self.path if is_chief else self.path / f".worker_{os.getpid()}"
-        self._latest = tf.train.CheckpointManager(
-            checkpoint, folder, max_to_keep=max_to_keep, checkpoint_name=CHECKPOINT
-        )
-        self._best = tf.train.CheckpointManager(
-            checkpoint, folder / BEST, max_to_keep=1, checkpoint_name=CHECKPOINT
+        self._folder = self.path if is_chief else self.path / f".worker_{os.getpid()}"
+        self._latest = self._manage("", max_to_keep)
+        self._bests = {name: self._manage(name, 1) for name in method.bests}
+
+    def _manage(self, name, max_to_keep):
+        return tf.train.CheckpointManager(
+            self.method.checkpoint(), self._folder / name, max_to_keep, checkpoint_name=CHECKPOINT
         )
 
     def latest_checkpoint(self):
@@ -95,19 +96,19 @@ class RunFolder:
         self._remove_copy(self._latest)
         return path
 
-    def save_best(self, step, results):
-        """Saves the state as the best so far, with the validation results beside it."""
+    def save_best(self, step, results, name):
+        """Saves the state as the best of that name, with the validation results beside it."""
         self.method.step.assign(step)
         if self._weights_path:
             stem = weight_files.stem(self._weights_path)
-            name = self._weights_path.name.replace(stem, stem + BEST_WEIGHTS, 1)
-            self._write_weights(self._weights_path.with_name(name), step)
-        path = self._best.save(checkpoint_number=step)
+            file = self._weights_path.name.replace(stem, f"{stem}_{name}", 1)
+            self._write_weights(self._weights_path.with_name(file), step)
+        path = self._bests[name].save(checkpoint_number=step)
         if self.is_chief:
-            files.write_json(self.path / BEST / "results.json", {"step": step, **results})
+            files.write_json(self.path / name / "results.json", {"step": step, **results})
             arguments = self.path / ARGUMENTS
-            files.write_json(self.path / BEST / ARGUMENTS, json.loads(arguments.read_text()))
-        self._remove_copy(self._best)
+            files.write_json(self.path / name / ARGUMENTS, json.loads(arguments.read_text()))
+        self._remove_copy(self._bests[name])
         return path
 
     def _write_weights(self, path, step):
@@ -128,10 +129,8 @@ class RunFolder:
 
     def close(self):
         """Removes what a process that is not the chief left behind."""
-        if not self.is_chief:
-            folder = self.path / f".worker_{os.getpid()}"
-            if folder.exists():
-                tf.io.gfile.rmtree(str(folder))
+        if not self.is_chief and self._folder.exists():
+            tf.io.gfile.rmtree(str(self._folder))
 
 
 def read_history(path):
@@ -161,7 +160,7 @@ def read_arguments(restore_path):
     folders = [path if path.is_dir() else path.parent]
     if weight_files.is_weight_file(path):
         stem = weight_files.stem(path)
-        names = dict.fromkeys([stem, stem.removesuffix(BEST_WEIGHTS)])
+        names = dict.fromkeys([stem, re.sub(r"_best\w*$", "", stem)])
         folders = [path.with_name(name) for name in names] + folders
     for folder in folders:
         file = folder / ARGUMENTS

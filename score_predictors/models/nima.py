@@ -12,10 +12,11 @@ import tensorflow as tf
 from absl import flags
 
 from misc.reports import plots
-from misc.training import schedules, weight_files
+from misc.training import common_flags, weight_files
 from misc.training.method import Method
 from score_predictors import flags as predictor_flags
 from score_predictors import losses, metrics, network
+from score_predictors.original_graph import GRAPH
 
 DATALOADER = "ava"
 # A run of seconds, to try things.
@@ -73,13 +74,8 @@ def create_predictor(flags, backbone, alpha=1.0, last_only=False, training=False
     if last_only:
         for layer in network.features_part(predictor).layers:
             layer.trainable = False
-    rate = schedules.create(
-        flags.schedule,
-        flags.learning_rate,
-        flags.learning_rate_decay,
-        flags.learning_rate_decay_steps,
-        flags.max_steps,
-        flags.milestones,
+    rate = common_flags.create_schedule(
+        flags, flags.learning_rate, flags.learning_rate_decay, flags.learning_rate_decay_steps
     )
     return ScorePredictor(
         predictor,
@@ -90,8 +86,7 @@ def create_predictor(flags, backbone, alpha=1.0, last_only=False, training=False
         last_only=last_only,
         pretrained=flags.pretrained_weights,
         optimizers={"predictor": keras.optimizers.Adam(rate)},
-        average_decay=flags.average_decay,
-        gradient_clip_norm=flags.gradient_clip_norm,
+        **common_flags.create_training_options(flags),
     )
 
 
@@ -137,13 +132,8 @@ class ScorePredictor(Method):
         self.dropout = dropout
         self.last_only = last_only
         self.objective = _distance_name(emd_r)
-        self.export_names = {
-            "images": "input_1",
-            "scale": None,
-            "outputs": {"scores": "output_scores", "features": "output_features"},
-        }
-        # What the original project's graphs take.
-        self.export_normalization = (127.5, 127.5)
+        self.export_names = {name: GRAPH[name] for name in ("images", "scale", "outputs")}
+        self.export_normalization = (GRAPH["input_offset"], GRAPH["input_divisor"])
         self.export_check_sizes = ((2, 96, 131), (1, 139, 83))
         self.metadata = {"score_values": list(self.values), "patch_size": int(patch_size)}
         self._pretrained = pretrained

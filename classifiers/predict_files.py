@@ -4,9 +4,11 @@ Files are decoded, resized and cut on several threads while the classifier works
 """
 
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
+from absl import flags
 
 from classifiers import voting
 from misc.export import inference
@@ -14,6 +16,9 @@ from misc.images import files, image_files
 from misc.images.degraded_copies import resize_and_crop
 from misc.reports import contact_sheet, report
 
+# What models give that are applied here.
+OUTPUTS = (("logits",), ("votes", "logits"))
+BATCH_SIZE = 32
 RESULTS = "predictions.json"
 TABLE = "predictions.csv"
 SHEET = "predictions.png"
@@ -21,6 +26,78 @@ SHOWN_ROWS = 20
 SHEET_IMAGES = 60
 SHEET_TILE = 128
 SHEET_COLUMNS = 10
+
+
+def define_flags():
+    """Defines the flags of classifying files."""
+    flags.DEFINE_integer(
+        "classify_top", 5, "Likeliest classes to write of an image.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "classify_resize",
+        None,
+        "Length that the shorter side is resized to for a classifier, 0: none; default: as in the "
+        "evaluation of its run.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "classify_crop",
+        None,
+        "Side of the central square that a classifier sees; default: as in the evaluation of its "
+        "run.",
+        lower_bound=1,
+    )
+    flags.DEFINE_string(
+        "classify_names",
+        None,
+        "Text file with the name of a class in each line; default: the names in the run's data.",
+    )
+
+
+def create_predictor(flags, model, source):
+    """Returns the function `classify_files` with the model and the settings of the flags.
+
+    Args:
+        flags: values of the flags of `define_flags`.
+        model: `Method` or `FrozenMethod`.
+        source: where it comes from, which the results tell.
+    """
+    names = read_names(flags.classify_names) if flags.classify_names else None
+    classifier = FileClassifier(
+        model, flags.classify_resize, flags.classify_crop, names, flags.classify_top
+    )
+    return functools.partial(classify_files, classifier, source)
+
+
+def classify_files(
+    classifier, source, found, folder, output_path, overwrite=False, skip_broken=False
+):
+    """Classifies images and writes their table and contact sheet.
+
+    Args:
+        classifier: `FileClassifier`.
+        source: what the results call the model.
+        found: paths of the images.
+        folder: folder that they are in.
+        output_path: folder for the results.
+        overwrite: whether they may replace others.
+        skip_broken: see `FileClassifier`.
+
+    Returns:
+        Exit status: 0 if every image was classified.
+    """
+    files.check_free(output_path, (RESULTS, TABLE, SHEET), overwrite)
+    predictions, names, broken = classifier(found, skip_broken, spread(found))
+    description = {
+        "model": source,
+        "resize": classifier.resize,
+        "crop": classifier.crop,
+        "broken": [str(path) for path in broken],
+    }
+    if predictions:
+        write_results(output_path, predictions, folder, names, description, classifier.pictures)
+    print(f"{len(predictions)} of {len(found)} images classified, {len(broken)} failed")
+    return 1 if broken else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +126,7 @@ class FileClassifier:
             keep.
     """
 
-    def __init__(self, model, resize=None, crop=None, class_names=None, top=5, batch_size=32):
+    def __init__(self, model, resize=None, crop=None, class_names=None, top=5):
         """Sets how images become classes.
 
         Args:
@@ -58,15 +135,11 @@ class FileClassifier:
                 what the model was evaluated with.
             crop: side of the central square; `None`: what the model was evaluated with.
             class_names: list of names; `None`: those that the model was trained with.
-            top: number of classes to keep, at least 1.
-            batch_size: images that are worked on together, at least 1.
+            top: number of classes to keep.
 
         Raises:
             ValueError: for values that cannot be, or where the model does not say the size.
         """
-        for name, value in (("top", top), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"--classify_{name} is at least 1. Received: {value}")
         metadata = model.metadata
         if crop is None and "crop" not in metadata:
             raise ValueError(
@@ -74,11 +147,6 @@ class FileClassifier:
                 "--classify_resize where the shorter side is to be resized to another length."
             )
         self.crop = metadata["crop"] if crop is None else crop
-        if self.crop < 1 or (resize or 0) < 0:
-            raise ValueError(
-                "--classify_crop is at least 1, --classify_resize at least 0. "
-                f"Received: {self.crop}, {resize}"
-            )
         # Without a word about it, the square is all of the image's shorter side.
         usual = metadata.get("resize", self.crop)
         self.resize = usual if resize is None else resize or None
@@ -88,7 +156,6 @@ class FileClassifier:
                 "that is cut out: give --classify_resize and --classify_crop that fit."
             )
         self.top = top
-        self.batch_size = batch_size
         self.pictures = {}
         self._names = class_names or metadata.get("class_names")
         outputs = tuple(model.export_names["outputs"])
@@ -133,13 +200,13 @@ class FileClassifier:
             return names or self.class_names(outputs["logits"].shape[-1])
 
         prepared = inference.prepare_files(
-            self.prepare, paths, 2 * self.batch_size, "classifying", skip_broken, broken
+            self.prepare, paths, 2 * BATCH_SIZE, "classifying", skip_broken, broken
         )
         for path, pixels in prepared:
             if path in keep:
                 self.pictures[path] = pixels
             group.append((path, pixels))
-            if len(group) == self.batch_size:
+            if len(group) == BATCH_SIZE:
                 names = run()
         if group:
             names = run()
@@ -198,9 +265,7 @@ def spread(paths, count=SHEET_IMAGES):
     return [paths[index] for index in np.linspace(0, len(paths) - 1, count).round().astype(int)]
 
 
-def write_results(
-    folder, predictions, root, class_names, description, pictures=None, overwrite=False
-):
+def write_results(folder, predictions, root, class_names, description, pictures):
     """Prints the classes, and writes predictions.json, .csv and, of pictures, .png.
 
     All are sorted by path.
@@ -211,10 +276,8 @@ def write_results(
         root: folder that paths are shown relative to.
         class_names: list of names of all classes.
         description: {name: value} of how it was classified, for the JSON file.
-        pictures: {path: uint8 RGB} for a contact sheet, or `None`.
-        overwrite: see `check_free`.
+        pictures: {path: uint8 RGB} for a contact sheet.
     """
-    check_free(folder, overwrite)
     folder = pathlib.Path(folder)
     by_name = {pathlib.Path(path).relative_to(root).as_posix(): path for path in predictions}
     rows = [
@@ -226,26 +289,15 @@ def write_results(
     files.write_json(folder / RESULTS, content)
     report.write_table(folder / TABLE, [_flat(row) for row in rows])
     written = [folder / RESULTS, folder / TABLE]
-    if pictures:
-        tiles = [
-            (pictures[by_name[row["path"]]], _caption(row))
-            for row in rows
-            if by_name[row["path"]] in pictures
-        ]
-        sheet = contact_sheet.draw_captioned(tiles, SHEET_TILE, SHEET_COLUMNS)
-        image_files.write_image(folder / SHEET, sheet)
-        written.append(folder / SHEET)
-    else:
-        (folder / SHEET).unlink(missing_ok=True)  # of what is replaced now
+    tiles = [
+        (pictures[by_name[row["path"]]], _caption(row))
+        for row in rows
+        if by_name[row["path"]] in pictures
+    ]
+    sheet = contact_sheet.draw_captioned(tiles, SHEET_TILE, SHEET_COLUMNS)
+    image_files.write_image(folder / SHEET, sheet)
+    written.append(folder / SHEET)
     print(f"Results: {', '.join(map(str, written))}")
-
-
-def check_free(folder, overwrite):
-    """Raises FileExistsError if the folder holds predictions and they may not be replaced."""
-    for name in (RESULTS, TABLE, SHEET):
-        path = pathlib.Path(folder) / name
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists: give another --output_path, or --overwrite.")
 
 
 def read_names(path):

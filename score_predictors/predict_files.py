@@ -4,17 +4,23 @@ Files are decoded on several threads while the predictor works on batches of equ
 """
 
 import collections
+import functools
 import math
 import pathlib
 
 import cv2
 import numpy as np
+from absl import flags
 
 from misc.export import inference
 from misc.images import files, image_files
 from misc.reports import report
 
+# What models give that are applied here.
+OUTPUTS = (("scores", "features"),)
 SCORING = ("centre", "patches", "whole")
+# Pixels of the patches or images that are worked on together.
+BATCH_PIXELS = 32 * 224 * 224
 RESULTS = "scores.json"
 TABLE = "scores.csv"
 # Of predictors whose file does not say: the original project's, and AVA's scale from 1.
@@ -22,10 +28,70 @@ DEFAULT_PATCH_SIZE = 192
 SHOWN_ROWS = 20
 
 
+def define_flags():
+    """Defines the flags of scoring files."""
+    flags.DEFINE_enum(
+        "scoring",
+        "centre",
+        SCORING,
+        "What a score predictor sees of an image: the central patch, several, or all of it.",
+    )
+    flags.DEFINE_integer("scoring_patches", None, "Patches of --scoring=patches; default: 5.")
+    flags.DEFINE_integer(
+        "scoring_patch_size", None, "Side of the patches; default: as trained.", lower_bound=1
+    )
+
+
+def create_predictor(flags, model, source):
+    """Returns the function `score_files` with the model and the settings of the flags.
+
+    Args:
+        flags: values of the flags of `define_flags`.
+        model: `Method` or `FrozenMethod`.
+        source: where it comes from, which the results tell.
+    """
+    if flags.scoring_patches is not None and flags.scoring != "patches":
+        raise ValueError("--scoring_patches is for --scoring=patches.")
+    patches = 5 if flags.scoring_patches is None else flags.scoring_patches
+    scorer = FileScorer(model, flags.scoring, patches, flags.scoring_patch_size)
+    return functools.partial(score_files, scorer, source)
+
+
+def score_files(scorer, source, found, folder, output_path, overwrite=False, skip_broken=False):
+    """Scores images and writes their table.
+
+    Args:
+        scorer: `FileScorer`.
+        source: what the results call the model.
+        found: paths of the images.
+        folder: folder that they are in.
+        output_path: folder for the results.
+        overwrite: whether they may replace others.
+        skip_broken: see `FileScorer`.
+
+    Returns:
+        Exit status: 0 if every image was scored.
+    """
+    files.check_free(output_path, (RESULTS, TABLE), overwrite)
+    distributions, broken = scorer(found, skip_broken)
+    description = {
+        "model": str(source),
+        "scoring": scorer.scoring,
+        "patches": scorer.patches if scorer.scoring == "patches" else 1,
+        "patch_size": None if scorer.scoring == "whole" else scorer.patch_size,
+        "broken": [str(path) for path in broken],
+    }
+    if distributions:
+        values = scorer.values(len(next(iter(distributions.values()))))
+        write_results(output_path, distributions, folder, values, description)
+    print(f"{len(distributions)} of {len(found)} images scored, {len(broken)} failed")
+    return 1 if broken else 0
+
+
 class FileScorer:
     """Applies a model with "scores" to files."""
 
-    def __init__(self, model, scoring="centre", patches=5, patch_size=None, batch_size=32):
+    def __init__(self, model, scoring="centre", patches=5, patch_size=None):
         """Sets how images become scores.
 
         Args:
@@ -35,20 +101,17 @@ class FileScorer:
             patches: number of patches of "patches".
             patch_size: side of a patch in pixels; `None` for what the model was trained with.
                 Images with a shorter side are enlarged to it, bilinearly, in all three ways.
-            batch_size: patches or images of equal size that are worked on together.
 
         Raises:
             ValueError: for values that cannot be.
         """
         if scoring not in SCORING:
             raise ValueError(f"--scoring is one of {', '.join(SCORING)}. Received: {scoring}")
-        for name, value in (("patches", patches), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"--scoring_{name} is at least 1. Received: {value}")
+        if patches < 1:
+            raise ValueError(f"--scoring_patches is at least 1. Received: {patches}")
         self.scoring = scoring
         self.patches = patches
         self.patch_size = patch_size or model.metadata.get("patch_size", DEFAULT_PATCH_SIZE)
-        self.batch_size = batch_size
         self._values = model.metadata.get("score_values")
         self._function = _scores_function(model)
 
@@ -76,14 +139,12 @@ class FileScorer:
         def decode(path):
             return self.cut(image_files.read_rgb(path))
 
-        prepared = inference.prepare_files(
-            decode, paths, 2 * self.batch_size, "scoring", skip_broken, broken
-        )
+        prepared = inference.prepare_files(decode, paths, 64, "scoring", skip_broken, broken)
         for path, cut in prepared:
             for patch in cut:
                 group = waiting[patch.shape]
                 group.append((path, patch, len(cut)))
-                if len(group) == self.batch_size:
+                if (len(group) + 1) * patch.shape[0] * patch.shape[1] > BATCH_PIXELS:
                     self._run(waiting.pop(patch.shape), sums)
         for group in waiting.values():
             self._run(group, sums)
@@ -138,18 +199,17 @@ def spread(rows, columns, count):
     return corners
 
 
-def write_results(folder, distributions, root, values, description, overwrite=False):
+def write_results(folder, distributions, root, values, description):
     """Prints mean and deviation of each image, and writes scores.json and scores.csv.
 
     Both are sorted by the mean score, highest first.
 
     Args:
-        folder: where to write; `None` to print alone.
+        folder: where to write.
         distributions: {path: `[K]`}.
         root: folder that paths are shown relative to.
         values: scores of the K bins.
         description: {name: value} of how it was scored, for the JSON file.
-        overwrite: see `check_free`.
     """
     rows = []
     values = np.asarray(values, np.float64)
@@ -162,9 +222,6 @@ def write_results(folder, distributions, root, values, description, overwrite=Fa
         )
     rows.sort(key=lambda row: (-row["mean"], row["image"]))
     _print_rows(rows)
-    if folder is None:
-        return
-    check_free(folder, overwrite)
     folder = pathlib.Path(folder)
     content = description | {"score_values": values.tolist(), "images": rows}
     files.write_json(folder / RESULTS, content)
@@ -175,14 +232,6 @@ def write_results(folder, distributions, root, values, description, overwrite=Fa
     ]
     report.write_table(folder / TABLE, table)
     print(f"Results: {folder / RESULTS}, {folder / TABLE}")
-
-
-def check_free(folder, overwrite):
-    """Raises FileExistsError if the folder holds scores and they may not be replaced."""
-    for name in (RESULTS, TABLE):
-        path = pathlib.Path(folder) / name
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists: give another --output_path, or --overwrite.")
 
 
 def _print_rows(rows):
