@@ -16,9 +16,9 @@ from classifiers import random_resized_crop, training_copies
 from classifiers.training_copies import TrainingCopies
 from misc.images import image_files, pixel_store, threads
 from misc.images.degraded_copies import resize_and_crop
-from misc.training import reader
+from misc.training import reader, seeds
 from misc.training.data import Data, check_split
-from misc.training.sampler import Sampler, step_seed
+from misc.training.sampler import Sampler
 
 VALIDATIONS = ("held_out", "test")
 # Of the permutation that chooses held-out images. It is the same for all runs, so that no step of
@@ -214,7 +214,7 @@ class LabelledData(Data):
             if self.copies is None:
                 return batch
             # The training loop counts from 1.
-            draws = step_seed(seed, step + 1, replica=shard[0])
+            draws = seeds.of_step(seed, step + 1, host=shard[0])
             return self.copies(batch["image"], batch["label"], draws, batch.get("index"))
 
         batches = batches.enumerate(first_step)

@@ -117,13 +117,7 @@ def create(flags):
         padding=flags.augment_padding,
         cutout=flags.augment_cutout,
         cutout_on=flags.augment_cutout_on,
-        fill=tuple(
-            normalisation.create(
-                __import__("misc.training.settings").training.settings.Settings(vars(flags))
-                if not hasattr(flags, "to_dict")
-                else flags
-            )[0]
-        ),
+        fill=tuple(normalisation.create(flags)[0]),
     )
 
 

@@ -63,9 +63,7 @@ def _builders(scales, folder):
         raise ValueError(
             f"DIV2K has LR images at the scales {sorted(available)}. Received: {scales}"
         )
-    builders = {
-        scale: tfds.builder(f"div2k/bicubic_x{scale}", data_dir=folder) for scale in scales
-    }
+    builders = {scale: tfds.builder(f"div2k/bicubic_x{scale}", data_dir=folder) for scale in scales}
     for builder in builders.values():
         builder.download_and_prepare()
     return builders

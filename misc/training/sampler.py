@@ -54,7 +54,8 @@ class Sampler:
         """
         first = step * self.batch_size + self.shard[0] * self.rows
         counter = first + tf.range(self.rows, dtype=tf.int64)
-        return shuffled(counter, tf.cast(count, tf.int64), self._seed())
+        order = shuffled(counter, tf.cast(count, tf.int64), self._seed())
+        return tf.ensure_shape(order, [self.rows])
 
     def draw(self, step, columns):
         """Returns float64 in [0, 1): `[columns]` for the step, `[rows, columns]` for its images.
@@ -88,14 +89,14 @@ class Sampler:
         return tf.constant((self.seed + 2**63) % 2**64 - 2**63, tf.int64)
 
 
-def step_seed(seed, step, replica=0):
-    """Returns the seed of all draws of a training step, int32 `[2]`; the first step is 1."""
-    return tf.random.fold_in(
-        tf.constant([replica, seed], tf.int32), tf.cast(step, tf.int32), alg="philox"
-    )
-
-
-@tf.function(reduce_retracing=True)
+# Traced once in a process.
+@tf.function(
+    input_signature=[
+        tf.TensorSpec([None], tf.int64),
+        tf.TensorSpec([], tf.int64),
+        tf.TensorSpec([], tf.int64),
+    ]
+)
 def shuffled(counter, count, seed):
     """Returns the images to read as numbers `counter` of an endless shuffled run over all images.
 
@@ -113,20 +114,24 @@ def shuffled(counter, count, seed):
         int64 `[N]` in `[0, count)`.
     """
     key = _mix(_mix(tf.bitcast(seed, tf.uint64)) + tf.bitcast(counter // count, tf.uint64))
-    increments = [(number + 1) * _INCREMENT % 2**64 for number in range(_ROUNDS)]
-    keys = tf.unstack(_mix(key[:, None] + tf.constant(increments, tf.uint64)), axis=1)
+    increments = [[number * _INCREMENT % 2**64] for number in range(_ROUNDS)]
+    keys = _mix(key + tf.constant(increments, tf.uint64))
     # An even number of columns: of odd ones, some sets would see half of all orders alone.
     columns = 2 * tf.maximum(tf.floor(tf.sqrt(tf.cast(count, tf.float64)) / 2), 1)
     rows = tf.cast(tf.math.ceil(tf.cast(count, tf.float64) / columns), tf.uint64)
     columns, count = tf.cast(columns, tf.uint64), tf.cast(count, tf.uint64)
 
+    def change(number, column, row):
+        column = (column + _mix(keys[number] + row)) % columns
+        row = (row + _mix(keys[number + 1] + column)) % rows
+        return number + 2, column, row
+
     def permute(place):
-        column, row = place % columns, place // columns
-        for number, round_key in enumerate(keys):
-            if number % 2:
-                row = (row + _mix(round_key + column)) % rows
-            else:
-                column = (column + _mix(round_key + row)) % columns
+        _, column, row = tf.while_loop(
+            lambda number, column, row: number < _ROUNDS,
+            change,
+            (0, place % columns, place // columns),
+        )
         return row * columns + column
 
     place = permute(tf.cast(counter, tf.uint64) % count)
