@@ -16,7 +16,7 @@ from misc.export import frozen, tiling
 from misc.training import registry, run_folder
 from tests import commands
 from tests.eusr.tiny_predictor import TinyPredictor
-from tests.test_zoo import parse
+from tests.test_registry import parse
 
 # All losses matter about equally to the tiny networks.
 WEIGHTS = Weights(0.05, 1.0, 0.5, 30.0, 0.7, 20.0)
