@@ -319,7 +319,9 @@ def test_class_folders_name_what_is_wrong(tmp_path):
     for n in range(20):
         write_photo(tmp_path / "a" / f"{n}.png", n, (8, 8))
     flags = settings(data_path=str(tmp_path), num_classes=1, **values)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"a/.*8x8 pixels is smaller than .* 16"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"a/.*8x8 pixels is smaller than .* 16"
+    ):
         take(class_folders, flags, 1, 0)
 
 

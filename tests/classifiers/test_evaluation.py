@@ -11,6 +11,7 @@ from classifiers.evaluation import Evaluation
 from classifiers.labelled_images import LabelledImages
 from misc.images import image_files
 from misc.reports import report
+from misc.training.settings import Settings
 
 NAMES = ["cat", "dog", "bird"]
 COLOURS = np.eye(3, dtype=np.float32) * 255
