@@ -2,13 +2,12 @@
 
 import dataclasses
 import hashlib
-import os
 import pathlib
 
 import numpy as np
 
 from degradations import resize
-from misc.images import image_files, pixel_store, threads
+from misc.images import files, image_files, pixel_store, threads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +136,7 @@ def build_store(pairs, scales, edges, cached, cache_path, skip_broken=False):
         edges: `'mirror'` or `'clamp'`, for LR images that are made.
         cached: True for memory, False for the disk, None for memory if the images need less than
             half of what is available.
-        cache_path: folder of stores on disk; None for `default_cache_path()`.
+        cache_path: folder of stores on disk; None for images/ in `files.cache_folder()`.
         skip_broken: whether to leave out broken images instead of raising.
 
     Returns:
@@ -173,13 +172,8 @@ def choose_store(fill, key, expected_bytes, cached, cache_path):
         cached = available is not None and expected_bytes < available / 2
     if cached:
         return pixel_store.build_in_memory(fill)
-    return pixel_store.build_on_disk(fill, cache_path or default_cache_path(), key, expected_bytes)
-
-
-def default_cache_path():
-    """Returns the folder of the disk cache in the user's cache folder (XDG Base Directory)."""
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "degraded-vision" / "images"
+    folder = cache_path or files.cache_folder() / "images"
+    return pixel_store.build_on_disk(fill, folder, key, expected_bytes)
 
 
 def _pair_of_files(name, high, low, scales):

@@ -68,9 +68,6 @@ CIFAR100 = Layout(
 )
 
 
-_LAYOUTS = {layout.name: layout for layout in (CIFAR10, CIFAR100)}
-
-
 def define_flags(layout):
     """Defines the flags of the dataloader of `layout`."""
     labelled_images.define_flags()
@@ -89,32 +86,17 @@ def define_flags(layout):
     labelled_images.define_defaults(num_classes=layout.classes, data_normalisation=layout.name)
 
 
-def create_batches(layout, flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns the batches of a split; see `labelled_images.create_batches`."""
-    reader = _reader(layout, flags)
-    return labelled_images.create_batches(reader, flags, split, seed, first_step, shard)
+def create_data(layout, flags):
+    """Returns the `LabelledData` of `layout`."""
+    path, tfds = flags.data_path, flags.data_tfds
+    return labelled_images.create_data(flags, lambda split: read(layout, path, tfds, split))
 
 
-def count_images(layout, flags):
-    """Returns the number of training images."""
-    return len(labelled_images.part(_reader(layout, flags), flags, "train"))
-
-
-def describe_data(layout, flags):
-    """Returns what a run keeps of its data; see `labelled_images.describe`."""
-    return labelled_images.describe(_reader(layout, flags), flags)
-
-
-def _reader(layout, flags):
-    return lambda split: read(layout.name, flags.data_path, flags.data_tfds, split)
-
-
-@labelled_images.remember
-def read(layout_name, path, tfds, split):
+def read(layout, path, tfds, split):
     """Returns the `LabelledImages` of "train" or "test".
 
     Args:
-        layout_name: "cifar10" or "cifar100".
+        layout: `CIFAR10` or `CIFAR100`.
         path: folder; see `define_flags`.
         tfds: whether to read from tensorflow-datasets.
         split: "train" or "test".
@@ -124,7 +106,6 @@ def read(layout_name, path, tfds, split):
         FileNotFoundError: if the folder holds none of the forms; says what was looked for.
         ImportError: if tensorflow-datasets is asked for and not installed.
     """
-    layout = _LAYOUTS[layout_name]
     if tfds:
         return _read_tfds(layout, path, split)
     if not path:

@@ -64,3 +64,9 @@ def _flush(path):
         return
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+def cache_folder():
+    """Returns the project's folder in the user's cache folder (XDG Base Directory)."""
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "degraded-vision"

@@ -36,8 +36,6 @@ class Selection:
         """
         if hasattr(self.model, "data_settings"):
             flags = self.model.data_settings(flags)
-        if not hasattr(self.dataloader, "create_data"):
-            return _Legacy(self.dataloader, flags)
         return self.dataloader.create_data(flags)
 
     def restore(self, flags):
@@ -178,26 +176,3 @@ def _define(module):
 
 def _unaliased(name):
     return ALIASES.get(name, name)
-
-
-class _Legacy:
-    def __init__(self, module, flags):
-        self.m = module
-        self.f = types.SimpleNamespace(**flags.to_dict())
-        before = dict(vars(self.f))
-        if hasattr(module, "complete_flags"):
-            module.complete_flags(self.f)
-        self.settings = {k: v for k, v in vars(self.f).items() if v != before[k]}
-        self.images_per_step = self.f.batch_size if hasattr(self.f, "batch_size") else 1
-
-    def training_batches(self, seed, first_step=0, shard=(0, 1)):
-        return self.m.create_batches(self.f, "train", seed, first_step, shard)
-
-    def evaluation_batches(self, split):
-        return self.m.create_batches(self.f, split, 0)
-
-    def count_images(self):
-        return self.m.count_images(self.f)
-
-    def describe(self):
-        return self.m.describe_data(self.f) if hasattr(self.m, "describe_data") else {}

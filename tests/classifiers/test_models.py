@@ -1,19 +1,20 @@
 import json
-import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from classifiers import levels, losses, networks
+from classifiers import levels, losses, networks, training_copies
+from classifiers.dataloaders import digits
 from classifiers.evaluation import Evaluation
-from classifiers.models import ensemble
+from classifiers.models import classifier, ensemble
 from classifiers.models.classifier import Classifier
 from classifiers.models.ensemble import Ensemble
 from classifiers.models.fusion_distill import FusionDistill, last_stage
 from classifiers.training_copies import TrainingCopies
-from misc.training import optimizers
+from misc.training import optimizers, seeds
+from tests import flag_values
 
 CLASSES = 5
 RANDOM = np.random.default_rng(0)
@@ -71,41 +72,22 @@ def test_host_and_device_copies_give_the_same_step():
 
 
 def test_host_batches_of_a_dataloader_equal_those_made_in_the_training_loop():
-    from classifiers import flags as classifier_flags
-    from classifiers.dataloaders import digits
-
-    assert classifier_flags.CUTOUT_ON
-    common = {
-        "batch_size": 4,
-        "data_validation": "held_out",
-        "data_held_out": 0.1,
-        "num_classes": 10,
-        "degradations": ["noise", "blur", "webp:20"],
-        "degradation_size": 32,
-        "copies_images": "shared",
-        "augment_flip": True,
-        "augment_padding": 4,
-        "augment_cutout": 8,
-        "augment_cutout_on": "both",
-        "network": "cifar_resnet20",
-        "image_mean": [1.0, 2.0, 3.0],
-    }
-    host = types.SimpleNamespace(**common, degrade_on="host")
-    device = types.SimpleNamespace(**common, degrade_on="device")
-    from classifiers import training_copies
-
+    values = {"batch_size": 4, "augment_cutout": 8, "degradations": ["noise", "blur", "webp:20"]}
+    host, device = (
+        flag_values.of(classifier, digits, **values, degrade_on=place)
+        for place in ("host", "device")
+    )
     made = training_copies.create(host)
     with pytest.raises(ValueError, match="--degradations=webp:20 runs on the host"):
         training_copies.create(device)
-    seed = tf.constant([0, 7], tf.int32)
     first = 5
     pairs = zip(
-        digits.create_batches(host, "train", 7, first_step=first).take(2),
-        digits.create_batches(device, "train", 7, first_step=first).take(2),
+        digits.create_data(host).training_batches(7, first).take(2),
+        digits.create_data(device).training_batches(7, first).take(2),
         strict=True,
     )
     for step, (ours, raw) in enumerate(pairs, first + 1):
-        expected = made(raw["image"], raw["label"], tf.random.fold_in(seed, step))
+        expected = made(raw["image"], raw["label"], seeds.of_step(7, step))
         for name, value in expected.items():
             np.testing.assert_array_equal(ours[name], value)
 
