@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from classifiers import classify_files
+from classifiers import predict_files
 from misc import predict_folder
 from misc.export import frozen, loading
 from misc.images import image_files, sample_data
@@ -82,7 +82,7 @@ def test_a_folder_is_classified_by_a_run(trained, photos, tmp_path):
 def test_frozen_files_say_the_same_as_their_run(trained, photos, tmp_path):
     method = loading.restore_trained(trained / "best")
     paths = image_files.find_images(photos / "sub0") + image_files.find_images(photos / "sub1")
-    expected, names, _ = classify_files.FileClassifier(method)(paths)
+    expected, names, _ = predict_files.FileClassifier(method)(paths)
     formats = [name for name in ("pb", "onnx", "tflite") if not frozen.missing_packages(name)]
     for result in frozen.freeze(method, tmp_path / "model", formats):
         assert result.error is None
@@ -91,7 +91,7 @@ def test_frozen_files_say_the_same_as_their_run(trained, photos, tmp_path):
         run, foreign = predict_folder.find_kind(model)
         assert run is predict_folder.make_classes
         assert {"scale", "scoring", "tile"} < set(foreign)
-        found, found_names, _ = classify_files.FileClassifier(model, batch_size=2)(paths)
+        found, found_names, _ = predict_files.FileClassifier(model)(paths)
         assert found_names == names
         for path in paths:
             np.testing.assert_allclose(
