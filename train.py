@@ -190,7 +190,10 @@ def _length(settings, data):
     count, used = data.count_images(), data.images_per_step
     steps = count // used
     if not steps:
-        raise ValueError(f"A step uses {used} images, more than there are, {count}: --batch_size.")
+        raise ValueError(
+            f"--batch_size={settings.batch_size}: a step uses {used} images, more than the {count} "
+            "that there are."
+        )
     print(f"{settings.epochs} epochs of {steps} steps ({count} images)")
     length = {"max_steps": settings.epochs * steps}
     return length if "save_freq" in settings.given else length | {"save_freq": steps}

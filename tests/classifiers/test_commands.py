@@ -88,9 +88,7 @@ def test_frozen_files_say_the_same_as_their_run(trained, photos, tmp_path):
         assert result.error is None
         model = frozen.load(result.path)
         assert model.metadata == method.metadata
-        run, foreign = predict_folder.find_kind(model)
-        assert run is predict_folder.make_classes
-        assert {"scale", "scoring", "tile"} < set(foreign)
+        assert predict_folder.find_kind(tuple(model.export_names["outputs"])) is predict_files
         found, found_names, _ = predict_files.FileClassifier(model)(paths)
         assert found_names == names
         for path in paths:

@@ -120,7 +120,7 @@ def test_two_lengths_are_refused(ava, tmp_path):
     errors = commands.run(*command, "--epochs=1", "--max_steps=3", status=1)
     assert "--epochs and --max_steps" in errors
     errors = commands.run(*command, "--batch_size=9", status=1)
-    assert "--batch_size=9 is larger than the number of images, 8" in errors
+    assert "--batch_size=9: a step uses 9 images, more than the 8" in errors
 
 
 def test_freezing_needs_no_model_name(trained, tmp_path):
