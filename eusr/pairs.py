@@ -159,7 +159,6 @@ def build_store(pairs, scales, edges, cached, cache_path, skip_broken=False):
         )
         if len(skipped) == len(pairs):
             raise ValueError(f"All {len(pairs)} images were skipped. The first: {skipped[0]}")
-        return [pair.name for pair in pairs], skipped
 
     key = ["pairs", list(scales), edges, skip_broken, [_fingerprint(pair) for pair in pairs]]
     return choose_store(fill, key, _decoded_bytes(pairs), cached, cache_path)
