@@ -58,7 +58,7 @@ def read(path, size, uniform, area=AREA):
     Raises:
         ValueError: when the file is missing or broken; the message names it.
     """
-    pixels, box = image_windows.read_reduced_window(
+    pixels, box = image_windows.read_window(
         path, lambda height, width: choose_window(height, width, uniform, area), size
     )
     # Pillow's filter grows with the reduction, as torchvision's default does.

@@ -362,7 +362,7 @@ def test_imagenet_c_in_folders(tmp_path):
     assert batches[0]["image"].shape == (6, 16, 16, 3)
     with pytest.raises(ValueError, match="test images alone"):
         take(imagenet_c, flags, 1)
-    with pytest.raises(ValueError, match="test images alone"):
+    with pytest.raises(ValueError, match="does not count training images"):
         count_images(imagenet_c, flags)
     flags = imagenet_c_settings(tmp_path, num_classes=2, data_corruptions=["rain"])
     with pytest.raises(ValueError, match="Found: fog, snow"):
