@@ -167,8 +167,7 @@ def build_store(pairs, scales, edges, cached, cache_path, skip_broken=False):
 def choose_store(fill, key, expected_bytes, cached, cache_path):
     """Builds a store in memory or on disk; arguments as for `build_store` and `pixel_store`."""
     if cached is None:
-        available = pixel_store.available_memory()
-        cached = available is not None and expected_bytes < available / 2
+        cached = pixel_store.fits_in_memory(expected_bytes)
     if cached:
         return pixel_store.build_in_memory(fill)
     folder = cache_path or files.cache_folder() / "images"

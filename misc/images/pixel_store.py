@@ -110,6 +110,12 @@ def build_on_disk(fill, folder, key, expected_bytes):
         return _open(store)
 
 
+def fits_in_memory(size):
+    """Returns whether so many bytes need less than half of the memory that is available."""
+    available = available_memory()
+    return available is not None and size < available / 2
+
+
 def available_memory():
     """Returns the bytes of memory that this process may still use: the machine's or its cgroup's.
 
