@@ -1,6 +1,6 @@
 """Random pairs of LR and HR patches, cut from decoded images."""
 
-import dataclasses
+import typing
 
 import cv2
 import numpy as np
@@ -16,8 +16,7 @@ _QUARTER_TURNS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Draw:
+class Draw(typing.NamedTuple):
     """What one batch shows.
 
     Attributes:
@@ -93,7 +92,7 @@ class PatchSampler:
             draw = self.draw(step)
             low, high = tf.numpy_function(
                 self.cut,
-                [draw.scale, draw.image, draw.top, draw.left, draw.turns, draw.flip],
+                list(draw),
                 [tf.uint8, tf.uint8],
                 stateful=False,  # others run one after the other
             )

@@ -166,7 +166,7 @@ def define_image_flags():
 
 
 def define_thread_flag(prefix):
-    """Defines the flag of threads that tf-perceptual-eusr has for the dataloader of that name."""
+    """Defines the flag of threads of a dataloader; tf-perceptual-eusr has it too."""
     flags.DEFINE_integer(
         f"{prefix}_num_threads", 4, "Images that are decoded at the same time.", lower_bound=1
     )
@@ -249,14 +249,8 @@ def require(value, flag, what):
 def report_missing(missing, total, skip, where):
     """Reports rows of a table that have no image.
 
-    Args:
-        missing: names of the images, or their expected paths.
-        total: number of rows.
-        skip: whether that is a warning or an error.
-        where: where the images were looked for.
-
     Raises:
-        ValueError: if there are any and they may not be skipped, or if there are no others.
+        ValueError: if there are any, unless `skip`, or if there are no others.
     """
     if not missing:
         return

@@ -117,10 +117,7 @@ def fits_in_memory(size):
 
 
 def available_memory():
-    """Returns the bytes of memory that this process may still use: the machine's or its cgroup's.
-
-    Returns None where the system does not tell (not Linux).
-    """
+    """Returns the bytes that the machine or its cgroup has left, None where Linux does not tell."""
     amounts = []
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/meminfo").read_text().splitlines():

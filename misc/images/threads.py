@@ -11,13 +11,11 @@ from misc.images import progress
 
 
 def for_each(work, items, description, skip_broken=False, unit="image", total=None):
-    """Calls `work(item)` for all items on a pool of threads.
-
-    Items are taken as threads become free, so that a generator may hold large ones.
+    """Calls `work(item)` for all items as `ahead` does, with a progress bar.
 
     Args:
-        work: function of one item; a ValueError that it raises means a broken item and names it.
-        items: iterable of items.
+        work: see `ahead`.
+        items: iterable of items; a generator may hold large ones.
         description: text beside the progress bar.
         skip_broken: whether broken items are logged and left out instead of raised.
         unit: what an item is, for the progress bar.
@@ -26,9 +24,6 @@ def for_each(work, items, description, skip_broken=False, unit="image", total=No
     Returns:
         `(results, skipped)`: results in the order of `items`, None where skipped; and the list of
         the error messages.
-
-    Raises:
-        ValueError: the first broken item's, unless `skip_broken`; items not yet begun are left.
     """
     results, skipped = [], []
     total = len(items) if total is None else total

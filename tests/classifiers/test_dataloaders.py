@@ -149,7 +149,7 @@ def write_cifar(folder, form, classes):
     for split, (images, labels) in content.items():
         rows = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
         layout = _cifar.CIFAR10 if classes == 10 else _cifar.CIFAR100
-        names = {"python": layout.python, "binary": layout.binary}.get(form, {}).get(split)
+        names = [name + ".bin" * (form == "binary") for name in layout.files[split]]
         if form == "npz":
             np.savez(folder / f"{split}.npz", images=images, labels=labels)
             continue
