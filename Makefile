@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup demo perceptual test test-slow lint format clean
+.PHONY: setup demo perceptual test test-all lint format clean
 
 setup: $(VENV)/installed
 
@@ -20,11 +20,12 @@ demo: setup
 perceptual: setup
 	$(RUN) -m misc.perceptual_demo
 
+# Files are shared out among as many processes as there are cores.
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
 
-test-slow: setup
-	$(RUN) -m pytest -m slow
+test-all: setup
+	$(RUN) -m pytest -n auto --dist loadfile -m ""
 
 lint: setup
 	$(RUN) -m ruff check .

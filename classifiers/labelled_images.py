@@ -300,16 +300,6 @@ def define_evaluation_flag():
     )
 
 
-def define_broken_flag():
-    """Defines the flag of dataloaders that read image files."""
-    flags.DEFINE_bool(
-        "data_skip_broken",
-        False,
-        "Report and leave out broken images instead of stopping; in training the next one takes "
-        "the place.",
-    )
-
-
 def define_defaults(**values):
     """Makes what is known of a data set the default of the model's flags, where it has them."""
     for name, value in values.items():

@@ -18,7 +18,6 @@ from misc.reports import contact_sheet, report
 
 # What models give that are applied here.
 OUTPUTS = (("logits",), ("votes", "logits"))
-BATCH_SIZE = 32
 RESULTS = "predictions.json"
 TABLE = "predictions.csv"
 SHEET = "predictions.png"
@@ -188,29 +187,23 @@ class FileClassifier:
         Raises:
             ValueError: for the first broken file, without `skip_broken`; the message names it.
         """
-        found, broken, group = {}, [], []
         keep = set(keep)
-        names = None
 
-        def run():
-            outputs = self._function(np.stack([pixels for _, pixels in group]))
-            chosen = most_likely(outputs, self.top)
-            found.update(zip([path for path, _ in group], chosen, strict=True))
-            group.clear()
-            return names or self.class_names(outputs["logits"].shape[-1])
-
-        prepared = inference.prepare_files(
-            self.prepare, paths, 2 * BATCH_SIZE, "classifying", skip_broken, broken
-        )
-        for path, pixels in prepared:
+        def prepare(path):
+            pixels = self.prepare(path)
             if path in keep:
                 self.pictures[path] = pixels
-            group.append((path, pixels))
-            if len(group) == BATCH_SIZE:
-                names = run()
-        if group:
-            names = run()
-        return found, names, broken
+            return [pixels]
+
+        found, broken = inference.apply_to_files(
+            self._function, prepare, paths, "classifying", skip_broken
+        )
+        if not found:
+            return {}, None, broken
+        outputs = list(found.values())
+        together = {name: np.concatenate([one[name] for one in outputs]) for name in outputs[0]}
+        names = self.class_names(together["logits"].shape[-1])
+        return dict(zip(found, most_likely(together, self.top), strict=True)), names, broken
 
     def prepare(self, path):
         """Returns what the model sees of a file, uint8 RGB `[crop, crop, 3]`.

@@ -18,7 +18,6 @@ from absl import flags
 from classifiers import networks
 from misc.images import files
 
-FLAGS = flags.FLAGS
 SUFFIXES = (".weights.h5", ".keras")
 
 
@@ -81,14 +80,18 @@ def convert(network, input_paths, output_path, image_size=None, overwrite=False)
     return model
 
 
-def main(_):
+def main(settings):
     """Runs the command."""
     model = convert(
-        FLAGS.network, FLAGS.input_path, FLAGS.output_path, FLAGS.image_size, FLAGS.overwrite
+        settings.network,
+        settings.input_path,
+        settings.output_path,
+        settings.image_size,
+        settings.overwrite,
     )
     print(
-        f"Wrote {model.count_params():,} values of {FLAGS.network}, "
-        f"{model.output_shape[-1]} classes, to {FLAGS.output_path}"
+        f"Wrote {model.count_params():,} values of {settings.network}, "
+        f"{model.output_shape[-1]} classes, to {settings.output_path}"
     )
 
 

@@ -15,8 +15,6 @@ import signal
 import tensorflow as tf
 from absl import flags
 
-FLAGS = flags.FLAGS
-
 
 def define_flags():
     """Defines the flags of this command."""
@@ -67,14 +65,14 @@ def start_worker(dispatcher_address, address="localhost", port=0):
     return tf.data.experimental.service.WorkerServer(config)
 
 
-def main(_):
+def main(settings):
     """Runs the command."""
-    if FLAGS.dispatcher:
-        server = start_dispatcher(FLAGS.port)
+    if settings.dispatcher:
+        server = start_dispatcher(settings.port)
         print(f"Dispatcher: {server.target}", flush=True)
     else:
-        server = start_worker(FLAGS.dispatcher_address, FLAGS.address, FLAGS.port)
-        print(f"Worker of {FLAGS.dispatcher_address}", flush=True)
+        server = start_worker(settings.dispatcher_address, settings.address, settings.port)
+        print(f"Worker of {settings.dispatcher_address}", flush=True)
     # A server keeps nothing that an interrupt could damage. Python's own handling of it would wait
     # for join() to return, and an orderly stop waits for the other side, which may be gone.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

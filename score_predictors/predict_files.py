@@ -3,7 +3,6 @@
 Files are decoded on several threads while the predictor works on batches of equal size.
 """
 
-import collections
 import functools
 import math
 import pathlib
@@ -19,8 +18,6 @@ from misc.reports import report
 # What models give that are applied here.
 OUTPUTS = (("scores", "features"),)
 SCORING = ("centre", "patches", "whole")
-# Pixels of the patches or images that are worked on together.
-BATCH_PIXELS = 32 * 224 * 224
 RESULTS = "scores.json"
 TABLE = "scores.csv"
 # Of predictors whose file does not say: the original project's, and AVA's scale from 1.
@@ -113,7 +110,7 @@ class FileScorer:
         self.patches = patches
         self.patch_size = patch_size or model.metadata.get("patch_size", DEFAULT_PATCH_SIZE)
         self._values = model.metadata.get("score_values")
-        self._function = _scores_function(model)
+        self._function = inference.compile_outputs(model, ["scores"])
 
     def values(self, bins):
         """Returns the scores that the bins stand for; 1, 2, ... where the model does not say."""
@@ -132,23 +129,17 @@ class FileScorer:
         Raises:
             ValueError: for the first broken file, without `skip_broken`; the message names it.
         """
-        sums = {}
-        broken = []
-        waiting = collections.defaultdict(list)
 
-        def decode(path):
+        def prepare(path):
             return self.cut(image_files.read_rgb(path))
 
-        prepared = inference.prepare_files(decode, paths, 64, "scoring", skip_broken, broken)
-        for path, cut in prepared:
-            for patch in cut:
-                group = waiting[patch.shape]
-                group.append((path, patch, len(cut)))
-                if (len(group) + 1) * patch.shape[0] * patch.shape[1] > BATCH_PIXELS:
-                    self._run(waiting.pop(patch.shape), sums)
-        for group in waiting.values():
-            self._run(group, sums)
-        return {path: sums[path] for path in paths if path in sums}, broken
+        found, broken = inference.apply_to_files(
+            self._function, prepare, paths, "scoring", skip_broken
+        )
+        scores = {path: outputs["scores"] for path, outputs in found.items()}
+        return {
+            path: np.mean(rows, axis=0, dtype=np.float64) for path, rows in scores.items()
+        }, broken
 
     def cut(self, pixels):
         """Returns the list of uint8 arrays `[height, width, 3]` to score of an image."""
@@ -162,13 +153,6 @@ class FileScorer:
         else:
             corners = spread(rows, columns, self.patches)
         return [pixels[top : top + side, left : left + side] for top, left in corners]
-
-    def _run(self, group, sums):
-        scores = self._function(np.stack([patch for _, patch, _ in group]))
-        for (path, _, count), distribution in zip(
-            group, np.asarray(scores, np.float64), strict=True
-        ):
-            sums[path] = sums.get(path, 0.0) + distribution / count
 
 
 def enlarge(pixels, side):
@@ -242,8 +226,3 @@ def _print_rows(rows):
 
 def _place(index, count, largest):
     return largest // 2 if count == 1 else round(index * largest / (count - 1))
-
-
-def _scores_function(model):
-    function = inference.compile_outputs(model, ["scores"])
-    return lambda batch: function(batch)["scores"]

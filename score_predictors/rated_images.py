@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import flags, logging
 
 from misc.images import image_files, threads
+from misc.training import settings
 from misc.training.data import Data, check_split
 from misc.training.reader import Reader
 from misc.training.sampler import Sampler
@@ -155,25 +156,16 @@ class EvaluationBatches:
             yield element if rows.groups is None else element | {"group": rows.groups}
 
 
-def define_image_flags():
-    """Defines the flag of reading pictures."""
-    flags.DEFINE_bool(
-        "data_skip_broken",
-        False,
-        "Report and leave out broken and missing images instead of stopping; in training the next "
-        "one takes the place.",
-    )
-
-
 def define_thread_flag(prefix):
     """Defines the flag of threads of a dataloader; tf-perceptual-eusr has it too."""
     flags.DEFINE_integer(
         f"{prefix}_num_threads", 4, "Images that are decoded at the same time.", lower_bound=1
     )
+    settings.local(f"{prefix}_num_threads", changeable=True)
 
 
 def create_data(flags, find, cropping, threads=None):
-    """Returns the `RatedData` of a dataloader with `define_image_flags`; arguments as there."""
+    """Returns the `RatedData` of a dataloader; arguments as there."""
     return RatedData(
         images_per_step=flags.batch_size,
         find=find,

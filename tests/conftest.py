@@ -1,25 +1,31 @@
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import keras
-import numpy as np
 import pytest
-import scipy.ndimage
 
-from eusr.models import eusr
-from misc.images import image_files
 from tests import commands
+
+# Before TensorFlow is loaded; which the process that only shares out the tests never does. Every
+# process gets one core, and sums the same order on any number of them.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 
 
 @pytest.fixture(autouse=True)
 def _same_weights_in_every_run():
+    import keras
+
     keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")
 def photo_folder(tmp_path_factory):
     """A folder HR of eight smooth colour images of slightly different sizes."""
+    import numpy as np
+    import scipy.ndimage
+
+    from misc.images import image_files
+
     folder = tmp_path_factory.mktemp("photos") / "HR"
     for index in range(8):
         random = np.random.default_rng(index)
@@ -32,9 +38,12 @@ def photo_folder(tmp_path_factory):
     return folder
 
 
-TRAINING = commands.to_arguments(
-    eusr.TINY
-    | {
+@pytest.fixture(scope="session")
+def training_arguments(photo_folder):
+    """Arguments of a training run of seconds on the eight images, without its folder."""
+    from eusr.models import eusr
+
+    settings = eusr.TINY | {
         "model": "eusr",
         "max_steps": 60,
         "log_freq": 1,
@@ -43,14 +52,8 @@ TRAINING = commands.to_arguments(
         "seed": 7,
         "eusr_residual_factor": 0.1,
     }
-)
-
-
-@pytest.fixture(scope="session")
-def training_arguments(photo_folder):
-    """Arguments of a training run of seconds on the eight images, without its folder."""
     return [
-        *TRAINING,
+        *commands.to_arguments(settings),
         f"--data_truth_path={photo_folder}",
         f"--data_validation_truth_path={photo_folder}",
     ]

@@ -1,8 +1,5 @@
 """The entry point: from a checkpoint to files, with exit codes and messages."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ from eusr import network
 from eusr.models import eusr
 from misc.export import frozen
 from misc.training import run_folder
+from tests import commands
 
 SIZES = {"scales": (2, 4), "features": 4, "shared_blocks": 1}
 
@@ -28,27 +26,18 @@ def run(tmp_path_factory):
     return folder
 
 
-def run_command(*arguments):
-    return subprocess.run(
-        [sys.executable, "freeze.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_checkpoint_becomes_files(run, tmp_path):
-    result = run_command(
+    output = commands.run(
+        "freeze.py",
         "--model=eusr",
         f"--restore_path={run.path / 'model.ckpt-30'}",
         f"--output_path={tmp_path / 'ava.pb'}",
     )
-    assert result.returncode == 0, result.stderr
-    assert "eusr, step 30" in result.stdout
+    assert "eusr, step 30" in output
     names = ["ava.pb", "ava_saved_model"]
     names += [f"ava_x{scale}.{name}" for scale in (2, 4) for name in ("onnx", "tflite")]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
-    assert all(name in result.stdout for name in names)
+    assert all(name in output for name in names)
     images = np.random.default_rng(0).uniform(0, 255, (1, 9, 12, 3)).astype(np.float32)
     for name in names:
         model = frozen.load(tmp_path / name)
@@ -61,12 +50,15 @@ def test_checkpoint_becomes_files(run, tmp_path):
 
 
 def test_missing_checkpoint_is_one_line(run, tmp_path):
-    result = run_command(
-        "--model=eusr", f"--restore_path={run.path}/model.ckpt-31", f"--output_path={tmp_path}"
+    errors = commands.run(
+        "freeze.py",
+        "--model=eusr",
+        f"--restore_path={run.path}/model.ckpt-31",
+        f"--output_path={tmp_path}",
+        status=1,
     )
-    assert result.returncode == 1
-    assert "model.ckpt-31" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert "model.ckpt-31" in errors
+    assert "Traceback" not in errors
 
 
 def test_output_path():

@@ -15,6 +15,7 @@ from absl import flags
 
 from classifiers import labelled_images
 from classifiers.labelled_images import LabelledImages
+from misc.training import settings
 
 _SIDE = 32
 _PIXELS = _SIDE * _SIDE * 3
@@ -80,6 +81,7 @@ def define_flags(layout):
         "~/tensorflow_datasets) and downloads what is missing.",
     )
     labelled_images.define_defaults(num_classes=layout.classes, data_normalisation=layout.name)
+    settings.local("data_path")
 
 
 def create_data(layout, flags):

@@ -13,7 +13,7 @@ from absl import flags
 
 from classifiers import labelled_images, random_resized_crop
 from misc.images import image_files
-from misc.training import common_flags
+from misc.training import common_flags, settings
 
 MODEL = "classifier"
 TRAINING_CROPS = ("centre", "random_resized")
@@ -62,8 +62,10 @@ def define_flags():
         "Keep decoded central squares in memory; default: if they need less than half of what is "
         "available. Files that are cut at random are read each time.",
     )
-    labelled_images.define_broken_flag()
+    common_flags.define_skip_broken_flag()
     labelled_images.define_defaults(data_normalisation="imagenet", degradation_size=224)
+    settings.local("data_path", "data_test_path")
+    settings.local("data_cached", changeable=True)
 
 
 def create_data(flags):

@@ -19,6 +19,7 @@ from absl import flags
 from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
 from classifiers.labelled_images import LabelledImages
+from misc.training import common_flags, settings
 from misc.training.data import Data, check_split
 
 MODEL = "classifier"
@@ -39,7 +40,8 @@ def define_flags():
         "data_crop", 224, "Side of the square that is cut out of image files.", lower_bound=1
     )
     labelled_images.define_evaluation_flag()
-    labelled_images.define_broken_flag()
+    common_flags.define_skip_broken_flag()
+    settings.local("data_path")
 
 
 def create_data(flags):

@@ -12,6 +12,7 @@ from absl import flags
 
 from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
+from misc.training import common_flags, settings
 
 MODEL = "classifier"
 SIDE = 64
@@ -21,12 +22,13 @@ def define_flags():
     """Defines the flags of this dataloader."""
     labelled_images.define_flags()
     flags.DEFINE_string("data_path", None, "The official folder, with train and val in it.")
-    labelled_images.define_broken_flag()
+    common_flags.define_skip_broken_flag()
     labelled_images.define_defaults(
         num_classes=200,
         degradation_size=SIDE,
         data_normalisation="tiny_imagenet",
     )
+    settings.local("data_path")
 
 
 def create_data(flags):

@@ -16,6 +16,7 @@ from absl import flags
 from eusr import pairs as pairing
 from eusr.dataloaders import paired_images
 from misc.images import threads
+from misc.training import settings
 
 
 def define_flags():
@@ -26,6 +27,7 @@ def define_flags():
         "Folder of tensorflow-datasets; default: TFDS_DATA_DIR, or ~/tensorflow_datasets.",
     )
     paired_images.define_patch_flags()
+    settings.local("div2k_data_dir")
 
 
 def create_data(flags):

@@ -14,6 +14,7 @@ from degradations import resize
 from eusr import pairs as pairing
 from eusr import patches
 from misc.images import sample_data, threads
+from misc.training import common_flags, settings
 from misc.training.data import Data, check_split
 
 
@@ -31,12 +32,7 @@ def define_flags():
         None,
         "As --data_truth_path, for validation; absent: held-out sample photographs.",
     )
-    flags.DEFINE_bool(
-        "data_skip_broken",
-        False,
-        "Report and leave out broken images, images without a partner and images whose size "
-        "does not fit, instead of stopping.",
-    )
+    common_flags.define_skip_broken_flag()
     flags.DEFINE_enum(
         "data_edges",
         "mirror",
@@ -45,6 +41,8 @@ def define_flags():
         "(older versions of it).",
     )
     define_patch_flags()
+    settings.local("data_input_path", "data_truth_path")
+    settings.local("data_validation_input_path", "data_validation_truth_path")
 
 
 def define_patch_flags():
@@ -71,6 +69,7 @@ def define_patch_flags():
         "workers must see --data_cache_path under the same path. The batches are the same; their "
         "order is that of arrival, so a resumed run is not exactly the uninterrupted one.",
     )
+    settings.local("data_cached", "data_cache_path", "data_service", changeable=True)
 
 
 def create_data(flags):

@@ -73,13 +73,14 @@ def draw_histograms(panels, labels):
     return _render(figure)
 
 
-def draw_curves(panels, y_label, reference=None):
+def draw_curves(panels, y_label, reference=None, y_scale="linear"):
     """Draws lines, in panels side by side that share the vertical axis.
 
     Args:
         panels: list of (label of the horizontal axis, {name: list of (x, y)}).
         y_label: label of the vertical axis.
         reference: `None`, or (name, value) of a horizontal line in all panels.
+        y_scale: "linear" or "log".
     """
     columns = min(4, math.ceil(math.sqrt(len(panels))) if len(panels) > 3 else len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -106,6 +107,7 @@ def draw_curves(panels, y_label, reference=None):
         if reference is not None:
             axes.axhline(reference[1], color=GREY, linestyle=":", label=reference[0])
         axes.set_xlabel(x_label, fontsize=9)
+        axes.set_yscale(y_scale)
         axes.tick_params(labelsize=8, labelleft=True)
         axes.xaxis.set_major_locator(
             MaxNLocator(6, steps=[1, 2, 5, 10], integer=_are_whole(curves))

@@ -117,6 +117,18 @@ def define_distribution_flags():
     settings.changeable("distribute")
 
 
+def define_skip_broken_flag():
+    """Defines the flag of dataloaders that read image files."""
+    flags.DEFINE_bool(
+        "data_skip_broken",
+        False,
+        "Report and leave out broken, missing and misfit images instead of stopping; in training "
+        "the next one takes the place.",
+    )
+    # A run that a broken image ended may go on without it.
+    settings.changeable("data_skip_broken")
+
+
 def define_tiling_flags(default_tile):
     """Defines how large images are worked on, where the command has not done so itself."""
     if "tile" in flags.FLAGS:

@@ -83,18 +83,31 @@ def changeable(*names):
         flags.FLAGS[name].changeable = True
 
 
-def local(*names):
+def local(*names, changeable=False):
     """Says of flags just defined that they are of this place: where files lie, how fast it goes.
 
     Whoever uses a trained model takes over all other settings from its run.
+
+    Args:
+        *names: the flags.
+        changeable: whether they may change between a run and its continuation, too.
     """
     for name in names:
         flags.FLAGS[name].local = True
+        flags.FLAGS[name].changeable = changeable
 
 
 def changeable_names():
     """Returns the names of the flags that may change between a run and its continuation."""
     return {name for name in flags.FLAGS if getattr(flags.FLAGS[name], "changeable", False)}
+
+
+def defined_flags(*definitions):
+    """Returns the set of the names of the flags that functions such as `define_flags` define."""
+    with fresh_flags():
+        for define in definitions:
+            define()
+        return set(flags.FLAGS)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import os
 import numpy as np
 from absl import flags, logging
 
-from misc.training import common_flags
+from misc.training import common_flags, settings
 from score_predictors import metrics, rated_images, targets, windows
 
 MODEL = "mobilenetv2"
@@ -39,9 +39,10 @@ def define_flags():
         False,
         "First decode every image once, and leave out those that are broken. Takes a while.",
     )
-    rated_images.define_image_flags()
+    common_flags.define_skip_broken_flag()
     rated_images.define_thread_flag("ava")
     flags.FLAGS.set_default("score_values", VALUES.tolist())
+    settings.local("ava_dataset_path", "ava_image_path", "ava_validate_images")
 
 
 def create_data(flags):

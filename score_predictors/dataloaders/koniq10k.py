@@ -10,6 +10,7 @@ import functools
 import numpy as np
 from absl import flags, logging
 
+from misc.training import common_flags, settings
 from score_predictors import metrics, rated_images, tables, targets, windows
 
 MODEL = "mobilenetv2"
@@ -32,8 +33,9 @@ def define_flags():
         "Mean scores that predictions are compared with: of the shares, 1-5; or the table's MOS, "
         "which leaves out unreliable people and is scaled from 0-100 to 1-5.",
     )
-    rated_images.define_image_flags()
+    common_flags.define_skip_broken_flag()
     flags.FLAGS.set_default("score_values", VALUES.tolist())
+    settings.local("koniq10k_score_path", "koniq10k_image_path")
 
 
 def create_data(flags):

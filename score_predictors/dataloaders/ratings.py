@@ -22,7 +22,7 @@ import re
 import numpy as np
 from absl import flags, logging
 
-from misc.training import common_flags
+from misc.training import common_flags, settings
 from score_predictors import metrics, rated_images, tables, targets, windows
 
 MODEL = "mobilenetv2"
@@ -79,7 +79,8 @@ def define_flags():
         targets.KINDS,
         "Distribution made from mean and standard deviation where there are no counts.",
     )
-    rated_images.define_image_flags()
+    common_flags.define_skip_broken_flag()
+    settings.local("ratings_path", "ratings_image_path")
 
 
 def create_data(flags):

@@ -7,7 +7,8 @@ a CSV of one's own, which they are an example of.
 
 from absl import flags, logging
 
-from score_predictors import rated_images, sample_ratings
+from misc.training import common_flags, settings
+from score_predictors import sample_ratings
 from score_predictors.dataloaders import ratings
 
 MODEL = "mobilenetv2"
@@ -21,8 +22,9 @@ def define_flags():
         "Folder that the pictures and ratings.csv are written to and read from; default: "
         "degraded-vision/ in the user's cache folder.",
     )
-    rated_images.define_image_flags()
+    common_flags.define_skip_broken_flag()
     flags.FLAGS.set_default("score_values", list(sample_ratings.VALUES))
+    settings.local("sample_ratings_path")
 
 
 def create_data(flags):

@@ -12,7 +12,7 @@ import re
 import numpy as np
 from absl import flags
 
-from misc.training import common_flags
+from misc.training import common_flags, settings
 from score_predictors import rated_images, targets, windows
 
 MODEL = "mobilenetv2"
@@ -89,9 +89,10 @@ def define_flags():
         "Distribution made from mean and standard deviation: gaussian, the original's; "
         "mean_preserving; maximum_entropy, from both; maximum_entropy_mean, from the mean alone.",
     )
-    rated_images.define_image_flags()
+    common_flags.define_skip_broken_flag()
     rated_images.define_thread_flag("tid2013")
     flags.FLAGS.set_default("score_values", VALUES.tolist())
+    settings.local("tid2013_score_path", "tid2013_image_path", "tid2013_image_extension")
 
 
 def create_data(flags):

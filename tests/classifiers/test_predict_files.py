@@ -40,7 +40,7 @@ def write(path, colour, size=(20, 30)):
 
 
 def test_files_are_cut_batched_and_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(predict_files, "BATCH_SIZE", 2)
+    monkeypatch.setattr(predict_files.inference, "BATCH_PIXELS", 2 * 8 * 8)
     colours = ["red", "blue", "green", "blue", "red"]
     paths = [write(tmp_path / f"{i}.png", colour) for i, colour in enumerate(colours)]
     model = Model(class_names=NAMES, resize=10, crop=8)

@@ -1,6 +1,4 @@
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ from eusr.dataloaders import paired_images
 from misc import data_service
 from misc.images import image_files
 from misc.training.settings import Settings
+from tests import commands
 
 
 @pytest.fixture
@@ -87,19 +86,14 @@ def test_worker_without_dispatcher():
         data_service.start_worker(None)
 
 
-@pytest.mark.slow  # Starts two processes that load TensorFlow.
 def test_commands_serve_until_an_interrupt(flags):
-    command = [sys.executable, "-m", "misc.data_service"]
-    dispatcher = subprocess.Popen(
-        [*command, "--dispatcher", "--port=0"], stdout=subprocess.PIPE, text=True
-    )
+    command = ["-m", "misc.data_service"]
+    dispatcher = commands.start(*command, "--dispatcher", "--port=0")
     worker = None
     try:
         target = dispatcher.stdout.readline().split()[-1]
-        worker = subprocess.Popen(
-            [*command, "--worker", f"--dispatcher_address={target}", "--address=127.0.0.1"],
-            stdout=subprocess.PIPE,
-            text=True,
+        worker = commands.start(
+            *command, "--worker", f"--dispatcher_address={target}", "--address=127.0.0.1"
         )
         assert target.split("://")[1] in worker.stdout.readline()
         local = contents(paired_images.create_data(flags).training_batches(7), 4)

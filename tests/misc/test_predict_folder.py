@@ -1,8 +1,5 @@
 """The command over folders: what is kept, skipped and said; tiles, frozen files, exit codes."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -13,6 +10,7 @@ from eusr.models import eusr
 from misc import predict_folder
 from misc.export import frozen, tiling
 from misc.images import image_files
+from tests import commands
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +36,6 @@ def graph_path(method, tmp_path_factory):
 def random_pixels(shape, dtype=np.uint8, seed=0):
     generator = np.random.default_rng(seed)
     return generator.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-
-
-def run_command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "misc.predict_folder", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_colour_image(method, upscaler, tmp_path):
@@ -214,17 +203,19 @@ def test_frozen_file_gives_the_pixels_of_a_client_of_tensorflow_1(graph_path, tm
 def test_command_with_frozen_file(graph_path, tmp_path):
     write_folder(tmp_path / "in")
     image_files.write_image(tmp_path / "out/a.png", random_pixels((60, 80, 3)))
-    result = run_command(
+    output = commands.run(
+        "-m",
+        "misc.predict_folder",
         f"--frozen_path={graph_path}",
         f"--input_path={tmp_path / 'in'}",
         f"--output_path={tmp_path / 'out'}",
         "--skip_broken",
+        status=1,
     )
-    assert result.returncode == 1
-    assert "broken.png" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert "1 of 3 images written" in result.stdout
-    assert "1 skipped because their results exist, 1 failed" in result.stdout
+    assert "broken.png" in output
+    assert "Traceback" not in output
+    assert "1 of 3 images written" in output
+    assert "1 skipped because their results exist, 1 failed" in output
     assert image_files.read_image(tmp_path / "out/sub/b.png").grey
 
 

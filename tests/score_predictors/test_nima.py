@@ -188,6 +188,6 @@ def test_pretrained_weights_from_a_file_of_the_whole_or_a_part(trained, tmp_path
     for ours, theirs in zip(method.backbone.weights, trained.backbone.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(method.head.kernel, head)
-    path = method.backbone.weights[0].path
-    np.testing.assert_array_equal(method.averages["predictor"][path], method.backbone.weights[0])
+    average = method.averages["predictor"].variables[0]
+    np.testing.assert_array_equal(average, method.backbone.weights[0])
     assert not create(True).load_pretrained()

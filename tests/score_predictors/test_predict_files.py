@@ -30,9 +30,7 @@ class Model:
 @pytest.fixture
 def model(monkeypatch):
     monkeypatch.setattr(
-        predict_files,
-        "_scores_function",
-        lambda model: lambda batch: model.predict(batch)["scores"],
+        predict_files.inference, "compile_outputs", lambda model, names: model.predict
     )
     return Model()
 
@@ -53,7 +51,7 @@ def test_patches_are_batched_by_size_and_averaged(model, tmp_path, monkeypatch):
     ):
         model.shapes.clear()
         pixels = batches[0][1] * batches[0][2]
-        monkeypatch.setattr(predict_files, "BATCH_PIXELS", 2 * pixels)
+        monkeypatch.setattr(predict_files.inference, "BATCH_PIXELS", 2 * pixels)
         scorer = predict_files.FileScorer(model, scoring, patches=4)
         distributions, broken = scorer(paths)
         assert model.shapes == batches

@@ -4,10 +4,17 @@ torchvision has all but two; those are written out here from their papers, with 
 that users' checkpoints have.
 """
 
+import functools
+import re
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from classifiers import networks
+from classifiers.networks import pytorch_weights
+from tests.classifiers.networks import examples
 
 TORCHVISION_NAMES = {"vit_b16": "vit_b_16"}
 AUXILIARY = ("googlenet", "inception_v3")
@@ -32,41 +39,183 @@ def create(name, num_classes, image_size=224):
 
 
 @torch.no_grad()
-def randomise(network, images):
-    """Gives all weights random values such that the logits depend on the images throughout."""
-    norms = (nn.BatchNorm2d, nn.LayerNorm)
-    for module in network.modules():
-        if isinstance(module, norms):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.3)
-        elif isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight)
-            if module.bias is not None:
-                nn.init.normal_(module.bias, 0, 0.1)
-    for name, module in network.named_modules():
-        if name.endswith("fc2"):
-            # Gates of squeeze and excitation: shut ones would hide what comes before them, and
-            # normalisation after them would then enlarge rounding errors.
-            module.weight *= 0.2
-    for name, parameter in network.named_parameters():
-        if name.endswith(("token", "pos_embedding", "bias_table", "in_proj_bias")):
-            nn.init.normal_(parameter, 0, 0.5)
-    # Statistics of the data, then disturbed: random ones would drown the image in the constants.
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-        if hasattr(module, "p"):  # what is dropped would be missing in the statistics
-            module.p = 0.0
-    network.train()
+def assign_examples(network, images, ignored=()):
+    """Gives a network the values of `examples`; its statistics follow from the images.
+
+    Returns:
+        {name: shape} of the tensors and {name of a batch normalisation: mean square of its input}.
+    """
+    ignored = re.compile("|".join((pytorch_weights.IGNORED, *ignored)))
+    state = {n: value for n, value in network.state_dict().items() if not ignored.fullmatch(n)}
+    shapes = {name: list(value.shape) for name, value in state.items()}
+    for name, value in examples.create_state(shapes, {}).items():
+        state[name].copy_(torch.from_numpy(value))
+    scales = {}
+
+    def adapt(name, module, inputs):
+        scales[name] = float((inputs[0] ** 2).mean())
+        for key in ("running_mean", "running_var"):
+            value = getattr(module, key)
+            created = examples.create_tensor(f"{name}.{key}", tuple(value.shape), scales[name])
+            value.copy_(torch.from_numpy(created))
+
+    hooks = [
+        module.register_forward_pre_hook(functools.partial(adapt, name))
+        for name, module in norms_of(network).items()
+    ]
     network(images)
-    network.eval()
-    for module in network.modules():
+    for hook in hooks:
+        hook.remove()
+    return shapes, scales
+
+
+def norms_of(network):
+    modules = network.named_modules()
+    return {name: module for name, module in modules if isinstance(module, nn.BatchNorm2d)}
+
+
+def describe(name):
+    """Returns what the weights of a network follow from, and its logits."""
+    size = examples.SIZES[name]
+    network = create(name, examples.CLASSES, size)
+    if name == "inception_v3":
+        network.AuxLogits.forward = lambda x: x  # it needs larger images
+    images = to_torch(examples.photos(3, size), *examples.normalisation(name))
+    shapes, scales = assign_examples(network, images, networks.NETWORKS[name].ignored)
+    with torch.no_grad():
+        return {"shapes": shapes, "scales": scales}, network(images).numpy()
+
+
+def example_resnet():
+    """Returns CIFAR ResNet20 for ten classes, and what its weights follow from."""
+    network = create("cifar_resnet20", 10)
+    images = to_torch(examples.training_images(), *examples.normalisation("cifar_resnet20"))
+    shapes, scales = assign_examples(network, images)
+    return network, {"shapes": shapes, "scales": scales}
+
+
+def stages():
+    """Returns every stage of CIFAR ResNet20, in the order of axes of Keras."""
+    network, _ = example_resnet()
+    images = to_torch(examples.photos(2, 16), *examples.normalisation("cifar_resnet20"))
+    with torch.no_grad():
+        found = network.stages(images)
+    return {n: (v.permute(0, 2, 3, 1) if v.ndim == 4 else v).numpy() for n, v in found.items()}
+
+
+def training_resnet():
+    """Returns CIFAR ResNet20 in float64, ready to train."""
+    network, _ = example_resnet()
+    for norm in norms_of(network).values():
+        norm.momentum = 1 - examples.MOMENTUM
+    return network.double().train()
+
+
+def training_loss(network):
+    mean, std = examples.normalisation("cifar_resnet20")
+    normalised = (examples.training_images().astype(np.float64) / 255 - mean) / std
+    logits = network(torch.tensor(normalised).permute(0, 3, 1, 2))
+    return functional.cross_entropy(logits, torch.tensor(examples.LABELS, dtype=torch.int64))
+
+
+def step():
+    """Returns the loss, gradients and statistics of a training step, by the names of tensors."""
+    network = training_resnet()
+    before = {name: value.numpy().copy() for name, value in network.state_dict().items()}
+    counts, nearest = watch(network)
+    loss = training_loss(network)
+    loss.backward()
+    assert (len(counts), len(nearest)) == (21, 19)
+    # Rounding must not decide on which side of a ReLU a value lies: it would turn a gradient off.
+    assert min(nearest.values()) > 5e-6, min(nearest.values())
+    expected = {"loss": np.array(loss.item())}
+    expected |= {name: value.grad.numpy() for name, value in network.named_parameters()}
+    after = {name: value.numpy() for name, value in network.state_dict().items()}
+    momentum = examples.MOMENTUM
+    for name, count in counts.items():
+        mean, variance = f"{name}.running_mean", f"{name}.running_var"
+        expected[mean] = after[mean]
+        # PyTorch follows the unbiased variance, n / (n - 1) of the batch's own.
+        newest = (after[variance] - momentum * before[variance]) * (count - 1) / count
+        expected[variance] = momentum * before[variance] + newest
+    return expected
+
+
+def watch(network):
+    """Returns {norm: values per channel}, and of all a ReLU takes how near 0 it comes, once run."""
+    counts, nearest = {}, {}
+    for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):
-            # A channel that hardly varies would enlarge rounding errors, not differences.
-            module.running_var.clamp_(min=0.1 * float(module.running_var.mean()))
-            deviation = module.running_var.sqrt()
-            module.running_mean += 0.2 * deviation * torch.randn_like(deviation)
-            module.running_var *= torch.empty_like(deviation).uniform_(0.7, 1.4)
+            module.register_forward_hook(
+                lambda _, __, x, name=name: counts.update({name: x[:, 0].numel()})
+            )
+        if name.endswith("bn1") or (name.count(".") == 1 and name.startswith("res")):
+            module.register_forward_hook(
+                lambda _, __, x, name=name: nearest.update({name: float(x.detach().abs().min())})
+            )
+    return counts, nearest
+
+
+def course(name):
+    """Returns the losses of training with the optimizer of that name."""
+    network = training_resnet()
+    settings = {"lr": examples.RATES[name], "weight_decay": examples.WEIGHT_DECAY}
+    if name == "sgd":
+        optimizer = torch.optim.SGD(network.parameters(), momentum=0.9, **settings)
+    else:
+        optimizer = torch.optim.RAdam(network.parameters(), **settings)
+    losses = []
+    for _ in range(examples.STEPS[name]):
+        loss = training_loss(network)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def losses():
+    """Returns PyTorch's losses of the logits in the tests of losses here."""
+    from tests.classifiers.test_losses import LABELS, LOGITS, OTHERS
+
+    a, b = torch.from_numpy(LOGITS), torch.from_numpy(OTHERS)
+    divergence = functional.kl_div(
+        a.log_softmax(1), b.log_softmax(1), log_target=True, reduction="batchmean"
+    )
+    found = {
+        "cosine_embedding": functional.cosine_embedding_loss(a, b, torch.ones(len(a))),
+        "cross_entropy": functional.cross_entropy(a, torch.from_numpy(LABELS)),
+        "distillation": divergence,
+    }
+    return {f"loss/{name}": value.numpy() for name, value in found.items()}
+
+
+def descents():
+    """Returns the weights after each step on the quadratic in the tests of optimizers here."""
+    from tests.misc.training.test_optimizers import KINDS, MATRIX, RATES, TARGET
+
+    matrix, target = torch.from_numpy(MATRIX), torch.from_numpy(TARGET)
+    found = {}
+    for decay, kind in KINDS:
+        decoupled = kind == "decoupled"
+        weights = {name: torch.nn.Parameter(torch.zeros(5)) for name in examples.RATES}
+        settings = {"lr": RATES[0], "weight_decay": decay}
+        optimizers = {
+            "radam": torch.optim.RAdam(
+                [weights["radam"]], decoupled_weight_decay=decoupled, **settings
+            )
+        }
+        if not decoupled:  # which PyTorch's SGD does not have
+            optimizers["sgd"] = torch.optim.SGD([weights["sgd"]], momentum=0.9, **settings)
+        for name, optimizer in optimizers.items():
+            steps = []
+            for rate in RATES:
+                optimizer.param_groups[0]["lr"] = rate
+                weights[name].grad = matrix @ (weights[name].detach() - target)
+                optimizer.step()
+                steps.append(weights[name].detach().numpy().copy())
+            found[f"descent/{name}/{decay}/{kind}"] = np.array(steps)
+    return found
 
 
 def to_torch(images, mean, std):
