@@ -49,13 +49,6 @@ class LabelledImages:
     skip_broken: bool = False
     whole: np.ndarray | None = None
 
-    def __post_init__(self):
-        if len(self.images) != len(self.labels):
-            raise ValueError(
-                f"Every image needs a label. Received: {len(self.images)} images, "
-                f"{len(self.labels)} labels"
-            )
-
     def __len__(self):
         return len(self.labels)
 
@@ -69,7 +62,7 @@ class LabelledImages:
         return dataclasses.replace(self, images=chosen, labels=self.labels[indices], whole=whole)
 
     def decoded(self, cached=None):
-        """Returns the same with all images in memory, where they fit.
+        """Returns the same images of files in memory, where they fit.
 
         Args:
             cached: whether to do so; `None`: if they need less than half of the free memory.
@@ -78,11 +71,8 @@ class LabelledImages:
             ValueError: for a broken file, unless they are skipped: it then keeps its place, so
                 that this changes neither the held-out images nor the order of the others.
         """
-        if not isinstance(self.images, list):
-            return self
         if cached is None:
-            available = pixel_store.available_memory()
-            cached = available is not None and len(self) * self.crop**2 * 3 < available / 2
+            cached = pixel_store.fits_in_memory(len(self) * self.crop**2 * 3)
         if not cached:
             return self
         pixels = np.zeros([len(self), self.crop, self.crop, 3], np.uint8)
@@ -107,15 +97,8 @@ class LabelledImages:
                 windows take, see `random_resized_crop`; the images must then be files.
         """
         if isinstance(self.images, list):
-
-            def read(number, uniform):
-                if area is None:
-                    return self._read_centre(number)
-                return random_resized_crop.read(self.images[number], self.crop, uniform, area)
-
-            return self._reader(read).training_batches(
-                sampler, random_resized_crop.DRAWS, first_step
-            )
+            draws = random_resized_crop.DRAWS
+            return self._reader(area).training_batches(sampler, draws, first_step)
         numbers = np.flatnonzero(self._is_whole())
         if not len(numbers):
             raise ValueError(f"All {len(self)} images are broken.")
@@ -132,19 +115,24 @@ class LabelledImages:
     def one_pass(self, batch_size):
         """Returns all images that are whole in order, as a dataset of `image` and `label`."""
         if isinstance(self.images, list):
-            files = self._reader(lambda number, uniform: self._read_centre(number))
-            batches = files.evaluation_batches(batch_size)
+            batches = self._reader().evaluation_batches(batch_size)
         else:
             pixels = _on_host(self.images)
             numbers = tf.data.Dataset.from_tensor_slices(np.flatnonzero(self._is_whole()))
             batches = numbers.batch(batch_size).map(lambda some: (tf.gather(pixels, some), some))
-        return batches.map(self._element, num_parallel_calls=2, deterministic=True).prefetch(2)
+        return batches.map(self.element, num_parallel_calls=2, deterministic=True).prefetch(2)
 
-    def _element(self, pixels, numbers):
+    def element(self, pixels, numbers):
+        """Returns `image`, float32, and `label`, int32, of uint8 images and their numbers."""
         labels = tf.gather(_on_host(self.labels.astype(np.int32)), numbers)
         return {"image": tf.cast(pixels, tf.float32), "label": labels}
 
-    def _reader(self, read):
+    def _reader(self, area=None):
+        def read(number, uniform):
+            if area is None:
+                return self._read_centre(number)
+            return random_resized_crop.read(self.images[number], self.crop, uniform, area)
+
         return reader.Reader(read, len(self), [self.crop, self.crop, 3], self.skip_broken)
 
     def _is_whole(self):
@@ -206,7 +194,7 @@ class LabelledData(Data):
 
         def make(step, pixels_and_numbers):
             pixels, numbers = pixels_and_numbers
-            batch = images._element(pixels, numbers)
+            batch = images.element(pixels, numbers)
             if self.area is None:
                 # Random windows of an image are different images: what is known of one says
                 # nothing of the others.
@@ -239,11 +227,10 @@ class LabelledData(Data):
         `None` for images as they are; "crop": side of the central square}.
         """
         images = self.part("train")
-        described = {"class_names": list(images.class_names)}
-        if images.crop:
-            return described | {"resize": images.resize, "crop": images.crop}
-        side = int(min(images.images.shape[1:3]))
-        return described | {"resize": side, "crop": side}
+        resize, crop = images.resize, images.crop
+        if crop is None:
+            resize = crop = int(min(images.images.shape[1:3]))
+        return {"class_names": list(images.class_names), "resize": resize, "crop": crop}
 
     def part(self, split):
         """Returns the `LabelledImages` of "train", "validation" or "test".

@@ -1,6 +1,6 @@
 """Random pairs of LR and HR patches, cut from decoded images."""
 
-import dataclasses
+import typing
 
 import cv2
 import numpy as np
@@ -16,8 +16,7 @@ _QUARTER_TURNS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Draw:
+class Draw(typing.NamedTuple):
     """What one batch shows.
 
     Attributes:
@@ -59,8 +58,8 @@ class PatchSampler:
         self._scales = list(scales)
         self._patch_size = patch_size
         self._sizes = np.array(
-            [[shape[:2] for shape in group.shapes[1:]] for group in store.groups], np.int64
-        ).reshape(len(store.groups), len(self._scales), 2)
+            [[shape[:2] for shape in shapes[1:]] for shapes in store.shapes], np.int64
+        ).reshape(len(store.shapes), len(self._scales), 2)
         candidates = [self._large_enough(place) for place in range(len(self._scales))]
         self._counts = np.array([len(numbers) for numbers in candidates], np.int64)
         # One row per scale; what stands beyond the count of a row is never looked up.
@@ -93,7 +92,7 @@ class PatchSampler:
             draw = self.draw(step)
             low, high = tf.numpy_function(
                 self.cut,
-                [draw.scale, draw.image, draw.top, draw.left, draw.turns, draw.flip],
+                list(draw),
                 [tf.uint8, tf.uint8],
                 stateful=False,  # others run one after the other
             )
@@ -109,7 +108,7 @@ class PatchSampler:
         """
         paths = [
             [self._store.path(group, place) for place in range(len(self._scales) + 1)]
-            for group in range(len(self._store.groups))
+            for group in range(len(self._store.shapes))
         ]
 
         def make(step):
@@ -164,11 +163,8 @@ class PatchSampler:
     def _cut_in_graph(self, draw, paths):
         factor = tf.gather(tf.constant(self._scales, tf.int64), draw.scale)
         one = tf.constant(1, tf.int64)
-        widths = tf.constant(
-            [[shape[1] for shape in group.shapes] for group in self._store.groups], tf.int64
-        )
-        heights = tf.constant(
-            [[shape[0] for shape in group.shapes] for group in self._store.groups], tf.int64
+        sizes = tf.constant(
+            [[shape[:2] for shape in shapes] for shapes in self._store.shapes], tf.int64
         )
 
         def cut_all(position, factor):
@@ -176,7 +172,7 @@ class PatchSampler:
                 image, top, left, turns, flip = tf.unstack(row)
                 window = _read_window(
                     paths[image, position],
-                    (heights[image, position], widths[image, position]),
+                    tf.unstack(sizes[image, position]),
                     (top * factor, left * factor),
                     self._patch_size * factor,
                 )

@@ -4,6 +4,7 @@ import collections.abc
 import dataclasses
 import functools
 import os
+import pathlib
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +26,7 @@ class RatedImages:
     """Pictures and what people said about them; all of one length.
 
     Attributes:
-        paths: image files.
+        paths: image files; None where there is none.
         scores: float32 `[N, K]`, shares of the bins.
         means: float32 `[N]`, mean scores on the data set's own axis.
         stds: float32 `[N]`, standard deviations of the scores, NaN where unknown.
@@ -42,6 +43,10 @@ class RatedImages:
 
     def __len__(self):
         return len(self.paths)
+
+    def with_files(self):
+        """Returns the pictures that have a path."""
+        return self.take([number for number, path in enumerate(self.paths) if path])
 
     def take(self, numbers):
         """Returns the pictures with these numbers, in this order."""
@@ -152,7 +157,7 @@ class EvaluationBatches:
 
 
 def define_thread_flag(prefix):
-    """Defines the flag of threads that tf-perceptual-eusr has for the dataloader of that name."""
+    """Defines the flag of threads of a dataloader; tf-perceptual-eusr has it too."""
     flags.DEFINE_integer(
         f"{prefix}_num_threads", 4, "Images that are decoded at the same time.", lower_bound=1
     )
@@ -181,33 +186,43 @@ def drop_broken(rated, description):
     return rated.take([number for number in whole if number is not None])
 
 
-def find_by_name(folder, flag, extensions=image_files.EXTENSIONS):
-    """Returns {name in lower case: path} of the image files in a folder and its subfolders.
+def find_images(names, folder, flag, skip, extensions=image_files.EXTENSIONS, all_rated=True):
+    """Returns the paths of images in a folder and its subfolders, None where there is none.
 
-    Of several files with one name the first path counts; the others are reported.
+    Reports rows without an image, and images without a row.
 
     Args:
+        names: names of the files, in any case; extensions are ignored.
         folder: where to search.
         flag: name of the flag that gave it, for the message.
+        skip: whether images may be missing.
         extensions: those that count, in lower case.
+        all_rated: whether images of other names are to be reported.
 
     Raises:
-        ValueError: when there is no such folder.
+        ValueError: when there is no such folder, or an image is missing.
     """
     folder = os.path.expanduser(folder)
     if not os.path.isdir(folder):
         raise ValueError(f"--{flag} must be a folder of images. Received: {folder}")
-    found, repeated = {}, []
+    stems = [pathlib.Path(name).stem.lower() for name in names]
+    found, unused = dict.fromkeys(stems), []
     for path in image_files.find_images(folder):
         if path.suffix.lower() in extensions:
-            if path.name.lower() in found:
-                repeated.append(path)
-            found.setdefault(path.name.lower(), path)
-    if repeated:
+            if found.get(path.stem.lower(), path) is None:
+                found[path.stem.lower()] = str(path)
+            elif all_rated or path.stem.lower() in found:
+                unused.append(path)
+    if unused:
         logging.warning(
-            "--%s holds files of the same name; not used: %s", flag, shorten_list(repeated)
+            "--%s: %d of the images have no row of their own and are left out: %s",
+            flag,
+            len(unused),
+            shorten_list(unused),
         )
-    return found
+    missing = [name for name, stem in zip(names, stems, strict=True) if found[stem] is None]
+    report_missing(missing, len(names), skip, f"{folder} ({' or '.join(extensions)})")
+    return [found[stem] for stem in stems]
 
 
 def require(value, flag, what):
@@ -226,14 +241,8 @@ def require(value, flag, what):
 def report_missing(missing, total, skip, where):
     """Reports rows of a table that have no image.
 
-    Args:
-        missing: names of the images, or their expected paths.
-        total: number of rows.
-        skip: whether that is a warning or an error.
-        where: where the images were looked for.
-
     Raises:
-        ValueError: if there are any and they may not be skipped, or if there are no others.
+        ValueError: if there are any, unless `skip`, or if there are no others.
     """
     if not missing:
         return

@@ -28,8 +28,7 @@ class Layout:
     Attributes:
         name: name in tensorflow-datasets.
         classes: number of classes.
-        python: {split: names of the python version's files}.
-        binary: {split: names of the binary version's files}.
+        files: {split: names of the python version's files}; the binary ones end in .bin.
         label_key: key of the labels in the python version.
         label_bytes: bytes before the pixels of each image in the binary version; the last one is
             the (fine) label.
@@ -39,8 +38,7 @@ class Layout:
 
     name: str
     classes: int
-    python: dict
-    binary: dict
+    files: dict
     label_key: str
     label_bytes: int
     folders: tuple
@@ -51,7 +49,6 @@ CIFAR10 = Layout(
     "cifar10",
     10,
     {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]},
-    {"train": [f"data_batch_{n}.bin" for n in range(1, 6)], "test": ["test_batch.bin"]},
     "labels",
     1,
     ("cifar-10-batches-py", "cifar-10-batches-bin"),
@@ -61,7 +58,6 @@ CIFAR100 = Layout(
     "cifar100",
     100,
     {"train": ["train"], "test": ["test"]},
-    {"train": ["train.bin"], "test": ["test.bin"]},
     "fine_labels",
     2,
     ("cifar-100-python", "cifar-100-binary"),
@@ -95,13 +91,7 @@ def create_data(layout, flags):
 
 
 def read(layout, path, tfds, split):
-    """Returns the `LabelledImages` of "train" or "test".
-
-    Args:
-        layout: `CIFAR10` or `CIFAR100`.
-        path: folder; see `define_flags`.
-        tfds: whether to read from tensorflow-datasets.
-        split: "train" or "test".
+    """Returns the `LabelledImages` of "train" or "test"; `path` and `tfds` as in `define_flags`.
 
     Raises:
         ValueError: if the folder is not given, or a file is not what it should be.
@@ -118,18 +108,18 @@ def read(layout, path, tfds, split):
     folder = pathlib.Path(path)
     for candidate in (folder, *(folder / name for name in layout.folders)):
         forms = (
-            (layout.python[split], lambda file: read_python(file, layout.label_key)),
-            (layout.binary[split], lambda file: read_binary(file, layout.label_bytes)),
-            ([f"{split}.npz"], read_npz),
+            ("", layout.files[split], lambda file: read_python(file, layout.label_key)),
+            (".bin", layout.files[split], lambda file: read_binary(file, layout.label_bytes)),
+            (".npz", [split], read_npz),
         )
-        for names, reader in forms:
-            files = [candidate / name for name in names]
+        for ending, names, reader in forms:
+            files = [candidate / f"{name}{ending}" for name in names]
             if files[0].is_file():
                 parts = [reader(file) for file in files]
                 return _checked(layout, candidate, parts)
     raise FileNotFoundError(
         f"--data_path={path} holds no {split} part of {layout.name}. Looked for: "
-        f"{layout.python[split][0]}, {layout.binary[split][0]}, {split}.npz, there and in "
+        f"{layout.files[split][0]}, {layout.files[split][0]}.bin, {split}.npz, there and in "
         f"{', '.join(layout.folders)}."
     )
 

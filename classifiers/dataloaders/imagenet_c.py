@@ -74,58 +74,43 @@ def create_data(flags):
             f"--data_path={folder} holds no corruptions: neither CORRUPTION/SEVERITY/CLASS nor "
             f"CORRUPTION.npy with {LABELS}."
         )
-    batches = StoredCorruptions(parts, flags.evaluation_batch_size, names)
-    return StoredData(batches=batches, images_per_step=0, settings=settings)
+    return StoredCorruptions(
+        parts=parts,
+        class_names=names,
+        batch_size=flags.evaluation_batch_size,
+        settings=settings,
+    )
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class StoredData(Data):
-    """Test images; see `Data`.
+class StoredCorruptions(Data):
+    """Test images of all corruptions and severities; may be iterated again.
+
+    Elements: `image`, `label`, and, the same for a whole batch, `corruption` and `severity`.
 
     Attributes:
-        batches: `StoredCorruptions`, which both splits are.
+        parts: list of (corruption, severity, function that returns `LabelledImages`).
+        batch_size: images per batch.
+        class_names: names of the classes, `None` if unknown.
     """
 
-    batches: "StoredCorruptions"
+    parts: list
+    batch_size: int
+    class_names: list | None = None
+    images_per_step: int = 0
 
     def training_batches(self, seed, first_step=0, shard=(0, 1)):
         """Raises ValueError: there are no training images."""
         raise ValueError("--dataloader=imagenet_c holds test images alone.")
 
     def evaluation_batches(self, split):
-        """Returns all corruptions and severities."""
+        """Returns these batches for both splits."""
         check_split(split)
-        return self.batches
-
-    def count_images(self):
-        """Raises ValueError: there are no training images."""
-        return self.training_batches(0)
-
-
-class StoredCorruptions:
-    """Batches of all corruptions and severities; may be iterated again.
-
-    Elements: `image`, `label`, and, the same for a whole batch, `corruption` and `severity`.
-
-    Attributes:
-        class_names: names of the classes, `None` if unknown.
-    """
-
-    def __init__(self, parts, batch_size, class_names=None):
-        """Sets the order.
-
-        Args:
-            parts: list of (corruption, severity, function that returns `LabelledImages`).
-            batch_size: images per batch.
-            class_names: names of the classes, `None` if unknown.
-        """
-        self.class_names = class_names
-        self._parts = parts
-        self._batch_size = batch_size
+        return self
 
     def __iter__(self):
-        for corruption, severity, read in self._parts:
-            for batch in read().one_pass(self._batch_size):
+        for corruption, severity, read in self.parts:
+            for batch in read().one_pass(self.batch_size):
                 yield batch | {"corruption": corruption, "severity": severity}
 
 

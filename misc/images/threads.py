@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import os
 
 from absl import logging
@@ -10,13 +11,11 @@ from misc.images import progress
 
 
 def for_each(work, items, description, skip_broken=False, unit="image", total=None):
-    """Calls `work(item)` for all items on a pool of threads.
-
-    Items are taken as threads become free, so that a generator may hold large ones.
+    """Calls `work(item)` for all items as `ahead` does, with a progress bar.
 
     Args:
-        work: function of one item; a ValueError that it raises means a broken item and names it.
-        items: iterable of items.
+        work: see `ahead`.
+        items: iterable of items; a generator may hold large ones.
         description: text beside the progress bar.
         skip_broken: whether broken items are logged and left out instead of raised.
         unit: what an item is, for the progress bar.
@@ -25,45 +24,24 @@ def for_each(work, items, description, skip_broken=False, unit="image", total=No
     Returns:
         `(results, skipped)`: results in the order of `items`, None where skipped; and the list of
         the error messages.
-
-    Raises:
-        ValueError: the first broken item's, unless `skip_broken`; items not yet begun are left.
     """
-    results, skipped = {}, []
+    results, skipped = [], []
     total = len(items) if total is None else total
-    threads = _count_threads()
-    pending = {}
-
-    def collect(return_when):
-        done, _ = concurrent.futures.wait(pending, return_when=return_when)
-        for future in done:
-            number = pending.pop(future)
-            try:
-                results[number] = future.result()
-            except ValueError as error:
+    with (
+        progress.track(total=total, description=description, unit=unit) as bar,
+        contextlib.closing(ahead(work, items, 4 * _count_threads())) as done,
+    ):
+        for _, result, error in done:
+            if error is not None:
                 if not skip_broken:
-                    raise
-                results[number] = None
+                    raise error
                 skipped.append(str(error))
                 logging.warning("Skipped: %s", error)
+            results.append(result)
             bar.update()
-
-    with (
-        concurrent.futures.ThreadPoolExecutor(threads) as pool,
-        progress.track(total=total, description=description, unit=unit) as bar,
-    ):
-        try:
-            for number, item in enumerate(items):
-                pending[pool.submit(work, item)] = number
-                if len(pending) >= 2 * threads:
-                    collect(concurrent.futures.FIRST_COMPLETED)
-            collect(concurrent.futures.ALL_COMPLETED)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
     if skipped:
         logging.warning("%s: skipped %d of %d", description, len(skipped), len(results))
-    return [results[number] for number in range(len(results))], skipped
+    return results, skipped
 
 
 def ahead(work, items, count):

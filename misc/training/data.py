@@ -46,7 +46,7 @@ class Data:
 
     def count_images(self):
         """Returns the number of training images; raises ValueError where it is unknown."""
-        raise ValueError("This --dataloader has no epochs: give --max_steps.")
+        raise ValueError("This --dataloader does not count training images: give --max_steps.")
 
     def describe(self):
         """Returns {name: JSON value}: what a run keeps of its data, such as the classes' names."""

@@ -114,7 +114,7 @@ def shuffled(counter, count, seed):
         int64 `[N]` in `[0, count)`.
     """
     key = _mix(_mix(tf.bitcast(seed, tf.uint64)) + tf.bitcast(counter // count, tf.uint64))
-    increments = [[number * _INCREMENT % 2**64] for number in range(_ROUNDS)]
+    increments = [[number * _INCREMENT % 2**64] for number in range(1, _ROUNDS + 1)]
     keys = _mix(key + tf.constant(increments, tf.uint64))
     # An even number of columns: of odd ones, some sets would see half of all orders alone.
     columns = 2 * tf.maximum(tf.floor(tf.sqrt(tf.cast(count, tf.float64)) / 2), 1)

@@ -70,42 +70,28 @@ def create_data(flags):
 
 def _load(table_path, image_path, validate):
     ids, counts = read_table(table_path)
-    found = rated_images.find_by_name(image_path, "ava_image_path", (".jpg", ".jpeg"))
-    paths = {path.stem: path for path in found.values()}
-    known = {str(number) for number in ids}
-    unrated = [path for stem, path in paths.items() if stem not in known]
-    if unrated:
-        logging.warning(
-            "%d of %d images have no row in %s and are left out: %s",
-            len(unrated),
-            len(paths),
-            table_path,
-            rated_images.shorten_list(unrated),
-        )
-    rows, missing, broken = [], [], []
-    for row, number in enumerate(ids.tolist()):
-        if str(number) not in paths:
-            missing.append(f"{number}.jpg")
-        elif number in BROKEN_IDS:
-            broken.append(paths[str(number)])
-        else:
-            rows.append(row)
+    names = [f"{number}.jpg" for number in ids]
     # Nobody has all images: the archive lacks some, and many people keep a part of it.
-    rated_images.report_missing(missing, len(ids), True, image_path)
+    paths = rated_images.find_images(
+        names, image_path, "ava_image_path", skip=True, extensions=(".jpg", ".jpeg")
+    )
+    broken = [
+        path for path, number in zip(paths, ids, strict=True) if path and number in BROKEN_IDS
+    ]
     if broken:
         logging.warning(
             "%d images are known to be broken and are left out: %s",
             len(broken),
             rated_images.shorten_list(broken),
         )
-    scores = targets.from_counts(counts[rows], table_path)
+    scores = targets.from_counts(counts, table_path)
     rated = rated_images.RatedImages(
-        [str(paths[str(ids[row])]) for row in rows],
+        [None if path in broken else path for path in paths],
         scores,
         metrics.mean_scores(scores, VALUES).astype(np.float32),
         metrics.score_deviations(scores, VALUES).astype(np.float32),
-        [str(ids[row]) for row in rows],
-    )
+        [str(number) for number in ids],
+    ).with_files()
     if validate:
         rated = rated_images.drop_broken(rated, "Checking AVA")
     logging.info("AVA: %d images with votes", len(rated))

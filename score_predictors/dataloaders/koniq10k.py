@@ -63,18 +63,21 @@ def _find(table, split, score_path, image_path, skip_broken):
     rows = [row for row, name in enumerate(sets) if name == SETS[split]]
     if not rows:
         raise ValueError(f"{score_path} has no image of the set {SETS[split]}")
-    found = rated_images.find_by_name(image_path, "koniq10k_image_path")
-    missing = [names[row] for row in rows if names[row].lower() not in found]
-    rated_images.report_missing(missing, len(rows), skip_broken, image_path)
-    rows = [row for row in rows if names[row].lower() in found]
-    logging.info("KonIQ-10k: %d images of the set %s", len(rows), SETS[split])
-    return rated_images.RatedImages(
-        [str(found[names[row].lower()]) for row in rows],
+    rated = rated_images.RatedImages(
+        rated_images.find_images(
+            [names[row] for row in rows],
+            image_path,
+            "koniq10k_image_path",
+            skip_broken,
+            all_rated=False,
+        ),
         scores[rows],
         means[rows],
         stds[rows],
         [names[row] for row in rows],
-    )
+    ).with_files()
+    logging.info("KonIQ-10k: %d images of the set %s", len(rated), SETS[split])
+    return rated
 
 
 def read_table(path, mean="shares"):

@@ -13,6 +13,7 @@ The first line names the columns, in any order and case; commas, semicolons or t
 - `distortion` (or degradation, category), optional: what results are grouped by; default: `group`.
 """
 
+import dataclasses
 import functools
 import math
 import pathlib
@@ -119,20 +120,21 @@ def create_from_table(flags, load, validation_fraction=0.2, seed=0):
     return rated_images.create_data(flags, find, cropping)
 
 
+@dataclasses.dataclass(frozen=True)
 class RatingTable:
     """The rows of a CSV that have images.
 
     Attributes:
+        source: the CSV's path, for messages.
         rated: `RatedImages`.
         splits: train, validation or test for each row, or None.
         contents: group of each row that a split must keep together, or None.
     """
 
-    def __init__(self, source, rated, splits, contents):
-        self._source = source
-        self.rated = rated
-        self.splits = splits
-        self.contents = contents
+    source: str
+    rated: rated_images.RatedImages
+    splits: list | None
+    contents: list | None
 
     def take_split(self, split, validation_fraction=0.2, seed=0):
         """Returns the `RatedImages` of a split.
@@ -158,7 +160,7 @@ class RatingTable:
             ]
             reason = f"--ratings_validation_fraction={validation_fraction:g} leaves none"
         if not taken:
-            raise ValueError(f"{self._source} has no image of the split {split}: {reason}")
+            raise ValueError(f"{self.source} has no image of the split {split}: {reason}")
         return self.rated.take(taken)
 
 
@@ -199,10 +201,9 @@ def read_ratings(path, image_path, values, score_range=(), target="maximum_entro
     names = table.texts(columns["path"])
     image_path = pathlib.Path(image_path).expanduser()
     paths = [str(image_path / name) for name in names]
-    there = [pathlib.Path(name).is_file() for name in paths]
-    missing = [name for name, found in zip(paths, there, strict=True) if not found]
+    rows = [row for row, name in enumerate(paths) if pathlib.Path(name).is_file()]
+    missing = [names[row] for row in sorted(set(range(len(names))) - set(rows))]
     rated_images.report_missing(missing, len(paths), skip, f"the place that {path} names")
-    rows = [row for row, found in enumerate(there) if found]
 
     logging.info("%s: %d rated images", path, len(rows))
     contents = columns["group"] and table.texts(columns["group"])

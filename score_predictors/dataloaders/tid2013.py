@@ -10,7 +10,7 @@ import pathlib
 import re
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
 from misc.training import common_flags, settings
 from score_predictors import rated_images, targets, windows
@@ -106,16 +106,9 @@ def create_data(flags):
     image_path = rated_images.require(
         flags.tid2013_image_path, "tid2013_image_path", "the folder of TID2013's distorted images"
     )
-    load = functools.cache(
-        functools.partial(
-            _load,
-            flags.tid2013_score_path,
-            image_path,
-            flags.tid2013_image_extension,
-            flags.tid2013_target,
-            flags.data_skip_broken,
-        )
-    )
+    score_path, target = flags.tid2013_score_path, flags.tid2013_target
+    extension, skip_broken = flags.tid2013_image_extension, flags.data_skip_broken
+    load = functools.cache(lambda: _load(score_path, image_path, extension, target, skip_broken))
     train, validation = flags.tid2013_train_range, flags.tid2013_validate_range
     contents = flags.tid2013_validation_contents
 
@@ -123,10 +116,10 @@ def create_data(flags):
         if not (train or validation):
             return _take_contents(load(), contents, split == "train")
         if split == "train":
-            return rated_images.take_range(load(), train or TRAIN_RANGE, "tid2013_train_range")
-        return rated_images.take_range(
-            load(), validation or VALIDATE_RANGE, "tid2013_validate_range"
-        )
+            numbers, name = train or TRAIN_RANGE, "tid2013_train_range"
+        else:
+            numbers, name = validation or VALIDATE_RANGE, "tid2013_validate_range"
+        return rated_images.take_range(load(), numbers, name)
 
     cropping = windows.Cropping(flags.input_patch_size, square=False, small="pad")
     return rated_images.create_data(flags, find, cropping, flags.tid2013_num_threads)
@@ -152,29 +145,17 @@ def _load(score_path, image_path, extension, target, skip_broken):
     names, means, stds = read_scores(score_path)
     scores = targets.from_moments(target, means, stds, VALUES, score_path)
     extensions = EXTENSIONS[extension] if extension else (".bmp", ".png")
-    found = rated_images.find_by_name(image_path, "tid2013_image_path", extensions)
-    paths = {path.stem.lower(): str(path) for path in found.values()}
-    missing = [name for name in names if name.lower() not in paths]
-    rated_images.report_missing(
-        missing, len(names), skip_broken, f"{image_path} ({' or '.join(extensions)})"
+    paths = rated_images.find_images(
+        names, image_path, "tid2013_image_path", skip_broken, extensions
     )
-    unrated = set(paths) - {name.lower() for name in names}
-    if unrated:
-        logging.warning(
-            "%d images of %s have no score and are left out: %s",
-            len(unrated),
-            image_path,
-            rated_images.shorten_list(sorted(paths[name] for name in unrated)),
-        )
-    rated = rated_images.RatedImages(
-        [paths.get(name.lower()) for name in names],
+    return rated_images.RatedImages(
+        paths,
         scores,
         means.astype(np.float32),
         stds.astype(np.float32),
         names,
         [_distortion(name) for name in names],
-    )
-    return rated.take([row for row, path in enumerate(rated.paths) if path is not None])
+    ).with_files()
 
 
 def _distortion(name):

@@ -92,9 +92,9 @@ def test_classes_in_another_order_are_refused(tmp_path):
 
 def test_stored_corruptions_are_severities(tmp_path):
     stored = imagenet_c.StoredCorruptions(
-        [(name, severity, _stored_images) for name in ("fog", "snow") for severity in (1, 2, 3)],
-        4,
-        NAMES,
+        parts=[(name, level, _stored_images) for name in ("fog", "snow") for level in (1, 2, 3)],
+        batch_size=4,
+        class_names=NAMES,
     )
     results = report.Results(tmp_path)
     evaluation = Evaluation(classes=3, grid=True, confusion=True)

@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_reported(dataset, monkeypatch):
     report = "\n".join(lines)
     assert "1 of 7 rated images are not in" in report
     assert "99.jpg" in report
-    assert "1 of 7 images have no row" in report
+    assert "1 of the images have no row" in report
     assert "777.jpg" in report
     assert "known to be broken" in report
     assert "440774.jpg" in report

@@ -108,18 +108,29 @@ def test_drop_broken(rated):
     assert rated_images.drop_broken(rated, "Checking").means.tolist() == [0, 1, 2, 3, 5, 6]
 
 
-def test_find_by_name(tmp_path, monkeypatch):
+def test_find_images(tmp_path, monkeypatch):
     for name in ("a/One.JPG", "b/one.jpg", "two.png", "three.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     lines = []
     monkeypatch.setattr(logging, "warning", lambda text, *values: lines.append(text % values))
-    found = rated_images.find_by_name(tmp_path, "x_path")
-    assert found == {"one.jpg": tmp_path / "a/One.JPG", "two.png": tmp_path / "two.png"}
+
+    def find(names, **options):
+        return rated_images.find_images(names, tmp_path, "x_path", skip=True, **options)
+
+    assert find(["ONE.jpg", "three"]) == [str(tmp_path / "a/One.JPG"), None]
+    assert "2 of the images have no row of their own" in lines[0]
     assert "b/one.jpg" in lines[0]
-    assert list(rated_images.find_by_name(tmp_path, "x_path", (".png",))) == ["two.png"]
+    assert "two.png" in lines[0]
+    assert "1 of 2 rated images are not in" in lines[1]
+    assert find(["one", "two"], extensions=(".png",)) == [None, str(tmp_path / "two.png")]
+    lines.clear()
+    assert find(["two"], all_rated=False) == [str(tmp_path / "two.png")]
+    assert not lines
+    with pytest.raises(ValueError, match=r"1 of 2 rated images .*: three"):
+        rated_images.find_images(["one", "three"], tmp_path, "x_path", skip=False)
     with pytest.raises(ValueError, match="--x_path must be a folder"):
-        rated_images.find_by_name(tmp_path / "absent", "x_path")
+        rated_images.find_images(["one"], tmp_path / "absent", "x_path", skip=True)
 
 
 @pytest.mark.parametrize(
