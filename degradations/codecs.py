@@ -23,7 +23,6 @@ from degradations.sized import SizedDegradation
 _ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 if _ON_TENSORFLOW:
     import tensorflow as tf
-    from tensorflow.python.ops import control_flow_util
 
 
 def is_on_host(images):
@@ -34,9 +33,7 @@ def is_on_host(images):
     """
     if not _ON_TENSORFLOW:
         return random.concrete(images) is not None
-    if tf.executing_eagerly():
-        return True
-    return not control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    return not random.is_static()
 
 
 def is_in_dataset():

@@ -9,7 +9,7 @@ from absl import logging
 from misc.images import progress
 
 
-def for_each(work, items, description, skip_broken=False, unit="image", total=None):
+def for_each(work, items, description, skip_broken=False, unit="image", total=None, threads=None):
     """Calls `work(item)` for all items on a pool of threads.
 
     Items are taken as threads become free, so that a generator may hold large ones.
@@ -21,6 +21,7 @@ def for_each(work, items, description, skip_broken=False, unit="image", total=No
         skip_broken: whether broken items are logged and left out instead of raised.
         unit: what an item is, for the progress bar.
         total: number of items, where `items` has no length.
+        threads: number of threads; None for one per core, within bounds.
 
     Returns:
         `(results, skipped)`: results in the order of `items`, None where skipped; and the list of
@@ -31,7 +32,7 @@ def for_each(work, items, description, skip_broken=False, unit="image", total=No
     """
     results, skipped = {}, []
     total = len(items) if total is None else total
-    threads = _count_threads()
+    threads = threads or _count_threads()
     pending = {}
 
     def collect(return_when):
