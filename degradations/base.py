@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from degradations import random
+from degradations import random, severity
 
 # A float32 sum that should be a whole number may end just below it; truncation would then lose a
 # grey level. Anything this close below a whole number counts as that number.
@@ -66,7 +66,9 @@ class Degradation(keras.layers.Layer):
     - `unit`: what they mean;
     - `limits`: smallest and largest allowed value of each parameter;
     - `integer`: whether drawn levels are whole numbers;
-    - `severities(size)`: a table of five levels, where the literature has one;
+    - `severity_table`: name of its levels in `severity`, or `severities`, a method that gives five
+      levels, where the literature has them;
+    - `options`: names of further arguments of its constructor, kept as attributes;
     - `host_only`: True if it needs host code, such as a codec library. It then works eagerly and in
       a `Dataset.map`, not in a compiled step on an accelerator;
     - `shares_level`: True if `apply` also takes one level for the whole batch. It then gets that
@@ -95,6 +97,8 @@ class Degradation(keras.layers.Layer):
     """
 
     parameters = ("level",)
+    severity_table = None
+    options = ()
     unit = ""
     limits = ((-math.inf, math.inf),)
     integer = False
@@ -135,8 +139,7 @@ class Degradation(keras.layers.Layer):
     @classmethod
     def severities(cls, size=224):
         """Returns the levels of severity 1 to 5, shape [5, parameters], or None without a table."""
-        del size
-        return
+        return severity.table(cls.severity_table, size) if cls.severity_table else None
 
     def _set_level(self):
         kind = type(self).__name__
@@ -333,15 +336,8 @@ class Degradation(keras.layers.Layer):
 
     def get_config(self):
         """Returns the arguments of the constructor, plain enough for JSON."""
-        return {
-            "name": self.name,
-            "level": self.level,
-            "severity": self.severity,
-            "p": self.p,
-            "step": self.step,
-            "quantize": self.quantize,
-            "size": self.size,
-        }
+        own = ("name", "level", "severity", "p", "step", "quantize", "size", *self.options)
+        return {name: getattr(self, name) for name in own}
 
     @property
     def fixed(self):

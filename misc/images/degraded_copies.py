@@ -144,21 +144,25 @@ def plan(found, folder, output_path, variants, layout="imagenet_c", output_forma
     Raises:
         ValueError: if two copies would be the same file.
     """
-    output_path, sources, jobs = pathlib.Path(output_path), {}, []
+    output_path, jobs = pathlib.Path(output_path), []
     for source in found:
         relative = source.relative_to(folder)
         copies = [
             Copy(variant, output_path / _place(relative, variant, layout, output_format))
             for variant in variants
         ]
-        for copy in copies[:1]:
-            if copy.target in sources:
-                raise ValueError(
-                    f"{sources[copy.target]} and {source} would both become {copy.target}"
-                )
-            sources[copy.target] = source
         jobs.append((source, copies))
+    check_distinct((source, copies[0].target) for source, copies in jobs)
     return jobs
+
+
+def check_distinct(pairs):
+    """Raises ValueError where two of the (source, target) have the same target."""
+    sources = {}
+    for source, target in pairs:
+        if target in sources:
+            raise ValueError(f"{sources[target]} and {source} would both become {target}")
+        sources[target] = source
 
 
 def _place(relative, variant, layout, output_format):
