@@ -50,8 +50,8 @@ class Evaluation:
         level and the image's place, not on what else is tested or on the size of the batches.
 
         Args:
-            classify: function from float32 images `[B, H, W, 3]` to logits `[B, K]`; compiled by
-                the first call, and the same in every call.
+            classify: function from float32 images `[B, H, W, 3]` to logits `[B, K]`; compiled when
+                it is first given.
             batches: iterable of {"image", "label"}; where they also have "corruption" and
                 "severity", they are counted under these as they are. An attribute `class_names`
                 lists the names of their classes.
@@ -98,13 +98,13 @@ class Evaluation:
         images = tf.convert_to_tensor(images)
         if tested is not None:
             images = self._degrade(tested, value, images, place)
-        return self._compiled("classify", classify)(images)
+        return self._compiled(classify)(images)
 
     def _degrade(self, tested, value, images, place):
         """Returns the images at a level; `place` is that of the first one in the data set."""
         seed = tested.seed(random.make_seed(self.seed), value)
         level = tf.constant(0.0 if value is None else value, tf.float32)
-        function = self._degradation(tested)
+        function = tested.apply if tested.layer.host_only else self._compiled(tested.apply)
         parts = []
         first = 0
         while first < len(images):
@@ -116,16 +116,11 @@ class Evaluation:
             parts.append(function(part, level, random.fold_in(seed, block))[before:])
         return tf.concat(parts, axis=0)
 
-    def _degradation(self, tested):
-        if tested.layer.host_only:
-            return tested.apply
-        return self._compiled(tested.name, tested.apply)
-
-    def _compiled(self, name, function):
+    def _compiled(self, function):
         # Apart from each other, so that a network is traced once and not for each degradation.
-        if name not in self._functions:
-            self._functions[name] = tf.function(function, reduce_retracing=True)
-        return self._functions[name]
+        if function not in self._functions:
+            self._functions[function] = tf.function(function, reduce_retracing=True)
+        return self._functions[function]
 
     def _report(self, grid, report, names):
         for row in grid.rows():

@@ -10,7 +10,7 @@ from absl import logging
 from misc.images import progress
 
 
-def for_each(work, items, description, skip_broken=False, unit="image", total=None):
+def for_each(work, items, description, skip_broken=False, unit="image", total=None, threads=None):
     """Calls `work(item)` for all items as `ahead` does, with a progress bar.
 
     Args:
@@ -20,6 +20,7 @@ def for_each(work, items, description, skip_broken=False, unit="image", total=No
         skip_broken: whether broken items are logged and left out instead of raised.
         unit: what an item is, for the progress bar.
         total: number of items, where `items` has no length.
+        threads: number of threads; `None`: one per core, within bounds.
 
     Returns:
         `(results, skipped)`: results in the order of `items`, None where skipped; and the list of
@@ -27,9 +28,10 @@ def for_each(work, items, description, skip_broken=False, unit="image", total=No
     """
     results, skipped = [], []
     total = len(items) if total is None else total
+    threads = threads or _count_threads()
     with (
         progress.track(total=total, description=description, unit=unit) as bar,
-        contextlib.closing(ahead(work, items, 4 * _count_threads())) as done,
+        contextlib.closing(ahead(work, items, 4 * threads, threads)) as done,
     ):
         for _, result, error in done:
             if error is not None:
@@ -44,7 +46,7 @@ def for_each(work, items, description, skip_broken=False, unit="image", total=No
     return results, skipped
 
 
-def ahead(work, items, count):
+def ahead(work, items, count, threads=None):
     """Yields `(item, work(item), None)` in the order of the items; threads work ahead.
 
     Args:
@@ -52,6 +54,7 @@ def ahead(work, items, count):
             The item is then yielded as `(item, None, error)`.
         items: iterable of items.
         count: number of items that are worked on before they are asked for.
+        threads: number of threads; `None`: one per core, within bounds.
     """
 
     def attempt(item):
@@ -60,7 +63,7 @@ def ahead(work, items, count):
         except ValueError as error:
             return item, None, error
 
-    pool = concurrent.futures.ThreadPoolExecutor(_count_threads())
+    pool = concurrent.futures.ThreadPoolExecutor(threads or _count_threads())
     try:
         pending = collections.deque()
         for item in items:

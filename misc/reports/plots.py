@@ -29,8 +29,7 @@ def draw_scatter(rated, predicted, title=""):
         title: text above.
     """
     rated, predicted = np.asarray(rated), np.asarray(predicted)
-    figure = Figure(figsize=(5, 5), dpi=INCH, layout="constrained")
-    axes = figure.add_subplot()
+    figure, ((axes,),) = _grid(1, 1, 1, (5, 5))
     size = float(np.clip(4000 / max(1, len(rated)), 4, 36))
     axes.scatter(rated, predicted, s=size, color=BLUE, alpha=0.6, linewidths=0)
     both = np.concatenate([rated, predicted])
@@ -54,13 +53,9 @@ def draw_histograms(panels, labels):
     """
     columns = min(4, math.ceil(math.sqrt(len(panels))))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(
-        figsize=(max(4.5, 3.0 * columns), 2.3 * rows + 0.5), dpi=INCH, layout="constrained"
-    )
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=True)
+    size = max(4.5, 3.0 * columns), 2.3 * rows + 0.5
+    figure, grid = _grid(len(panels), rows, columns, size, sharex=True)
     places = np.arange(len(labels))
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
     for axes, (title, predicted, rated) in zip(grid.flat, panels, strict=False):
         axes.bar(places - 0.2, rated, 0.4, color=GREY, label="rated")
         axes.bar(places + 0.2, predicted, 0.4, color=BLUE, label="predicted")
@@ -85,14 +80,8 @@ def draw_curves(panels, y_label, reference=None, y_scale="linear"):
     columns = min(4, math.ceil(math.sqrt(len(panels))) if len(panels) > 3 else len(panels))
     rows = math.ceil(len(panels) / columns)
     most = max(len(curves) for _, curves in panels)
-    figure = Figure(
-        figsize=(0.8 + 3.6 * columns, (2.8 + 0.17 * (most + 1)) * rows),
-        dpi=INCH,
-        layout="constrained",
-    )
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
+    size = 0.8 + 3.6 * columns, (2.8 + 0.17 * (most + 1)) * rows
+    figure, grid = _grid(len(panels), rows, columns, size)
     for axes, (x_label, curves) in zip(grid.flat, panels, strict=False):
         for number, (name, points) in enumerate(curves.items()):
             axes.plot(
@@ -158,8 +147,7 @@ def draw_heat_map(
         2.2 + 0.075 * longest[0] + max(1.5, width * values.shape[1]),
         1.2 + (0 if upright else 0.06 * longest[1]) + max(1.0, height * values.shape[0]),
     )
-    figure = Figure(figsize=size, dpi=INCH, layout="constrained")
-    axes = figure.add_subplot()
+    figure, ((axes,),) = _grid(1, 1, 1, size)
     norm = PowerNorm(gamma, *limits)
     image = axes.imshow(values, cmap=colours, norm=norm, aspect="auto")
     if rows is not None:
@@ -178,6 +166,15 @@ def draw_heat_map(
     axes.set_xlabel(x_label, fontsize=9)
     axes.set_ylabel(y_label, fontsize=9)
     return _render(figure)
+
+
+def _grid(count, rows, columns, size, sharex=False):
+    """Returns a figure of a size in inches, and its axes [rows, columns], of which `count` show."""
+    figure = Figure(figsize=size, dpi=INCH, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=sharex)
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    return figure, grid
 
 
 def _are_whole(curves):

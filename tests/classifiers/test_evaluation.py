@@ -90,6 +90,26 @@ def test_classes_in_another_order_are_refused(tmp_path):
     evaluate(tmp_path, [], "random", ["Katze", "Hund", "Vogel"], NAMES)
 
 
+def test_each_classifier_gives_its_own_answers_and_is_traced_once():
+    traces = []
+
+    def constant(label):
+        def classify(batch):
+            traces.append(label)
+            return tf.one_hot(tf.fill(tf.shape(batch)[:1], label), 3)
+
+        return classify
+
+    evaluation = Evaluation(["contrast@3", "darken@2"], classes=3)
+    first, second = constant(0), constant(1)
+    for network in (first, second, first):
+        means = evaluation.run(network, batches())
+        assert means["accuracy/clean"] == pytest.approx(100 / 3)
+    assert evaluation.run(lambda batch: batch[:, 0, 0], batches())["accuracy/clean"] == 100
+    # Two shapes, of whole batches and the rest.
+    assert traces.count(0) == traces.count(1) == 2
+
+
 def test_stored_corruptions_are_severities(tmp_path):
     stored = imagenet_c.StoredCorruptions(
         parts=[(name, level, _stored_images) for name in ("fog", "snow") for level in (1, 2, 3)],

@@ -318,7 +318,7 @@ def test_evaluation_does_not_depend_on_the_size_of_the_batches():
     for size in (130, 50, 33, 7):
         seen[size] = []
         evaluation = Evaluation(["noise:30", "motion_blur@2"], "random", classes=CLASSES)
-        evaluation._compiled = lambda name, function: function
+        evaluation._compiled = lambda function: function
         evaluation.run(classify, data.batch(size))
     for size in (50, 33, 7):
         for test in range(3):
