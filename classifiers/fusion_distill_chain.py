@@ -72,8 +72,11 @@ class Chain:
         for recipe in TRAINED_BY:
             scale_steps(self.recipe(recipe), self.factor)
 
-    def run(self):
+    def run(self, changeable=()):
         """Runs all stages that are not done and writes the table.
+
+        Args:
+            changeable: flags that may change between a chain and its continuation.
 
         Returns:
             The table as text, and the path of the page that shows it.
@@ -87,7 +90,7 @@ class Chain:
             "steps_factor": self.factor,
             "fused_statistics": self.statistics,
             "degradations": list(self.names),
-            "passed": {n: values for n, values in self.passed.items() if n != "cuda_device"},
+            "passed": {n: values for n, values in self.passed.items() if n not in changeable},
         }
         check_settings(self.folder, chosen, begun=any(stage.product.exists() for stage in stages))
         for stage in stages:
@@ -148,12 +151,14 @@ class Chain:
     def _fuse(self, statistics, values):
         first, *others = (str(self._best(name)) for name in self.names)
         folder = self._best(f"fused_{statistics}")
+        steps = int(scale_steps(self.recipe("distill"), self.factor)["max_steps"])
         values = {
             "model": "fusion_distill",
             "restore_path": first,
             "fuse_with": ",".join(others),
             "moving_statistics": statistics,
-            "reestimation_steps": self._reestimation_steps(),
+            # 200 batches of all degradations are plenty; a short run gets fewer.
+            "reestimation_steps": max(1, min(200, steps // 10)),
             **self._passed("fusion_distill"),
             **values,
             "output_path": folder,
@@ -174,11 +179,6 @@ class Chain:
             "overwrite": "true",
         }
         return Stage(f"Evaluation of {name}", ("validate.py", *_arguments(values)), results)
-
-    def _reestimation_steps(self):
-        # 200 batches of all degradations are plenty; a short run gets fewer.
-        steps = int(scale_steps(self.recipe("distill"), self.factor)["max_steps"])
-        return max(1, min(200, steps // 10))
 
     def _best(self, name):
         path = self.folder / _folder_name(name)
@@ -253,26 +253,20 @@ def scale_steps(recipe, factor):
 def check_settings(folder, chosen, begun=True):
     """Notes the settings of a chain, and refuses a folder that was begun with others.
 
-    Args:
-        folder: folder of the chain.
-        chosen: {name: JSON value}.
-        begun: whether a stage is done; before that, all settings may change.
-
     Raises:
-        ValueError: naming what differs.
+        ValueError: naming what differs; until a stage is done (`begun`), all settings may change.
     """
     path = pathlib.Path(folder) / SETTINGS
-    if begun and path.exists():
-        before = json.loads(path.read_text())
-        differing = [
-            f"  {name}: {before.get(name)!r} there, {chosen.get(name)!r} now"
-            for name in sorted(set(before) | set(chosen))
-            if before.get(name) != chosen.get(name)
-        ]
-        if differing:
-            raise ValueError(
-                f"--output_path={folder} holds a chain with other settings:\n"
-                + "\n".join(differing)
-                + "\nGive those settings to continue it, or another --output_path."
-            )
+    before = json.loads(path.read_text()) if begun and path.exists() else chosen
+    differing = [
+        f"  {name}: {before.get(name)!r} there, {chosen.get(name)!r} now"
+        for name in sorted({*before, *chosen})
+        if before.get(name) != chosen.get(name)
+    ]
+    if differing:
+        raise ValueError(
+            f"--output_path={folder} holds a chain with other settings:\n"
+            + "\n".join(differing)
+            + "\nGive those settings to continue it, or another --output_path."
+        )
     files.write_json(path, chosen)

@@ -24,11 +24,7 @@ SUFFIXES = (".weights.h5", ".keras")
 def define_flags():
     """Defines the flags of this command."""
     flags.DEFINE_enum(
-        "network",
-        None,
-        networks.NAMES,
-        "Architecture of the weights.",
-        required=True,
+        "network", None, networks.NAMES, "Architecture of the weights.", required=True
     )
     flags.DEFINE_list(
         "input_path", None, "File with the weights, or several that belong together.", required=True
@@ -47,22 +43,13 @@ def define_flags():
 
 
 def convert(network, input_paths, output_path, image_size=None, overwrite=False):
-    """Reads the weights of a network and writes them whole to one Keras file.
-
-    Args:
-        network: name of the network, one of `classifiers.networks.NAMES`.
-        input_paths: files that together hold its weights.
-        output_path: file to write, .weights.h5 or .keras.
-        image_size: side of the images in pixels, `None` for the network's own.
-        overwrite: whether to replace a file that is there already.
+    """Reads the weights of a network (see `networks.build`), writes them to one Keras file.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: for another kind of output, a file that is there already, or weights that do not
-            fit; the message lists the tensors that are missing, extra, or have another shape.
-        FileNotFoundError: when an input is missing.
+        ValueError: for another kind of output, or a file that is there already.
     """
     output_path = pathlib.Path(output_path)
     if not output_path.name.endswith(SUFFIXES):

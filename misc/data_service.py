@@ -29,11 +29,7 @@ def define_flags():
 
 
 def start_dispatcher(port=0):
-    """Starts a dispatcher in this process.
-
-    Returns:
-        `tf.data.experimental.service.DispatchServer`; its `target` is what trainers are given.
-    """
+    """Starts and returns a dispatcher, whose `target` is what trainers are given."""
     return tf.data.experimental.service.DispatchServer(
         tf.data.experimental.service.DispatcherConfig(port=port, protocol="grpc")
     )

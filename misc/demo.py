@@ -51,11 +51,9 @@ def main(settings):
         image_files.write_image(folder / "photos" / f"{name}.png", pixels)
     print("The whole demo takes under 10 minutes on two cores of a recent CPU; a slower one needs")
     print("more, nearly all of it for training, which shows the time left.")
+    values = {"folder": folder, "steps": settings.max_steps, "photo": SHOWN}
     for title, command in STAGES.items():
-        stage = Stage.from_text(
-            title, command, folder=folder, steps=settings.max_steps, photo=SHOWN
-        )
-        stage.run()
+        Stage.from_text(title, command, **values).run()
     results = json.loads((folder / "validation" / "results.json").read_text())
     rows = table(results["mean"])
     minutes = (time.monotonic() - started) / 60

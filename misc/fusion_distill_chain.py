@@ -87,7 +87,7 @@ def main(chosen, selection):
     chosen |= {name: value for name, value in defaults.items() if name not in chosen.given}
     chosen |= {"degradations": list(chain.names)}
     selection.model.create_model(chosen | selection.create_data(chosen).settings)
-    table, page = chain.run()
+    table, page = chain.run(settings.changeable_names())
     print(f"\n{table}\n\nPage with curves: {page}")
     return 0
 

@@ -186,7 +186,7 @@ def _text_colour(background):
     return "black" if np.dot(background[:3], (0.2126, 0.7152, 0.0722)) > 0.5 else "white"
 
 
-def _shortened(title, length=32):
+def _shortened(title, length=36):
     # The end of a path says more than its beginning.
     return title if len(title) <= length else "..." + title[3 - length :]
 
