@@ -28,17 +28,11 @@ KINDS = registry.load_parts("predict_files")
 
 
 def define_flags(with_model):
-    """Defines the command's flags.
-
-    Args:
-        with_model: whether a model is restored, or a frozen file is loaded.
-    """
-    common_flags.define_device_flags()
+    """Defines the command's flags, for a model that is restored or a frozen file."""
     if with_model:
         common_flags.define_restore_flags()
-        flags.DEFINE_enum(
-            "precision", "float32", common_flags.PRECISIONS, "Number format of the inner layers."
-        )
+    else:
+        common_flags.define_device_flags()
     flags.DEFINE_string(
         "frozen_path",
         None,
