@@ -64,8 +64,8 @@ def apply_to_files(function, prepare, paths, description, skip_broken=False):
 def compile_outputs(model, names, size=(None, None)):
     """Returns a function of uint8 RGB `[batch, height, width, 3]` that gives {name: array}.
 
-    One trace serves all batches of a `Method` or `FrozenMethod`, whose later changes of weights have
-    no effect on it; `size` is (height, width) of all images, where they are the same.
+    One trace serves all batches of a `Method` or `FrozenMethod`; later changes of its weights have
+    no effect. `size` is (height, width) of all images, where they are the same.
     """
     if isinstance(model, frozen.FrozenMethod):
 
