@@ -10,7 +10,7 @@ import scipy.ndimage
 import tensorflow as tf
 from absl import flags, logging
 
-from misc.export import frozen, tiling
+from misc.export import tiling
 from misc.export.self_ensemble import self_ensemble
 from misc.images import image_files, progress
 from misc.training import common_flags
@@ -172,7 +172,7 @@ class FileUpscaler:
         self.overlap = overlap
         self.tile = tiling.default_tile(self.factor, overlap) if tile is None else tile
         tiling.check(self.tile, self.overlap)
-        self._function = _image_function(model, self.scale)
+        self._function = model.compiled("output", self.scale)
         if ensemble:
             self._function = self_ensemble(self._function)
 
@@ -241,16 +241,6 @@ def _exact_overlap(model, scale, tile):
     raise ValueError(
         "The frozen file does not say how far its outputs see: give --overlap in input pixels "
         "(its receptive radius, about 96 for the published EUSR), or --tile=0."
-    )
-
-
-def _image_function(model, scale):
-    if isinstance(model, frozen.FrozenMethod):
-        return lambda batch: model.predict(batch, scale)["output"]
-    # One trace serves all sizes.
-    return tf.function(
-        lambda batch: model.predict(batch, scale)["output"],
-        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
     )
 
 

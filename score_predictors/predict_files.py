@@ -101,7 +101,7 @@ class FileScorer:
         return self._values or [float(value) for value in range(1, bins + 1)]
 
     def __call__(self, paths, skip_broken=False):
-        """Returns `(distributions, broken)` as `inference.apply_to_files`, {path: float64 `[K]`}."""
+        """Returns `({path: float64 [K]}, broken files)`; see `inference.apply_to_files`."""
 
         def prepare(path):
             return self.cut(image_files.read_rgb(path))

@@ -8,6 +8,7 @@ CVPR Workshops 2018.
 """
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -133,7 +134,8 @@ class EUSR(Method):
         self.evaluation = evaluation or Evaluation()
         self.scales = generator.scales
         self.export_names = {name: GRAPH[name] for name in ("images", "scale", "outputs")}
-        self._upscale = {}
+        # One trace of each scale serves all image sizes.
+        self._upscale_function = functools.cache(functools.partial(self.compiled, "output"))
 
     def train_step(self, batch, seed):
         """Runs one update on {"low", "high"} batches; see `Method.train_step`."""
@@ -205,15 +207,6 @@ class EUSR(Method):
                 figures = metrics.compare(bicubic, truth, factor, self.evaluation.shave_size)
                 row |= {f"bicubic_{name}": value for name, value in figures.items()}
         return output, row
-
-    def _upscale_function(self, scale):
-        # One trace serves all image sizes.
-        if scale not in self._upscale:
-            self._upscale[scale] = tf.function(
-                lambda images: self.predict(images, scale)["output"],
-                input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
-            )
-        return self._upscale[scale]
 
 
 def _scale(batch):

@@ -253,6 +253,10 @@ class FrozenMethod:
 
     __call__ = predict
 
+    def compiled(self, output, scale=None):
+        """Returns a function of images that gives an output of `predict`."""
+        return lambda images: self.predict(images, scale)[output]
+
     def receptive_radius(self, scale=None):
         """Returns the reach of an output in input pixels, or `None` if the file does not say."""
         i = self._find(scale)
