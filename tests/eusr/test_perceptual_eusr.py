@@ -373,7 +373,7 @@ def test_wrong_flags_are_named(changes, message):
 def test_a_file_that_is_no_predictor_is_named(tmp_path):
     list(frozen.freeze(create(), tmp_path / "other", ["pb"]))
     changes = {"eusr_weight_lsr": 1.0, "eusr_subjective_nima_path": f"{tmp_path}/other.pb"}
-    with pytest.raises(ValueError, match=r"should give scores and features. It gives: output"):
+    with pytest.raises(ValueError, match=r"should give scores and features, and gives output"):
         perceptual_eusr.create_model(tiny_flags(**changes), training=True)
 
 
