@@ -22,15 +22,9 @@ MASKED = -100.0
 
 
 def build(x, num_classes):
-    """Returns the stages of Swin-T.
+    """Returns the stages for images from 4x4 pixels on; what does not fill a window is padded.
 
-    Args:
-        x: normalised images `[batch, height, width, 3]` of any size from 4x4 on; what does not
-            fill a window is padded.
-        num_classes: number of logits.
-
-    Returns:
-        {name: tensor}: "stem", "stage1" to "stage4", "pooled" and "logits".
+    They are "stem", "stage1" to "stage4", and the head.
     """
     stages = {}
     x = layers.convolution(
@@ -48,9 +42,7 @@ def build(x, num_classes):
             count += 1
         stages[f"stage{stage + 1}"] = x
     x = transformer.layer_norm(x, "norm", EPSILON)
-    stages["pooled"] = layers.global_average_pool(x)
-    stages["logits"] = layers.logits(stages["pooled"], num_classes, "head")
-    return stages
+    return layers.classify(layers.global_average_pool(x), num_classes, "head", stages)
 
 
 def _block(inputs, heads, shift, drop_rate, name):
@@ -85,12 +77,6 @@ class Neighbours(keras.layers.Layer):
         return ops.concatenate(
             [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)], axis=-1
         )
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        batch, *sides, channels = input_shape
-        sides = [None if side is None else (side + 1) // 2 for side in sides]
-        return (batch, *sides, 4 * channels)
 
 
 @keras.saving.register_keras_serializable("classifiers")
@@ -166,10 +152,6 @@ class ShiftedWindowAttention(keras.layers.Layer):
         x = self._from_windows(x, rows, columns)
         x = self._roll(x, [side - shift for side, shift in zip(sides, shifts, strict=True)])
         return x[:, :height, :width]
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        return input_shape
 
     def get_config(self):
         """Returns the constructor's arguments."""

@@ -76,10 +76,6 @@ class SelfAttention(keras.layers.Layer):
         """Takes `[batch, tokens, 3 * channels]`, returns `[batch, tokens, channels]`."""
         return attend(*ops.split(inputs, 3, axis=-1), self.heads)
 
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        return (*input_shape[:-1], input_shape[-1] // 3)
-
     def get_config(self):
         """Returns the constructor's arguments."""
         return {**super().get_config(), "heads": self.heads}
@@ -101,10 +97,6 @@ class ClassToken(keras.layers.Layer):
         token = ops.broadcast_to(token, (ops.shape(inputs)[0], 1, inputs.shape[-1]))
         return ops.concatenate([token, inputs], axis=1)
 
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        return (input_shape[0], input_shape[1] + 1, input_shape[2])
-
 
 @keras.saving.register_keras_serializable("classifiers")
 class FirstToken(keras.layers.Layer):
@@ -113,10 +105,6 @@ class FirstToken(keras.layers.Layer):
     def call(self, inputs):
         """Takes `[batch, tokens, channels]`, returns `[batch, channels]`."""
         return inputs[:, 0]
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        return (input_shape[0], input_shape[2])
 
 
 @keras.saving.register_keras_serializable("classifiers")
@@ -132,7 +120,3 @@ class PositionEmbedding(keras.layers.Layer):
     def call(self, inputs):
         """Takes and returns `[batch, tokens, channels]`."""
         return inputs + ops.cast(self.embedding, inputs.dtype)
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        return input_shape
