@@ -153,6 +153,10 @@ class ShiftedWindowAttention(keras.layers.Layer):
         x = self._roll(x, [side - shift for side, shift in zip(sides, shifts, strict=True)])
         return x[:, :height, :width]
 
+    def compute_output_shape(self, input_shape):
+        """Returns it at once: to trace all windows would take a second."""
+        return input_shape
+
     def get_config(self):
         """Returns the constructor's arguments."""
         own = {"heads": self.heads, "window": self.window, "shift": self.shift}

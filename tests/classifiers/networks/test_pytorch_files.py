@@ -86,7 +86,7 @@ def test_scripted_module(tmp_path):
 
 def write_safetensors(path, tensors, **changes):
     header, data = {"__metadata__": {"format": "pt"}}, b""
-    codes = {kind: code for code, kind in pytorch_files.SAFETENSORS_DTYPES.items()}
+    codes = {str(kind): code for code, kind in pytorch_files.SAFETENSORS_DTYPES.items()}
     for name, tensor in tensors.items():
         tensor = tensor.detach().contiguous()
         content = bytes(tensor.reshape(-1).view(torch.uint8)) if tensor.numel() else b""
@@ -236,7 +236,7 @@ def test_big_endian_files_are_errors(tmp_path):
 )
 def test_windows_equal_those_of_pytorch_or_are_errors(offset, shape, strides):
     values = torch.arange(30, dtype=torch.float32)
-    storage = pytorch_files.Storage("float32", 30, values.numpy().tobytes())
+    storage = pytorch_files.Storage(np.dtype("float32"), 30, values.numpy().tobytes())
     window = pytorch_files.Tensor(storage, offset, tuple(shape), tuple(strides))
     try:
         expected = torch.as_strided(values, shape, strides, offset)
