@@ -75,7 +75,6 @@ class AttentionPooling(keras.layers.Layer):
     )
 
     def __init__(self, heads, features, **kwargs):
-        """Sets the number of heads and of the result's features."""
         super().__init__(**kwargs)
         self.heads = heads
         self.features = features
@@ -84,9 +83,8 @@ class AttentionPooling(keras.layers.Layer):
         """Makes the weights."""
         _, height, width, channels = input_shape
 
-        # The authors' initial values: N(0, 1 / channels).
+        # The authors' initial values: N(0, 1 / channels), by a new initializer each time.
         def normal():
-            # A new one each time: an initializer gives the same values whenever it is used.
             return keras.initializers.RandomNormal(stddev=channels**-0.5)
 
         self.embedding = self.add_weight(
@@ -127,7 +125,6 @@ class CosineClassifier(keras.layers.Layer):
     pytorch_tensors = ("weight", "/logit_scale")
 
     def __init__(self, num_classes, **kwargs):
-        """Sets the number of classes."""
         super().__init__(**kwargs)
         self.num_classes = num_classes
 

@@ -20,11 +20,7 @@ def kaiming_fan_out():
 
 
 def normalise(x, mean, std):
-    """Scales 0-255 to 0-1, subtracts `mean` and divides by `std`, both given for 0-1, in float32.
-
-    Raises:
-        ValueError: unless there are three means and three positive deviations.
-    """
+    """Scales 0-255 to 0-1, subtracts three means and divides by three deviations, in float32."""
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ValueError(
             "mean takes three values and std three positive ones, on the scale 0-1. "
@@ -130,12 +126,8 @@ def classify(x, num_classes, name, stages, dropout=None):
 def max_pool(x, size, stride, padding=0, ceil_mode=False):
     """Takes the maximum over windows of values that are not negative, as they are after a ReLU.
 
-    Args:
-        x: `[batch, height, width, channels]`, not below 0: padding is made of zeros.
-        size: side of the window.
-        stride: step of the window.
-        padding: zeros on each side.
-        ceil_mode: whether a last window that reaches over the edge by less than a stride counts.
+    Padding is made of zeros; with `ceil_mode`, a last window that reaches over the edge by less
+    than a stride counts.
     """
     after = padding + (stride - 1 if ceil_mode else 0)
     if padding or after:
@@ -170,7 +162,6 @@ class AdaptiveAveragePooling(keras.layers.Layer):
     """
 
     def __init__(self, size, **kwargs):
-        """Sets the number of windows along each side."""
         super().__init__(**kwargs)
         self.size = size
 

@@ -83,6 +83,8 @@ class Neighbours(keras.layers.Layer):
 class ShiftedWindowAttention(keras.layers.Layer):
     """Attention within square windows that may be shifted cyclically, with learned relative bias.
 
+    Windows have a side of `window` pixels, and are shifted by `shift` pixels down and right.
+
     An image that is at most one window high (or wide) is not shifted that way, and images are
     padded with zeros below and to the right to whole windows, as in torchvision.
     """
@@ -96,14 +98,6 @@ class ShiftedWindowAttention(keras.layers.Layer):
     )
 
     def __init__(self, heads, window, shift, **kwargs):
-        """Sets the layer up.
-
-        Args:
-            heads: number of heads.
-            window: side of a window in pixels.
-            shift: pixels by which the windows are shifted down and right.
-            **kwargs: for `keras.layers.Layer`.
-        """
         super().__init__(**kwargs)
         self.heads = heads
         self.window = window

@@ -35,14 +35,11 @@ def attend(query, key, value, heads, bias=None):
     """Returns softmax(query key' / sqrt(d) + bias) value (Vaswani et al., 2017, eq. 1), per head.
 
     Args:
-        query: `[batch, queries, channels]`.
+        query: `[batch, queries, channels]`, as the result.
         key: `[batch, tokens, channels]`.
         value: `[batch, tokens, channels]`.
         heads: number of heads that the channels are divided among.
         bias: broadcastable to `[batch, heads, queries, tokens]`, or `None`.
-
-    Returns:
-        `[batch, queries, channels]`.
     """
     channels = query.shape[-1]
     query, key, value = (_split(x, heads) for x in (query, key, value))
@@ -68,7 +65,6 @@ class SelfAttention(keras.layers.Layer):
     """Attention among tokens whose query, key and value stand beside each other in the channels."""
 
     def __init__(self, heads, **kwargs):
-        """Sets the number of heads."""
         super().__init__(**kwargs)
         self.heads = heads
 
