@@ -13,13 +13,10 @@ from absl import flags
 from misc.export import frozen
 from misc.training import common_flags
 
-FLAGS = flags.FLAGS
-
 
 def define_flags():
     """Defines the flags of freezing that do not depend on the model."""
-    common_flags.define_restore_flags()
-    common_flags.define_device_flags()
+    common_flags.define_restore_flags(precision=False)
     flags.DEFINE_string(
         "output_path",
         None,
@@ -34,18 +31,18 @@ def define_flags():
     flags.DEFINE_bool("overwrite", False, "Replace existing files.")
 
 
-def main(selection):
+def main(settings, selection):
     """Freezes the selected model; returns 0 if all files were written and equal the model."""
-    if not FLAGS.output_path:
+    if not settings.output_path:
         raise ValueError("--output_path is missing: NAME.pb, or a folder.")
-    base = base_path(FLAGS.output_path)
-    formats = FLAGS.formats or installed_formats()
+    base = base_path(settings.output_path)
+    formats = settings.formats or installed_formats()
     keras.config.set_dtype_policy("float32")
-    method = selection.restore(FLAGS)
+    method = selection.restore(settings)
     print(f"{selection.model_name}, step {int(method.restored_step)}, float32 graphs")
     print(f"{'largest difference':>18}  {'MiB':>8}  file", flush=True)
     failed = 0
-    for result in frozen.freeze(method, base, formats, FLAGS.overwrite):
+    for result in frozen.freeze(method, base, formats, settings.overwrite):
         failed += result.error is not None
         print(format_result(result), flush=True)
     if failed:

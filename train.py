@@ -15,29 +15,11 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from misc.training import common_flags, distribution, schedules
+from misc.training import common_flags, distribution, seeds
 from misc.training.progress import TrainingProgress
 from misc.training.run_folder import RunFolder, find_checkpoint, paths_of_run
+from misc.training.settings import changeable, changeable_names
 from misc.training.summaries import Writer
-
-FLAGS = flags.FLAGS
-# What may change between a run and its continuation.
-CHANGEABLE = {
-    *("max_steps", "epochs", "log_freq", "summary_freq", "save_freq", "save_max_keep"),
-    *(
-        "validate_freq",
-        "cuda_device",
-        "distribute",
-        "sleep_ratio",
-        "train_path",
-        "weight_filename",
-        "flagfile",
-    ),
-    *("restore_path", "restore_target", "global_step"),
-    *("data_cached", "data_cache_path", "data_service", "tile", "overlap"),
-    # A run that a broken image ended may go on without it.
-    "data_skip_broken",
-}
 
 
 def define_flags():
@@ -74,77 +56,87 @@ def define_flags():
         "with optimizers and step.",
     )
     flags.DEFINE_integer("global_step", None, "Step to start at after --restore_path.")
-    flags.DEFINE_integer("seed", 0, "Seed of weights, order of data and all random draws.")
     flags.DEFINE_float(
         "sleep_ratio", 0, "Pause after each step, as a fraction of its time.", lower_bound=0
     )
+    changeable("train_path", "max_steps", "epochs", "weight_filename", "sleep_ratio")
+    changeable("log_freq", "summary_freq", "save_freq", "save_max_keep", "validate_freq")
+    changeable("restore_path", "restore_target", "global_step")
+    flags.DEFINE_integer("seed", 0, "Seed of weights, order of data and all random draws.")
     common_flags.define_device_flags()
     common_flags.define_distribution_flags()
     common_flags.define_training_flags()
 
 
-def main(selection):
+def main(settings, selection):
     """Trains the selected model to --max_steps; returns the exit status."""
-    strategy = distribution.create_strategy(FLAGS.distribute)
+    strategy = distribution.create_strategy(settings.distribute)
     is_chief = distribution.is_chief(strategy)
-    keras.utils.set_random_seed(FLAGS.seed)
-    keras.config.set_dtype_policy(FLAGS.precision)
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy(settings.precision)
     if not tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
-    _set_length(selection.dataloader)
+    data = selection.create_data(settings)
+    settings |= data.settings
+    settings |= _length(settings, data)
     with strategy.scope():
-        method = selection.model.create_model(FLAGS, training=True)
+        method = selection.model.create_model(settings, training=True)
 
     path, weights_path = paths_of_run(
-        FLAGS.train_path or pathlib.Path("runs") / selection.model_name, FLAGS.weight_filename
+        settings.train_path or pathlib.Path("runs") / selection.model_name, settings.weight_filename
     )
-    settings = _settings(selection) | method.settings
-    folder = RunFolder(path, method, FLAGS.save_max_keep, is_chief, weights_path)
-    folder.check_settings(settings, _changeable())
-    first = _restore(method, folder)
-    folder.write_arguments(settings, selection.describe_data(FLAGS))
-    if first >= FLAGS.max_steps:
-        print(f"{path} is already at step {first}; --max_steps={FLAGS.max_steps}.")
+    names = {"model": selection.model_name, "dataloader": selection.dataloader_name}
+    arguments = (settings | names | method.settings).to_dict()
+    folder = RunFolder(path, method, settings.save_max_keep, is_chief, weights_path)
+    folder.check_settings(arguments, _may_change(settings))
+    first = _restore(method, folder, settings)
+    folder.write_arguments(arguments, data.describe())
+    if first >= settings.max_steps or method.ended.numpy():
+        reason = "a validation ended it" if method.ended.numpy() else "--max_steps is no higher"
+        print(f"{path} is already at step {first}: {reason}.")
         return 0
 
     batches = distribution.distribute(
         strategy,
-        lambda index, count: selection.dataloader.create_batches(
-            FLAGS, "train", FLAGS.seed, first_step=first, shard=(index, count)
-        ),
+        lambda index, count: data.training_batches(settings.seed, first, (index, count)),
     )
 
     @tf.function
     def run_step(batch, seed):
-        scalars = strategy.run(method.train_step, (batch, seed))
+        scalars = strategy.run(
+            lambda batch, seed: method.train_step(batch, seeds.of_replica(seed)), (batch, seed)
+        )
         method.update_averages()
         return {
             name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
             for name, value in scalars.items()
         }
 
-    validation = selection.dataloader.create_batches(FLAGS, "validation", FLAGS.seed)
     writer = Writer(path if is_chief else None)
-    writer.text("arguments", "\n".join(f"    --{k}={v}" for k, v in settings.items()), first)
+    writer.text("arguments", "\n".join(f"    --{k}={v}" for k, v in arguments.items()), first)
     if is_chief:
         print(f"Training {selection.model_name} in {path}. Watch: tensorboard --logdir={path}")
-    progress = TrainingProgress(first, FLAGS.max_steps, enabled=is_chief)
-    validate_freq = FLAGS.save_freq if FLAGS.validate_freq is None else FLAGS.validate_freq
-    seed = tf.constant([0, FLAGS.seed], tf.int32)
+    progress = TrainingProgress(first, settings.max_steps, enabled=is_chief)
+    validation = _Validation(
+        method, data.evaluation_batches("validation"), folder, writer, progress
+    )
+    validate_freq = settings.save_freq if settings.validate_freq is None else settings.validate_freq
+    frequencies = (settings.log_freq, settings.summary_freq, validate_freq, settings.save_freq)
     stop = _catch_signals()
     unchecked = []
+    if first == 0 and method.validates_first:
+        validation.run(0)
 
-    for step, batch in zip(range(first + 1, FLAGS.max_steps + 1), batches, strict=False):
+    for step, batch in zip(range(first + 1, settings.max_steps + 1), batches, strict=False):
         started = time.monotonic()
-        scalars = run_step(batch, tf.random.fold_in(seed, step))
+        scalars = run_step(batch, seeds.of_step(settings.seed, step))
         unchecked.append((step, scalars["loss"]))
         # A signal that comes from here on waits for the next step, which then saves.
         # In the last step it changes nothing: the run ends anyway, with its validation.
-        stopping = bool(stop) and step < FLAGS.max_steps
-        last = step == FLAGS.max_steps or stopping
+        stopping = bool(stop) and step < settings.max_steps
+        last = step == settings.max_steps or stopping
         log, summarize, validate, save = (
-            frequency > 0 and (step % frequency == 0 or last)
-            for frequency in (FLAGS.log_freq, FLAGS.summary_freq, validate_freq, FLAGS.save_freq)
+            frequency > 0 and (step % frequency == 0 or last) for frequency in frequencies
         )
         if log or summarize or validate or save:
             _check_finite(unchecked)
@@ -160,68 +152,55 @@ def main(selection):
             writer.scalars(step, _learning_rates(method))
             writer.pictures(step, method.pictures(local), f"{method.tag(local)}/")
             writer.flush()
-        if validate and validation is not None and not stopping:
-            _validate(method, validation, folder, writer, progress, step)
-        if save:
+        ended = validate and not stopping and validation.run(step)
+        if save or ended:
             folder.save(step)
-        if stopping:
+        if stopping or ended:
             break
-        if FLAGS.sleep_ratio:
-            time.sleep((time.monotonic() - started) * FLAGS.sleep_ratio)
+        if settings.sleep_ratio:
+            time.sleep((time.monotonic() - started) * settings.sleep_ratio)
 
     progress.close()
     folder.close()
-    if FLAGS.distribute == "multi_worker":
+    if settings.distribute == "multi_worker":
         print(distribution.describe_worker(strategy, method))
     if is_chief:
         saved = [folder.latest_checkpoint(), weights_path]
         print(f"Saved {' and '.join(str(file) for file in saved if file)}")
-    return 128 + stop[0] if stop and step < FLAGS.max_steps else 0
+    return 128 + stop[0] if stop and step < settings.max_steps else 0
 
 
-def _settings(selection):
-    """Returns {flag: value} of everything that describes the run."""
-    settings = {}
-    for module, defined in FLAGS.flags_by_module_dict().items():
-        if not module.startswith(("absl", "tensorflow")):
-            settings |= {flag.name: flag.value for flag in defined}
-    return settings | {"model": selection.model_name, "dataloader": selection.dataloader_name}
-
-
-def _changeable():
-    threads = {name for name in FLAGS if name.endswith("_num_threads")}
+def _may_change(settings):
     # The length of the run shapes the cosine, and so every step of it.
-    shaping = {"max_steps", "epochs"} if FLAGS.schedule == "cosine" else set()
-    return (CHANGEABLE | threads) - shaping
+    shaping = {"max_steps", "epochs"} if settings.schedule == "cosine" else set()
+    return changeable_names() - shaping
 
 
-def _set_length(dataloader):
-    """Turns --epochs, where it counts, into --max_steps and --save_freq.
+def _length(settings, data):
+    """Returns what --epochs, where it counts, makes of --max_steps and --save_freq.
 
     Raises:
-        ValueError: when both lengths are given, or the dataloader cannot count its images.
+        ValueError: when both lengths are given, or the data cannot be counted.
     """
-    if FLAGS.epochs is None:
-        return
-    if FLAGS["max_steps"].present:
-        if FLAGS["epochs"].present:
+    if settings.epochs is None:
+        return {}
+    if "max_steps" in settings.given:
+        if "epochs" in settings.given:
             raise ValueError("--epochs and --max_steps are two ways to say the same: give one.")
-        return  # a model's default number of epochs
-    if not hasattr(dataloader, "count_images"):
-        raise ValueError("This --dataloader has no epochs: give --max_steps.")
-    count = dataloader.count_images(FLAGS)
-    steps = count // FLAGS.batch_size
+        return {}  # a model's default number of epochs
+    count, used = data.count_images(), data.images_per_step
+    steps = count // used
     if not steps:
         raise ValueError(
-            f"--batch_size={FLAGS.batch_size} is larger than the number of images, {count}."
+            f"--batch_size={settings.batch_size}: a step uses {used} images, more than the {count} "
+            "that there are."
         )
-    FLAGS.max_steps = FLAGS.epochs * steps
-    if not FLAGS["save_freq"].present:
-        FLAGS.save_freq = steps
-    print(f"{FLAGS.epochs} epochs of {steps} steps ({count} images)")
+    print(f"{settings.epochs} epochs of {steps} steps ({count} images)")
+    length = {"max_steps": settings.epochs * steps}
+    return length if "save_freq" in settings.given else length | {"save_freq": steps}
 
 
-def _restore(method, folder):
+def _restore(method, folder, settings):
     """Restores from where the run starts, and returns the number of steps already done.
 
     The order is: the run's own checkpoint; --restore_path; nothing.
@@ -231,13 +210,13 @@ def _restore(method, folder):
         method.restore(own)
         print(f"Going on from {own}")
         return int(method.step.numpy())
-    if not FLAGS.restore_path or FLAGS.restore_target:
+    if not settings.restore_path or settings.restore_target:
         method.load_pretrained()
-    if FLAGS.restore_path:
-        method.restore(find_checkpoint(FLAGS.restore_path), FLAGS.restore_target)
-        print(f"Starting from {FLAGS.restore_path}")
-        if FLAGS.global_step is not None:
-            method.set_step(FLAGS.global_step)
+    if settings.restore_path:
+        method.restore(find_checkpoint(settings.restore_path), settings.restore_target)
+        print(f"Starting from {settings.restore_path}")
+        if settings.global_step is not None:
+            method.set_step(settings.global_step)
     return int(method.step.numpy())
 
 
@@ -279,20 +258,34 @@ def _learning_rates(method):
     return {f"learning_rate/{name}": rate for name, rate in method.learning_rates().items()}
 
 
-def _validate(method, batches, folder, writer, progress, step):
-    """Evaluates the validation split; keeps the weights if they are the best so far."""
-    with method.averaged_weights():
-        results = method.evaluate(batches, _TensorBoardPictures(writer, step))
-    writer.scalars(step, results, "validation/")
-    writer.flush()
-    folder.append_history(step, {f"validation/{name}": v for name, v in results.items()})
-    patience = FLAGS.plateau_patience if FLAGS.schedule == "plateau" else 0
-    value = results[method.objective]
-    best = schedules.follow_validation(method, value, patience, FLAGS.plateau_factor)
-    if best:
-        folder.save_best(step, results)
-    mark = "best so far" if best else f"best {float(method.best_value.numpy()):.4g}"
-    progress.note(f"validation at step {step}: {method.summarize(results)} ({mark})")
+class _Validation:
+    """Evaluates the validation split, and does what follows from it."""
+
+    def __init__(self, method, batches, folder, writer, progress):
+        self._method, self._batches = method, batches
+        self._folder, self._writer, self._progress = folder, writer, progress
+
+    def run(self, step):
+        """Evaluates and keeps the bests; returns whether the run ends here."""
+        if self._batches is None:
+            return False
+        method, writer = self._method, self._writer
+        with method.averaged_weights():
+            results = method.evaluate(self._batches, _TensorBoardPictures(writer, step))
+        writer.scalars(step, results, "validation/")
+        writer.flush()
+        figures = {f"validation/{name}": value for name, value in results.items()}
+        self._folder.append_history(step, figures)
+        decision = method.after_validation(results)
+        method.follow(decision)
+        for name in decision.bests:
+            self._folder.save_best(step, results, name)
+        best = float(next(iter(method.best_values.values())).numpy())
+        mark = ", ".join(f"{name} so far" for name in decision.bests) or f"best {best:.4g}"
+        self._progress.note(f"validation at step {step}: {method.summarize(results)} ({mark})")
+        if decision.stop:
+            self._progress.note(f"The validation ends the run at step {step}.")
+        return decision.stop
 
 
 class _TensorBoardPictures:

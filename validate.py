@@ -12,35 +12,30 @@ from absl import flags
 from misc.reports import report
 from misc.training import common_flags
 
-FLAGS = flags.FLAGS
-
 
 def define_flags():
     """Defines the flags of validation that do not depend on the model."""
     common_flags.define_restore_flags()
-    common_flags.define_device_flags()
     flags.DEFINE_string("save_path", None, "Folder for pictures, results.json and results.csv.")
     flags.DEFINE_bool("overwrite", False, "Replace results that --save_path holds already.")
     flags.DEFINE_bool("save_pictures", True, "Write result pictures to --save_path.")
     flags.DEFINE_integer("seed", 0, "Seed of all random draws.")
-    flags.DEFINE_enum(
-        "precision", "float32", common_flags.PRECISIONS, "Number format of the inner layers."
-    )
 
 
-def main(selection):
+def main(settings, selection):
     """Evaluates the selected model; returns the exit status."""
-    keras.utils.set_random_seed(FLAGS.seed)
-    keras.config.set_dtype_policy(FLAGS.precision)
-    results = report.Results(FLAGS.save_path, FLAGS.overwrite, FLAGS.save_pictures)
-    method = selection.restore(FLAGS)
-    batches = selection.create_batches(FLAGS, "test", FLAGS.seed)
-    means = method.evaluate(batches, results)
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy(settings.precision)
+    results = report.Results(settings.save_path, settings.overwrite, settings.save_pictures)
+    data = selection.create_data(settings)
+    settings |= data.settings
+    method = selection.restore(settings)
+    means = method.evaluate(data.evaluation_batches("test"), results)
     results.finish(
         means,
         {
             "model": selection.model_name,
-            "checkpoint": selection.weights_path(FLAGS),
+            "checkpoint": selection.weights_path(settings),
             "step": method.restored_step,
         },
     )

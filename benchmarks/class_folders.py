@@ -3,7 +3,8 @@
     python -m benchmarks.class_folders
 
 Peer: Pillow decodes, cuts and resizes the same windows of the same files one after the other, as
-torchvision does it in each of its workers. JPEG files of two sizes, crops of 224 pixels.
+torchvision does it in each of its workers. JPEG files of two sizes, crops of 224 pixels. The last
+line is about the order: its peer is NumPy's permutation of all images.
 """
 
 import argparse
@@ -12,18 +13,20 @@ import pathlib
 import statistics
 import tempfile
 import time
-import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import PIL.Image
+import tensorflow as tf
 
-from classifiers import random_resized_crop
+from classifiers import labelled_images, random_resized_crop
 from classifiers.dataloaders import class_folders
 from misc.images import sample_data
+from misc.training.sampler import Sampler
 
 CROP, BATCH, PER_CLASS = 224, 32, 16
+COUNTS = (45_000, 14_000_000)
 SIZES = {"500x375": (500, 375), "2000x1500": (2000, 1500)}
 
 
@@ -37,6 +40,7 @@ def main():
         with tempfile.TemporaryDirectory(prefix="class_folders.") as folder:
             write_photos(pathlib.Path(folder), size)
             compare(name, folder, arguments.batches, arguments.rounds)
+    compare_orders(arguments.rounds)
 
 
 def write_photos(folder, size):
@@ -99,21 +103,35 @@ def read_with_pillow(path, uniform):
 
 
 def create_batches(folder):
-    flags = types.SimpleNamespace(
-        data_path=folder,
-        data_test_path=None,
-        data_resize=None,
-        data_crop=CROP,
-        data_training_crop="random_resized",
-        data_crop_area=list(random_resized_crop.AREA),
-        data_cached=False,
-        data_skip_broken=False,
-        data_validation="held_out",
-        data_held_out=0.0,
-        batch_size=BATCH,
-        num_classes=4,
+    names = class_folders.find_classes(folder)
+    found = class_folders.find_images(pathlib.Path(folder), names)
+    images = labelled_images.from_files(found, names, None, CROP, False)
+    batches = images.training_batches(Sampler(BATCH, seed=0), area=random_resized_crop.AREA)
+    return batches.map(lambda pixels, numbers: tf.cast(pixels, tf.float32)).prefetch(2)
+
+
+def compare_orders(rounds):
+    """What the order of a batch of 128 costs, whatever the number of images."""
+    sampler = Sampler(128, seed=0)
+    costs = {count: [] for count in COUNTS}
+    peers = []
+    for step in range(20 * rounds):
+        for count, found in costs.items():
+            place = tf.constant(step, tf.int64)
+            started = time.perf_counter()
+            sampler.order(place, count).numpy()
+            found.append(time.perf_counter() - started)
+        if step % 20 == 0:
+            started = time.perf_counter()
+            np.random.default_rng(step).permutation(COUNTS[0])
+            peers.append(time.perf_counter() - started)
+    few, many = (1000 * statistics.median(costs[count]) for count in COUNTS)
+    peer = 1000 * statistics.median(peers)
+    print(
+        f"order of 128 images: {few:.2f} ms of {COUNTS[0]}, {many:.2f} ms of {COUNTS[1]}, "
+        f"{many / few:.2f} times; NumPy's permutation of {COUNTS[0]}: {peer:.2f} ms, "
+        f"{peer / few:.2f} times ours"
     )
-    return class_folders.create_batches(flags, "train", 0)
 
 
 def pillow_batches(paths):

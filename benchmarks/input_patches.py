@@ -71,7 +71,6 @@ def compare_rates(folder, seconds):
         for number in range(8):
             write(number, 0, high)
             write(number, 1, low)
-        return [str(number) for number in range(8)], []
 
     stores = {
         "decoded in memory": pixel_store.build_in_memory(fill),
@@ -137,7 +136,6 @@ def measure_memory(argument, seconds):
         for number in range(int(count)):
             for position, pixels in enumerate([high, *lows]):
                 write(number, position, np.roll(pixels, number, axis=0))
-        return [str(number) for number in range(int(count))], []
 
     size = int(count) * (high.size + sum(low.size for low in lows))
     present = pathlib.Path(cache).exists()

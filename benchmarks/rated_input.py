@@ -123,7 +123,10 @@ def crop_decoding(paths, threads):
     unknown = np.full(len(paths), np.nan, np.float32)
     rated = rated_images.RatedImages(paths, scores, unknown, unknown, paths)
     cropping = windows.Cropping(PATCH, square=True, small="resize")
-    return rated_images.TrainingSampler(rated, cropping, BATCH, seed=0).batches(0, threads)
+    data = rated_images.RatedData(
+        images_per_step=BATCH, find=lambda split: rated, cropping=cropping, threads=threads
+    )
+    return data.training_batches(seed=0)
 
 
 def measure_steps(arguments):

@@ -22,7 +22,7 @@ from absl import flags
 
 from misc.export import frozen
 from misc.images import image_files
-from score_predictors import network, score_files
+from score_predictors import network, predict_files
 from score_predictors.models import nima
 
 FLAGS = flags.FLAGS
@@ -51,7 +51,7 @@ def write_folder(folder, count, width):
 
 def predict_per_image(method, paths):
     """Scores files as the examples of NIMA's public code do."""
-    cut = score_files.FileScorer(method).cut
+    cut = predict_files.FileScorer(method).cut
     return [
         method.predictor.predict(
             cut(image_files.read_rgb(path))[0][None].astype(np.float32), verbose=0
@@ -98,7 +98,7 @@ def main(_):
 
 
 def scoring(model, paths):
-    scorer = score_files.FileScorer(model)
+    scorer = predict_files.FileScorer(model)
 
     def work():
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):

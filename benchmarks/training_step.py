@@ -14,27 +14,16 @@ import functools
 import subprocess
 import sys
 import time
-import types
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from eusr import network
-from eusr.dataloaders import paired_images
+from eusr import network, pairs, patches
 from eusr.models.eusr import EUSR
+from misc.images import sample_data
 
 REPEATS = 8
-# Of the loader's flags, those that it reads.
-SAMPLE_PHOTOS = types.SimpleNamespace(
-    data_input_path=None,
-    data_truth_path=None,
-    data_edges="mirror",
-    data_cached=True,
-    data_cache_path=None,
-    data_skip_broken=False,
-    data_service=None,
-)
 
 
 def create_method(scales, features, shared_blocks, precision="float32"):
@@ -69,10 +58,9 @@ def measure_input():
     """A step that takes its batch from the loader, against one on a batch that is there."""
     method = create_method((2,), 64, 8)
     step = compile_step(method)
-    flags = types.SimpleNamespace(
-        **vars(SAMPLE_PHOTOS), scales=[2], batch_size=16, input_patch_size=48
-    )
-    batches = iter(paired_images.create_batches(flags, "train", seed=0))
+    photos = pairs.pairs_from_arrays(sample_data.sample_photos("train"), [2])
+    store = pairs.build_store(photos, [2], "mirror", cached=True, cache_path=None)
+    batches = iter(patches.PatchSampler(store, [2], 48, 16, seed=0).local_batches())
     fixed = next(batches)
     step(fixed)
     step(next(batches))

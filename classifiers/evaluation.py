@@ -26,8 +26,6 @@ class Evaluation:
         seed: seed of all draws.
         classes: number of classes.
         confusion: whether to report the confusion matrices.
-        per_class: whether to report the recall of each class.
-        grid: whether to report accuracy against level.
     """
 
     degradations: list = dataclasses.field(default_factory=list)
@@ -36,8 +34,6 @@ class Evaluation:
     seed: int = 0
     classes: int = 10
     confusion: bool = False
-    per_class: bool = False
-    grid: bool = False
 
     def __post_init__(self):
         self.tested = levels.test_degradations(self.degradations, self.levels, self.size)
@@ -50,8 +46,8 @@ class Evaluation:
         level and the image's place, not on what else is tested or on the size of the batches.
 
         Args:
-            classify: function from float32 images `[B, H, W, 3]` to logits `[B, K]`; compiled by
-                the first call, and the same in every call.
+            classify: function from float32 images `[B, H, W, 3]` to logits `[B, K]`; compiled when
+                it is first given.
             batches: iterable of {"image", "label"}; where they also have "corruption" and
                 "severity", they are counted under these as they are. An attribute `class_names`
                 lists the names of their classes.
@@ -65,7 +61,7 @@ class Evaluation:
             ValueError: if the images' classes are those of the network in another order.
         """
         names = _names_of_classes(getattr(batches, "class_names", None), class_names, self.classes)
-        grid = metrics.CorruptionGrid(self.classes, self.confusion or self.per_class)
+        grid = metrics.CorruptionGrid(self.classes, confusion=report is not None)
         tests = [(None, metrics.CLEAN, None)]
         tests += [(tested, tested.name, value) for tested in self.tested for value in tested.values]
         total = None
@@ -98,13 +94,13 @@ class Evaluation:
         images = tf.convert_to_tensor(images)
         if tested is not None:
             images = self._degrade(tested, value, images, place)
-        return self._compiled("classify", classify)(images)
+        return self._compiled(classify)(images)
 
     def _degrade(self, tested, value, images, place):
         """Returns the images at a level; `place` is that of the first one in the data set."""
         seed = tested.seed(random.make_seed(self.seed), value)
         level = tf.constant(0.0 if value is None else value, tf.float32)
-        function = self._degradation(tested)
+        function = tested.apply if tested.layer.host_only else self._compiled(tested.apply)
         parts = []
         first = 0
         while first < len(images):
@@ -116,16 +112,11 @@ class Evaluation:
             parts.append(function(part, level, random.fold_in(seed, block))[before:])
         return tf.concat(parts, axis=0)
 
-    def _degradation(self, tested):
-        if tested.layer.host_only:
-            return tested.apply
-        return self._compiled(tested.name, tested.apply)
-
-    def _compiled(self, name, function):
+    def _compiled(self, function):
         # Apart from each other, so that a network is traced once and not for each degradation.
-        if name not in self._functions:
-            self._functions[name] = tf.function(function, reduce_retracing=True)
-        return self._functions[name]
+        if function not in self._functions:
+            self._functions[function] = tf.function(function, reduce_retracing=True)
+        return self._functions[function]
 
     def _report(self, grid, report, names):
         for row in grid.rows():
@@ -143,18 +134,16 @@ class Evaluation:
         curves = pictures.draw_curves(rows, units)
         if curves is not None:
             report.add_picture("curves", curves)
-        if self.grid:
-            report.add_table("grid", grid.grid())
-            picture = pictures.draw_grid(rows, units)
-            if picture is not None:
-                report.add_picture("grid", picture)
+        report.add_table("grid", grid.grid())
+        picture = pictures.draw_grid(rows, units)
+        if picture is not None:
+            report.add_picture("grid", picture)
+        report.add_table("per_class", grid.per_class(names))
         if self.confusion:
             report.add_table("confusion", grid.confusion(names))
             for name, matrix in grid.confusion_matrices().items():
                 picture = pictures.draw_confusion(name, matrix, names)
                 report.add_picture(f"confusion/{pictures.file_name(name)}", picture)
-        if self.per_class:
-            report.add_table("per_class", grid.per_class(names))
 
 
 def _names_of_classes(names, trained, classes):
@@ -189,9 +178,7 @@ def create(flags, classes):
         degradations=flags.degradations,
         levels=flags.levels,
         size=flags.degradation_size,
-        seed=flags.evaluation_seed,
+        seed=flags.get("seed", 0),
         classes=classes,
         confusion=flags.confusion_matrix,
-        per_class=flags.per_class,
-        grid=flags.corruption_grid,
     )

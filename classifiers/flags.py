@@ -4,7 +4,7 @@ from absl import flags
 
 from classifiers import networks
 from classifiers.training_copies import CUTOUT_ON, DEGRADE_ON, IMAGES
-from misc.training import common_flags, optimizers, schedules
+from misc.training import common_flags, optimizers
 
 # The flags belong to the modules that call this, also in --helpfull.
 flags.disclaim_key_flags()
@@ -133,28 +133,18 @@ def define_evaluation_flags():
         "Levels that --degradations are tested at: random: drawn per image as in training; all: "
         "every level of the range; or numbers such as 10,30,50.",
     )
-    flags.DEFINE_integer("evaluation_seed", 0, "Seed of the draws of an evaluation, such as noise.")
     flags.DEFINE_bool(
         "confusion_matrix", False, "Also write confusion.csv, and a picture for each degradation."
-    )
-    flags.DEFINE_bool("per_class", False, "Also write per_class.csv, the recall of each class.")
-    flags.DEFINE_bool(
-        "corruption_grid",
-        False,
-        "Also write grid.csv, accuracy against level, and, of few levels such as severities, a "
-        "heat map.",
     )
 
 
 def create_optimizer(flags):
     """Returns the optimizer with the schedule that the flags describe."""
-    rate = schedules.create(
-        flags.schedule,
+    rate = common_flags.create_schedule(
+        flags,
         flags.classifier_learning_rate,
         flags.classifier_learning_rate_decay,
         flags.classifier_learning_rate_decay_steps,
-        flags.max_steps,
-        flags.milestones,
     )
     return optimizers.create(
         flags.classifier_optimizer,

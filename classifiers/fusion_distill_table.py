@@ -1,17 +1,12 @@
 """The table and the curves that a chain of FusionDistill ends in."""
 
 import csv
-import dataclasses
-import html
 import pathlib
 
-import matplotlib
 import numpy as np
 
-from misc.images import files
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from misc.images import files, image_files
+from misc.reports import page, plots
 
 # Columns in the paper's order.
 LABELS = {
@@ -35,146 +30,68 @@ ROWS = {
     "fusing": "Fusing",
     "fusion_distill": "FusionDistill",
 }
-CLEAN = "clean"
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Accuracies in percent.
-
-    Attributes:
-        degradations: names, in the order of the columns.
-        rows: {row: {degradation, "mean" or "clean": accuracy}}.
-        curves: {row: {degradation: list of (level, accuracy)}}.
-    """
-
-    degradations: tuple
-    rows: dict
-    curves: dict
-
-    @property
-    def header(self):
-        """Titles of the columns."""
-        named = [LABELS.get(name, name) for name in self.degradations]
-        return ["Approach", *named, "mean", "clean"]
-
-    def cells(self):
-        """Returns the rows as lists of the title and the numbers."""
-        order = [*self.degradations, "mean", CLEAN]
-        return [[ROWS[name], *(row[column] for column in order)] for name, row in self.rows.items()]
-
-    def text(self):
-        """Returns the table as lines of text."""
-        width = max(len(title) for title in ROWS.values())
-        widths = [max(len(title), 6) for title in self.header[1:]]
-
-        def line(title, cells):
-            cells = (f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
-            return "  ".join([f"{title:<{width}}", *cells])
-
-        rows = [(title, [f"{value:.1f}" for value in values]) for title, *values in self.cells()]
-        return "\n".join(line(*row) for row in [(self.header[0], self.header[1:]), *rows])
+EXPLANATION = """<p>Accuracy in percent: for each degradation the mean over all its levels; mean:
+over the degradations; clean: on images as they are. The separate models are each tested on their
+own degradation, and their clean accuracy is the mean of them.</p>"""
 
 
 def collect(results, names):
-    """Returns the `Table` of evaluated runs.
+    """Returns the table of evaluated runs, and their curves.
 
     Args:
         results: function of a run's name that returns what validate.py wrote, as a dict.
         names: degradations. The runs of these names make the row of separate models, each tested
             on its own degradation.
+
+    Returns:
+        List of rows, the header first, each a title and accuracies in percent; and
+        {degradation: {title of a row: list of (level, accuracy)}}.
     """
-    columns = tuple(sorted(names, key=lambda name: _place(name, names)))
-    rows, curves = {}, {}
-    for name in ROWS:
-        if name == "oracle":
-            found = {column: results(column) for column in columns}
-            clean = np.mean([one["mean"]["accuracy/clean"] for one in found.values()])
-        else:
-            found = dict.fromkeys(columns, results(name))
-            clean = found[columns[0]]["mean"]["accuracy/clean"]
-        row = {column: one["mean"][f"accuracy/{column}"] for column, one in found.items()}
-        rows[name] = row | {"mean": float(np.mean(list(row.values()))), CLEAN: float(clean)}
-        curves[name] = {
-            column: [(r["level"], r["top1"]) for r in one["images"] if r["name"] == column]
-            for column, one in found.items()
-        }
-    return Table(columns, rows, curves)
-
-
-def _place(name, names):
     known = list(LABELS)
-    return (known.index(name), 0) if name in known else (len(known), list(names).index(name))
+    # Python's sort is stable: others keep their order.
+    columns = sorted(names, key=lambda n: known.index(n) if n in known else len(known))
+    table = [["Approach", *(LABELS.get(name, name) for name in columns), "mean", "clean"]]
+    curves = {column: {} for column in columns}
+    for row, title in ROWS.items():
+        found = {column: results(column if row == "oracle" else row) for column in columns}
+        accuracies = [one["mean"][f"accuracy/{column}"] for column, one in found.items()]
+        clean = [one["mean"]["accuracy/clean"] for one in found.values()]
+        table.append([title, *accuracies, float(np.mean(accuracies)), float(np.mean(clean))])
+        for column, one in found.items():
+            levels = [image for image in one["images"] if image["name"] == column]
+            curves[column][title] = [(level["level"], level["top1"]) for level in levels]
+    return table, curves
 
 
-def write(table, folder):
+def as_text(table):
+    """Returns the table as lines of text."""
+    return page.align(_cells(table))
+
+
+def write(table, curves, folder):
     """Writes table.txt, table.csv, curves.png and index.html; returns the page's path."""
     folder = pathlib.Path(folder)
     with files.write_atomically(folder / "table.txt") as temporary:
-        temporary.write_text(table.text() + "\n")
+        temporary.write_text(as_text(table) + "\n")
     with (
         files.write_atomically(folder / "table.csv") as temporary,
         open(temporary, "w", newline="") as file,
     ):
-        writer = csv.writer(file)
-        writer.writerow(table.header)
-        writer.writerows(table.cells())
-    _plot(table, folder / "curves.png")
-    page = folder / "index.html"
-    with files.write_atomically(page) as temporary:
-        temporary.write_text(_page(table))
-    return page
-
-
-def _plot(table, path):
-    columns = table.degradations
-    figure, axes = plt.subplots(
-        1, len(columns), figsize=(4.2 * len(columns), 4), sharey=True, squeeze=False
+        csv.writer(file).writerows(table)
+    panels = [(f"level of {LABELS.get(name, name)}", lines) for name, lines in curves.items()]
+    picture = plots.draw_curves(panels, "accuracy in percent")
+    image_files.write_image(folder / "curves.png", picture)
+    page.write(
+        folder / "index.html",
+        "FusionDistill and its baselines",
+        EXPLANATION,
+        page.table(_cells(table)),
+        "<h2>Accuracy against level</h2>",
+        page.picture("curves.png", "accuracy against level for each degradation"),
     )
-    for axis, column in zip(axes[0], columns, strict=True):
-        for number, (name, curves) in enumerate(table.curves.items()):
-            if curves[column]:
-                style = "-" if number < 5 else "--"
-                axis.plot(*zip(*curves[column], strict=True), style, label=ROWS[name], lw=1.2)
-        axis.set(title=LABELS.get(column, column), xlabel="level")
-        axis.grid(alpha=0.3)
-    axes[0, 0].set(ylabel="accuracy in percent")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=5, fontsize=8)
-    figure.tight_layout(rect=(0, 0.13, 1, 1))
-    with files.write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
+    return folder / "index.html"
 
 
-def _page(table):
-    def line(cells, tag):
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    rows = [
-        line([title, *(f"{value:.1f}" for value in values)], "td")
-        for title, *values in table.cells()
-    ]
-    return PAGE.format(header=line(table.header, "th"), rows="\n".join(rows))
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en"><meta charset="utf-8"><title>FusionDistill</title>
-<style>
-body {{ font-family: sans-serif; margin: 2em; max-width: 1800px; }}
-td, th {{ padding: 2px 1em; text-align: right; }}
-td:first-child, th:first-child {{ text-align: left; }}
-img {{ max-width: 100%; }}
-</style>
-<h1>FusionDistill and its baselines</h1>
-<p>Accuracy in percent: for each degradation the mean over all its levels; mean: over the
-degradations; clean: on images as they are. The separate models are each tested on their own
-degradation, and their clean accuracy is the mean of them.</p>
-<table>
-{header}
-{rows}
-</table>
-<h2>Accuracy against level</h2>
-<img src="curves.png" alt="accuracy against level for each degradation">
-</html>
-"""
+def _cells(table):
+    header, *rows = table
+    return [header, *([title, *(f"{v:.1f}" for v in values)] for title, *values in rows)]

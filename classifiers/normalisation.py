@@ -9,37 +9,33 @@ _OF_SMALL_DATA = ("cifar10", "cifar100")
 _DIGITS = 9
 
 
-def resolve(flags):
-    """Returns the mean and the deviation of R, G and B in 0-255, two lists.
+def create(flags):
+    """Returns the mean and the deviation of R, G and B in 0-255, two lists of three.
 
     Each of them is what --image_mean or --image_deviation says; else that of the run whose weights
-    are restored; else, for CIFAR ResNets, that of the data set (--data_normalisation); else what
-    the network is usually fed with, see `networks.NORMALISATIONS`.
-
-    Args:
-        flags: values of the flags of `classifiers.flags`.
-
-    Raises:
-        ValueError: unless there are three values each, which look like those of images in 0-255.
+    are restored; else see `usual`.
     """
     restored = {}
-    if getattr(flags, "restore_path", None):
+    if flags.get("restore_path"):
         restored = run_folder.read_arguments(flags.restore_path)
-    usual = networks.NORMALISATIONS[_usual(flags)]
-    values = []
-    for name, fallback in zip(("image_mean", "image_deviation"), usual, strict=True):
-        given = getattr(flags, name, None) or restored.get(name)
-        # Rounded: 255 * (125.3 / 255) is not 125.3.
-        values.append(given or [round(255 * value, _DIGITS) for value in fallback])
-    _check(*values)
-    return values
+    mean, deviation = usual(flags.network, flags.data_normalisation)
+    mean = flags.image_mean or restored.get("image_mean") or mean
+    deviation = flags.image_deviation or restored.get("image_deviation") or deviation
+    _check(mean, deviation)
+    return mean, deviation
 
 
-def _usual(flags):
-    usual = networks.NETWORKS[flags.network].normalisation
-    if usual in _OF_SMALL_DATA:
-        return getattr(flags, "data_normalisation", None) or usual
-    return usual
+def usual(network, data_normalisation=None):
+    """Returns what a network is usually fed with, see `networks.NORMALISATIONS`, in 0-255.
+
+    CIFAR ResNets are fed with the mean and the deviation of the data, where these are known.
+    """
+    name = networks.NETWORKS[network].normalisation
+    if name in _OF_SMALL_DATA:
+        name = data_normalisation or name
+    # Rounded: 255 * (125.3 / 255) is not 125.3.
+    both = networks.NORMALISATIONS[name]
+    return [[round(255 * value, _DIGITS) for value in values] for values in both]
 
 
 def _check(mean, deviation):

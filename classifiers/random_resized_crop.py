@@ -44,21 +44,15 @@ def choose_window(height, width, uniform, area=AREA):
 
 
 def read(path, size, uniform, area=AREA):
-    """Returns a random window of an image file, uint8 RGB `[size, size, 3]`.
+    """Returns a random window of an image file, uint8 RGB `[size, size, 3]`; see `choose_window`.
 
     Windows that are much larger than `size` come from a reduced JPEG, which saves most of the time
     that large photos take and changes the result little.
 
-    Args:
-        path: image file.
-        size: side of the result in pixels.
-        uniform: `DRAWS` numbers in [0, 1).
-        area: see `choose_window`.
-
     Raises:
         ValueError: when the file is missing or broken; the message names it.
     """
-    pixels, box = image_windows.read_reduced_window(
+    pixels, box = image_windows.read_window(
         path, lambda height, width: choose_window(height, width, uniform, area), size
     )
     # Pillow's filter grows with the reduction, as torchvision's default does.

@@ -117,17 +117,18 @@ def create(flags):
         padding=flags.augment_padding,
         cutout=flags.augment_cutout,
         cutout_on=flags.augment_cutout_on,
-        fill=tuple(normalisation.resolve(flags)[0]),
+        fill=tuple(normalisation.create(flags)[0]),
     )
 
 
-def images_per_step(flags):
-    """Returns how many different images a training batch is made of; see --copies_images."""
-    if getattr(flags, "copies_images", IMAGES[0]) != "independent":
-        return flags.batch_size
-    return flags.batch_size * max(len(degradations.expand(flags.degradations)), 1)
+def images_per_step(batch_size, images, texts):
+    """Returns how many different images a training step reads.
 
-
-def create_for_host(flags):
-    """Returns the `TrainingCopies` that a dataloader has to make, `None` if the device does it."""
-    return create(flags) if getattr(flags, "degrade_on", "device") == "host" else None
+    Args:
+        batch_size: images for each degradation.
+        images: one of `IMAGES`, see `TrainingCopies`.
+        texts: list of degradations, see `degradations.expand`.
+    """
+    if images != "independent":
+        return batch_size
+    return batch_size * max(len(degradations.expand(texts)), 1)

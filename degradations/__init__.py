@@ -59,6 +59,52 @@ _IMAGENET_C_BAR = "Mintun, Kirillov & Xie, NeurIPS 2021"
 _SYMPIE = "Barbato et al., ACM MMSys 2024"
 _EXPERT = "Marie et al., Electronic Imaging 2022"
 
+GROUPS = {
+    "imagenet_c": (
+        "gaussian_noise",
+        "shot_noise",
+        "impulse_noise",
+        "defocus_blur",
+        "glass_blur",
+        "motion_blur",
+        "zoom_blur",
+        "snow",
+        "frost",
+        "fog",
+        "brightness",
+        "contrast",
+        "elastic_transform",
+        "pixelate",
+        "jpeg_compression",
+    ),
+    "imagenet_c_extra": ("gaussian_blur", "spatter", "speckle_noise", "saturate"),
+    "imagenet_c_bar": (
+        "blue_noise_sample",
+        "brownish_noise",
+        "caustic_refraction",
+        "checkerboard_cutout",
+        "cocentric_sine_waves",
+        "inverse_sparkles",
+        "perlin_noise",
+        "plasma_noise",
+        "single_frequency_greyscale",
+        "sparkles",
+    ),
+    "cifar_c_bar": (
+        "blue_noise_sample",
+        "brownish_noise",
+        "checkerboard_cutout",
+        "inverse_sparkles",
+        "sparkles",
+        "circular_motion_blur",
+        "lines",
+        "pinch_and_twirl",
+        "ripple",
+        "transverse_chromatic_abberation",
+    ),
+    "colour": ("darken", "sunset", "night", "white"),
+}
+
 NAMES = {
     **_entries(
         "jpeg", "ITU-T T.81; libjpeg", "quality 1-100; 101 clean", {"jpeg": "quality factor"}
@@ -134,23 +180,7 @@ NAMES = {
         _IMAGENET_C_BAR,
         "severity 1-5",
         dict.fromkeys(
-            (
-                "blue_noise_sample",
-                "brownish_noise",
-                "checkerboard_cutout",
-                "inverse_sparkles",
-                "sparkles",
-                "caustic_refraction",
-                "cocentric_sine_waves",
-                "perlin_noise",
-                "plasma_noise",
-                "single_frequency_greyscale",
-                "circular_motion_blur",
-                "lines",
-                "pinch_and_twirl",
-                "ripple",
-                "transverse_chromatic_abberation",
-            ),
+            GROUPS["cifar_c_bar"][:5] + GROUPS["imagenet_c_bar"] + GROUPS["cifar_c_bar"],
             "strength 0-10",
         ),
     ),
@@ -158,54 +188,8 @@ NAMES = {
         "colour",
         _SYMPIE,
         "severity 1-5",
-        dict.fromkeys(("darken", "sunset", "night", "white"), "severity"),
+        dict.fromkeys(GROUPS["colour"], "severity"),
     ),
-}
-
-GROUPS = {
-    "imagenet_c": (
-        "gaussian_noise",
-        "shot_noise",
-        "impulse_noise",
-        "defocus_blur",
-        "glass_blur",
-        "motion_blur",
-        "zoom_blur",
-        "snow",
-        "frost",
-        "fog",
-        "brightness",
-        "contrast",
-        "elastic_transform",
-        "pixelate",
-        "jpeg_compression",
-    ),
-    "imagenet_c_extra": ("gaussian_blur", "spatter", "speckle_noise", "saturate"),
-    "imagenet_c_bar": (
-        "blue_noise_sample",
-        "brownish_noise",
-        "caustic_refraction",
-        "checkerboard_cutout",
-        "cocentric_sine_waves",
-        "inverse_sparkles",
-        "perlin_noise",
-        "plasma_noise",
-        "single_frequency_greyscale",
-        "sparkles",
-    ),
-    "cifar_c_bar": (
-        "blue_noise_sample",
-        "brownish_noise",
-        "checkerboard_cutout",
-        "inverse_sparkles",
-        "sparkles",
-        "circular_motion_blur",
-        "lines",
-        "pinch_and_twirl",
-        "ripple",
-        "transverse_chromatic_abberation",
-    ),
-    "colour": ("darken", "sunset", "night", "white"),
 }
 
 

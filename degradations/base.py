@@ -2,12 +2,13 @@
 
 import math
 import numbers
+import warnings
 
 import keras
 import numpy as np
 from keras import ops
 
-from degradations import random
+from degradations import random, severity
 
 # A float32 sum that should be a whole number may end just below it; truncation would then lose a
 # grey level. Anything this close below a whole number counts as that number.
@@ -55,7 +56,9 @@ class Degradation(keras.layers.Layer):
 
     `layer(images, seed=seed)` takes float32 RGB images of shape [B, H, W, 3], or grey ones of shape
     [B, H, W, 1], with values 0-255, any H and W from 1 up, and returns the same shape and range.
-    Image i of a batch depends on the seed and on i, not on the batch size.
+    Image i of a batch depends on the seed and on i, not on the batch size. Without a seed, as in
+    `keras.Sequential` or `Dataset.map(layer)`, every call draws another one from the layer's own
+    `keras.random.SeedGenerator`. The layer degrades in training and in inference alike.
 
     A subclass implements `apply`, and names its level:
 
@@ -63,16 +66,19 @@ class Degradation(keras.layers.Layer):
     - `unit`: what they mean;
     - `limits`: smallest and largest allowed value of each parameter;
     - `integer`: whether drawn levels are whole numbers;
-    - `severities(size)`: a table of five levels, where the literature has one;
+    - `severity_table`: name of its levels in `severity`, or `severities`, a method that gives five
+      levels, where the literature has them;
+    - `options`: names of further arguments of its constructor, kept as attributes;
     - `host_only`: True if it needs host code, such as a codec library. It then works eagerly and in
       a `Dataset.map`, not in a compiled step on an accelerator;
     - `shares_level`: True if `apply` also takes one level for the whole batch. It then gets that
       when all images have the same, which saves work;
-    - `whole`: True if `apply` itself returns whole numbers from 0 to 255, cut as by "truncate".
+    - `whole`: True if `apply` itself returns whole numbers from 0 to 255.
 
-    Bad input raises ValueError when values are at hand (eagerly). While a graph is traced they
-    aren't: there values outside 0-255 are cut and undefined ones (NaN) count as 0, so that no NaN
-    comes out.
+    Bad input raises ValueError when values are at hand (eagerly); a batch that is not black but
+    nowhere above 1 looks like images in 0-1 and gives a warning, once. While a graph is traced
+    values aren't at hand: those outside 0-255 are cut and undefined ones (NaN) count as 0, so that
+    no NaN comes out.
 
     Args:
         level: one number for every image; a pair (low, high) to draw from uniformly, per image;
@@ -91,12 +97,15 @@ class Degradation(keras.layers.Layer):
     """
 
     parameters = ("level",)
+    severity_table = None
+    options = ()
     unit = ""
     limits = ((-math.inf, math.inf),)
     integer = False
     host_only = False
     shares_level = False
     whole = False
+    codec_name = None
 
     def __init__(
         self,
@@ -120,6 +129,9 @@ class Degradation(keras.layers.Layer):
             raise ValueError(f"size must be 32, 64 or 224. Received: {size!r}")
         self.level, self.severity = _plain(level), _plain(severity)
         self.p, self.step, self.quantize, self.size = p, step, quantize, size
+        # Variables can't be made while a function is traced.
+        self._seeds = None if random.is_tracing() else keras.random.SeedGenerator()
+        self._warned = False
         self._table = None
         self._ranges = None
         self._set_level()
@@ -127,8 +139,7 @@ class Degradation(keras.layers.Layer):
     @classmethod
     def severities(cls, size=224):
         """Returns the levels of severity 1 to 5, shape [5, parameters], or None without a table."""
-        del size
-        return
+        return severity.table(cls.severity_table, size) if cls.severity_table else None
 
     def _set_level(self):
         kind = type(self).__name__
@@ -188,16 +199,21 @@ class Degradation(keras.layers.Layer):
         """
         raise NotImplementedError(f"{type(self).__name__} has no apply")
 
-    def call(self, images, seed):
+    def call(self, images, seed=None):
         """Draws, applies, and returns to 8-bit values."""
-        batch_size = ops.shape(images)[0]
-        rows = 1 if self.shares_level and self.fixed else batch_size
-        values = self._draw_values(rows, random.fold_in(seed, 0))
-        degraded = self.apply(images, self._to_levels(values), random.fold_in(seed, 1))
-        if not (self.whole and self.quantize == "truncate"):
-            degraded = to_8_bits(degraded, self.quantize)
-        keep = self._keep(values, batch_size, seed)
-        return degraded if keep is None else choose(keep, images, degraded)
+        return self.degrade(images, self._seed(seed))[0]
+
+    def call_with_bytes(self, images, seed=None):
+        """Returns what the layer returns, and the bytes of each image's bit stream, int32 [B].
+
+        An image that went through no codec, because of `p`, a severity of 0 or the layer itself,
+        counts 0 bytes: it has no bit stream, and belongs in no mean.
+
+        Args:
+            images: as the layer takes them.
+            seed: as the layer takes it.
+        """
+        return self.degrade(self._check(images), self._seed(seed), with_bytes=True)
 
     def call_at(self, images, value, seed):
         """Degrades all images by the same level, and returns to 8-bit values.
@@ -206,7 +222,7 @@ class Degradation(keras.layers.Layer):
             images: float32 [B, H, W, C], values 0-255.
             value: scalar within `span`: the level, or the severity where the layer was given
                 severities.
-            seed: integer, or integer tensor of shape [2].
+            seed: integer, or integer tensor of shape [] or [2].
 
         Raises:
             ValueError: if the layer has no `span`.
@@ -215,10 +231,44 @@ class Degradation(keras.layers.Layer):
             raise ValueError(f"{type(self).__name__} has no single level: call it without one.")
         rows = 1 if self.shares_level else ops.shape(images)[0]
         values = ops.broadcast_to(ops.cast(value, "float32"), [rows, 1])
-        levels = self._to_levels(values)
-        degraded = to_8_bits(self.apply(images, levels, random.fold_in(seed, 1)), self.quantize)
+        return self._degrade_at(images, values, random.make_seed(seed))[0]
+
+    def degrade(self, images, seed, with_bytes=False):
+        """Does what `call` and `call_with_bytes` do, for checked images and any seed of `random`.
+
+        Returns:
+            The images, and their bytes where these are asked for, else None.
+        """
+        rows = 1 if self.shares_level and self.fixed else ops.shape(images)[0]
+        values = self._draw_values(rows, random.fold_in(seed, 0))
+        return self._degrade_at(images, values, seed, with_bytes)
+
+    def _degrade_at(self, images, values, seed, with_bytes=False):
+        degraded, sizes = self.apply_to_8_bits(
+            images, self._to_levels(values), random.fold_in(seed, 1), with_bytes
+        )
         keep = self._keep(values, ops.shape(images)[0], seed)
-        return degraded if keep is None else choose(keep, images, degraded)
+        if keep is None:
+            return degraded, sizes
+        sizes = None if sizes is None else ops.where(keep, 0, sizes)
+        return choose(keep, images, degraded), sizes
+
+    def apply_to_8_bits(self, images, levels, seed, with_bytes=False):
+        """Does what `apply` does, then returns to 8-bit values; results as of `degrade`."""
+        degraded = self.apply(images, levels, seed)
+        if not self.whole:
+            degraded = to_8_bits(degraded, self.quantize)
+        return degraded, ops.zeros([ops.shape(images)[0]], "int32") if with_bytes else None
+
+    def _seed(self, seed):
+        if seed is not None:
+            return random.make_seed(seed)
+        if self._seeds is None:
+            raise ValueError(
+                f"{type(self).__name__} was made inside a traced function, where it has no seeds "
+                "of its own: make it outside, or give a seed."
+            )
+        return random.make_seed(self._seeds.next())
 
     def _keep(self, values, batch_size, seed):
         """Returns which images stay as they are, bool [B], or None if all are degraded."""
@@ -230,20 +280,37 @@ class Degradation(keras.layers.Layer):
             keep = missed if keep is None else ops.logical_or(keep, missed)
         return keep
 
-    def __call__(self, images, seed, **kwargs):
+    def __call__(self, images, seed=None, **kwargs):
         """Checks the images and the seed, then calls the layer.
 
         Args:
             images: float32 [B, H, W, 3] or [B, H, W, 1], values 0-255.
-            seed: integer, or integer tensor of shape [2].
+            seed: integer, or integer tensor of shape [] or [2]; None draws one from the layer's own
+                `keras.random.SeedGenerator`.
             **kwargs: what Keras itself passes.
 
         Raises:
             ValueError: if the images have another type, shape or range, hold NaN, or the seed is
                 not an integer or a pair.
         """
+        images = self._check(images)
+        if seed is not None and not isinstance(images, keras.KerasTensor):
+            seed = random.make_seed(seed)
+        return super().__call__(images, seed=seed, **kwargs)
+
+    def _check(self, images):
         images = check_images(images, type(self).__name__, clean=not self.cleans(images))
-        return super().__call__(images, seed=random.make_seed(seed), **kwargs)
+        symbolic = self._warned or isinstance(images, keras.KerasTensor)
+        values = None if symbolic else random.concrete(images)
+        # Mostly the first value tells.
+        if values is not None and values.size and values.flat[0] <= 1 and 0 < values.max() <= 1:
+            self._warned = True
+            warnings.warn(
+                f"{type(self).__name__} takes images with values 0-255, and all of these are in "
+                f"{values.min():g}-{values.max():g}: multiply images in 0-1 by 255.",
+                stacklevel=3,
+            )
+        return images
 
     def cleans(self, images):
         """Returns whether the layer itself cuts these images to 0-255 and removes NaN."""
@@ -269,15 +336,8 @@ class Degradation(keras.layers.Layer):
 
     def get_config(self):
         """Returns the arguments of the constructor, plain enough for JSON."""
-        return {
-            "name": self.name,
-            "level": self.level,
-            "severity": self.severity,
-            "p": self.p,
-            "step": self.step,
-            "quantize": self.quantize,
-            "size": self.size,
-        }
+        own = ("name", "level", "severity", "p", "step", "quantize", "size", *self.options)
+        return {name: getattr(self, name) for name in own}
 
     @property
     def fixed(self):
@@ -354,6 +414,8 @@ def check_images(images, who, clean=True):
         )
     if any(side == 0 for side in shape[1:3]):
         raise ValueError(f"{who} takes images of at least 1x1 pixels. Received: {shape}")
+    if isinstance(images, keras.KerasTensor):
+        return images
     values = random.concrete(images)
     images = ops.convert_to_tensor(images)
     if values is None:

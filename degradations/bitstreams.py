@@ -25,6 +25,7 @@ class Codec:
     """Base class of the codecs; a subclass sets its options in the constructor.
 
     Attributes:
+        codec_name: name of the codec that really runs.
         level_name: what the level of `encode` is.
         limits: smallest and largest level.
         integer: whether levels are whole numbers.
@@ -33,11 +34,6 @@ class Codec:
     level_name = "quality"
     limits = (0, 100)
     integer = True
-
-    @property
-    def codec_name(self):
-        """Name of the codec that really runs."""
-        raise NotImplementedError(f"{type(self).__name__} has no codec_name")
 
     def encode(self, image, level):
         """Returns the bit stream of a uint8 image [H, W, 3] or [H, W, 1]."""
@@ -95,15 +91,11 @@ class Jpeg(Codec):
             "420": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
         }
         self.subsampling = subsampling
+        self.codec_name = f"JPEG {subsampling}"
         self._options = [cv2.IMWRITE_JPEG_OPTIMIZE, int(check_flag("optimize", optimize))]
         self._options += [cv2.IMWRITE_JPEG_PROGRESSIVE, int(check_flag("progressive", progressive))]
         if subsampling != "400":
             self._options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factors[subsampling]]
-
-    @property
-    def codec_name(self):
-        """JPEG with its subsampling."""
-        return f"JPEG {self.subsampling}"
 
     def encode(self, image, level):
         """Returns a JPEG file."""
@@ -147,12 +139,8 @@ class Jpeg2000(Codec):
         check_choice("mode", mode, ("rates", "dB"))
         self.mode, self.irreversible = mode, check_flag("irreversible", irreversible)
         self.in_processes = check_flag("in_processes", in_processes)
+        self.codec_name = f"JPEG 2000 {'9/7' if irreversible else '5/3'}"
         self.level_name = "compression ratio" if mode == "rates" else "PSNR in dB"
-
-    @property
-    def codec_name(self):
-        """JPEG 2000 with its wavelet."""
-        return f"JPEG 2000 {'9/7' if self.irreversible else '5/3'}"
 
     def encode(self, image, level):
         """Returns a JP2 file of one quality layer."""
@@ -186,11 +174,7 @@ class Webp(Codec):
         _check_feature("webp", "WebP")
         self.lossless, self.method = check_flag("lossless", lossless), method
         check_choice("method", method, range(7))
-
-    @property
-    def codec_name(self):
-        """WebP, lossy or lossless."""
-        return "WebP lossless" if self.lossless else "WebP"
+        self.codec_name = "WebP lossless" if lossless else "WebP"
 
     def encode(self, image, level):
         """Returns a WebP file; grey images are stored as RGB."""
@@ -211,11 +195,7 @@ class Avif(Codec):
         self.subsampling, self.speed = str(subsampling), speed
         check_choice("subsampling", self.subsampling, CHROMA)
         check_choice("speed", speed, range(11))
-
-    @property
-    def codec_name(self):
-        """AVIF with its subsampling."""
-        return f"AVIF {self.subsampling}"
+        self.codec_name = f"AVIF {self.subsampling}"
 
     def encode(self, image, level):
         """Returns an AVIF file; grey images are stored as RGB."""
@@ -253,14 +233,11 @@ class Bpg(Codec):
                 "program=libx265 is the stand-in"
             )
         self.program = "libx265" if program == "libx265" or missing else "bpgenc"
+        self.codec_name = "BPG (bpgenc)"
         if self.program == "libx265":
+            self.codec_name = "HEVC intra (libx265), for BPG"
             self._av = _import_extra("av")
             self._av.logging.set_level(self._av.logging.ERROR)
-
-    @property
-    def codec_name(self):
-        """BPG, or HEVC for the stand-in."""
-        return "BPG (bpgenc)" if self.program == "bpgenc" else "HEVC intra (libx265), for BPG"
 
     def encode(self, image, level):
         """Returns a BPG file, or an HEVC stream behind the size of the image."""
@@ -350,11 +327,7 @@ class Heif(Codec):
         self._heif = _import_extra("pillow_heif")
         self.subsampling = str(subsampling)
         check_choice("subsampling", self.subsampling, CHROMA)
-
-    @property
-    def codec_name(self):
-        """HEIF with its subsampling."""
-        return f"HEIF {self.subsampling}"
+        self.codec_name = f"HEIF {self.subsampling}"
 
     def encode(self, image, level):
         """Returns a HEIF file; grey images are stored as RGB."""
@@ -384,17 +357,13 @@ class Jpegxl(Codec):
         effort: 1 (fast) to 10 (small).
     """
 
+    codec_name = "JPEG XL"
     limits = (1, 100)
 
     def __init__(self, effort=7):
         _import_extra("pillow_jxl")
         self.effort = effort
         check_choice("effort", effort, range(1, 11))
-
-    @property
-    def codec_name(self):
-        """JPEG XL."""
-        return "JPEG XL"
 
     def encode(self, image, level):
         """Returns a JPEG XL file; quality 100 is without loss."""

@@ -5,8 +5,9 @@ import math
 import numpy as np
 from keras import ops
 
-from degradations import filters, random, severity
+from degradations import filters, random
 from degradations.base import Degradation, register, to_8_bits
+from degradations.bitstreams import check_flag
 
 
 @register
@@ -22,27 +23,20 @@ class Blur(Degradation):
     """
 
     parameters = ("deviation",)
+    options = ("authors_variant",)
     unit = "standard deviation in pixels"
     limits = ((0.0, 100.0),)
     shares_level = True
 
     def __init__(self, level=None, authors_variant=False, **kwargs):
         super().__init__(level, **kwargs)
-        if not isinstance(authors_variant, bool):
-            raise ValueError(
-                f"authors_variant must be true or false. Received: {authors_variant!r}"
-            )
-        self.authors_variant = authors_variant
+        self.authors_variant = check_flag("authors_variant", authors_variant)
 
     def apply(self, images, levels, seed):
         """Blurs images [B, H, W, C] by `levels` [B] pixels; nothing is drawn from the seed."""
         largest = self.largest("deviation")
         between = to_8_bits if self.authors_variant else None
         return filters.gaussian(images, levels, largest, truncate=3.0, between=between)
-
-    def get_config(self):
-        """Returns the arguments of the constructor."""
-        return {**super().get_config(), "authors_variant": self.authors_variant}
 
 
 @register
@@ -52,15 +46,11 @@ class GaussianBlur(Degradation):
     Source: Hendrycks & Dietterich (ICLR 2019).
     """
 
+    severity_table = "gaussian_blur"
     parameters = ("deviation",)
     unit = "standard deviation in pixels"
     limits = ((0.0, 100.0),)
     shares_level = True
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns the deviations of severity 1 to 5, shape [5, 1]."""
-        return severity.table("gaussian_blur", size)
 
     def apply(self, images, levels, seed):
         """Blurs images [B, H, W, C] by `levels` [B] pixels; nothing is drawn from the seed."""
@@ -75,15 +65,11 @@ class DefocusBlur(Degradation):
     2r + 1) pixels, smoothed by a Gaussian of 3x3 (else 5x5) taps; mirrored borders.
     """
 
+    severity_table = "defocus_blur"
     parameters = ("radius", "smoothing")
     unit = "radius of the disk and deviation of its smoothing, in pixels"
     limits = ((0.0, 50.0), (0.0, 10.0))
     shares_level = True
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns radius and smoothing of severity 1 to 5, shape [5, 2]."""
-        return severity.table("defocus_blur", size)
 
     def apply(self, images, levels, seed):
         """Blurs images [B, H, W, C] by `levels` [B, 2]; nothing is drawn from the seed."""
@@ -127,14 +113,10 @@ class MotionBlur(Degradation):
     uniform in -45 to 45 degrees.
     """
 
+    severity_table = "motion_blur"
     parameters = ("radius", "deviation")
     unit = "radius and standard deviation in pixels"
     limits = ((0.0, 100.0), (0.01, 100.0))
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns radius and deviation of severity 1 to 5, shape [5, 2]."""
-        return severity.table("motion_blur", size)
 
     def apply(self, images, levels, seed):
         """Blurs images [B, H, W, C] by `levels` [B, 2] at angles drawn from the seed."""
@@ -179,15 +161,11 @@ class GlassBlur(Degradation):
     round's start. These chains are followed for all pixels at once, by doubling their length.
     """
 
+    severity_table = "glass_blur"
     parameters = ("deviation", "reach", "rounds")
     unit = "deviation of the blurs and reach of the offsets in pixels, rounds"
     limits = ((0.0, 20.0), (1.0, 20.0), (0.0, 10.0))
     shares_level = True
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns deviation, reach and rounds of severity 1 to 5, shape [5, 3]."""
-        return severity.table("glass_blur", size)
 
     def apply(self, images, levels, seed):
         """Distorts images [B, H, W, C] by `levels` [B, 3] with offsets drawn from the seed."""
@@ -261,6 +239,7 @@ class ZoomBlur(Degradation):
     scipy.ndimage.zoom of order 1), and trims to the side. The image itself counts once more.
     """
 
+    severity_table = "zoom_blur"
     parameters = ("largest_zoom", "zooms")
     unit = "largest zoom, number of zooms from 1"
     limits = ((1.0, 4.0), (1.0, 100.0))
@@ -268,11 +247,6 @@ class ZoomBlur(Degradation):
 
     # Side of the tiles that are computed at once: a zoom needs few pixels around each.
     _TILE = 32
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns the largest zoom and the number of zooms of severity 1 to 5, shape [5, 2]."""
-        return severity.table("zoom_blur", size)
 
     def apply(self, images, levels, seed):
         """Blurs images [B, H, W, C] by `levels` [B, 2]; nothing is drawn from the seed."""

@@ -13,6 +13,8 @@ import math
 
 from keras import ops
 
+from degradations.base import per_image
+
 GREY = 128.0
 WHITE = 255.0
 
@@ -37,11 +39,6 @@ def amount(levels, maximum):
 def per_pixel(values):
     """Reshapes one value per image, `[B]`, to `[B, 1, 1]`, for arithmetic with `[B, H, W]`."""
     return ops.reshape(values, (-1, 1, 1))
-
-
-def per_value(values):
-    """Reshapes one value per image, `[B]`, to `[B, 1, 1, 1]`, for arithmetic with images."""
-    return ops.reshape(values, (-1, 1, 1, 1))
 
 
 def shorter_side(height, width):
@@ -142,7 +139,7 @@ def plasma_noise(images, levels, time, iterations, sharpness, scale):
     colour = plasma_colour(*pixel_grid(images), time, iterations, sharpness, scale)
     if images.shape[-1] == 1:
         colour = ops.mean(colour, axis=-1, keepdims=True)
-    intensity = per_value(amount(levels, 64.0))
+    intensity = per_image(amount(levels, 64.0), images)
     return (1.0 - intensity / 255.0) * images + intensity * colour
 
 
@@ -208,7 +205,7 @@ def brownish_noise(images, levels, phases):
     flat = ops.reshape(phases, (-1, shape[2], shape[3]))
     noise = fourier_noise(flat, lambda squared: 1.0 / (squared + 1.0))
     noise = ops.transpose(ops.reshape(noise, shape), (0, 2, 3, 1))
-    return images + per_value(amount(levels, 64.0)) * noise
+    return images + per_image(amount(levels, 64.0), images) * noise
 
 
 def checkerboard_cutout(images, levels, angle, cell, grid):
@@ -362,7 +359,7 @@ def perlin_noise(images, levels, angles):
     """
     shape = ops.shape(images)
     value = ops.clip(0.5 * turbulence(angles, shape[1], shape[2]) + 0.5, 0.0, 1.0)
-    return blend(images, 255.0 * value[..., None], per_value(amount(levels, 0.5)))
+    return blend(images, 255.0 * value[..., None], per_image(amount(levels, 0.5), images))
 
 
 def lines(images, levels, centres, turns, angle, angle_variation):

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from degradations.cbar_noise import amount, image_side, per_pixel, pixel_grid, shorter_side
+from degradations.filters import border_index
 
 # Caustics: constants of the published pattern.
 CAUSTIC_ROUNDS = 5
@@ -35,25 +36,13 @@ SPLINE_POLE = math.sqrt(3.0) - 2.0
 SPLINE_RADIUS = 13
 
 
-def mirror_index(index, length):
-    """Reflects integer indices into 0..length-1, without repeating the border (`d c b a b c d`)."""
-    period = ops.maximum(2 * (length - 1), 1)
-    return ops.minimum(length - 1, ops.abs(ops.mod(index + length - 1, period) - (length - 1)))
-
-
-def reflect_index(index, length):
-    """Reflects integer indices into 0..length-1, repeating the border (`b a a b c d d c`)."""
-    index = ops.mod(index, 2 * length)
-    return ops.minimum(index, 2 * length - 1 - index)
-
-
-def filter_separably(images, kernel, border_index):
+def filter_separably(images, kernel, border):
     """Correlates rows and columns with a symmetric kernel.
 
     Args:
         images: `[B, H, W, C]`.
         kernel: array of odd length.
-        border_index: `mirror_index` or `reflect_index`.
+        border: see `filters.border_index`.
     """
     radius = len(kernel) // 2
     for axis in (1, 2):
@@ -61,7 +50,7 @@ def filter_separably(images, kernel, border_index):
         index = ops.arange(length, dtype="int32")
         images = sum(
             float(weight)
-            * ops.take(images, border_index(index + (tap - radius), length), axis=axis)
+            * ops.take(images, border_index(index + (tap - radius), length, border), axis=axis)
             for tap, weight in enumerate(kernel)
         )
     return images
@@ -236,7 +225,7 @@ def caustic_refraction(images, levels, time, size):
     """
     rows, columns = pixel_grid(images)
     light = caustics(rows, columns, time, size)[..., None]
-    light = filter_separably(light, _gaussian_kernel(), reflect_index)[..., 0]
+    light = filter_separably(light, _gaussian_kernel(), "reflect")[..., 0]
     padded = ops.pad(light, ((0, 0), (1, 1), (1, 1)))
     slope_y = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
     slope_x = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
@@ -268,7 +257,7 @@ def spline_coefficients(images):
     """Returns the coefficients of the cubic spline through the pixels, mirrored at the borders."""
     taps = np.abs(np.arange(-SPLINE_RADIUS, SPLINE_RADIUS + 1))
     kernel = math.sqrt(3.0) * SPLINE_POLE**taps
-    return filter_separably(images, kernel, mirror_index)
+    return filter_separably(images, kernel, "mirror")
 
 
 def _rotate(windows, sine, cosine, height, width):
@@ -321,11 +310,14 @@ def _average_rotations(images, largest):
     shape = ops.shape(images)
     height, width = shape[1], shape[2]
     coefficients = spline_coefficients(images)
-    rows = mirror_index(ops.arange(height + 3, dtype="int32") - 1, height)
+    rows = border_index(ops.arange(height + 3, dtype="int32") - 1, height, "mirror")
     coefficients = ops.take(coefficients, rows, axis=1)
     index = ops.arange(width, dtype="int32") - 1
     windows = ops.concatenate(
-        [ops.take(coefficients, mirror_index(index + tap, width), axis=2) for tap in range(4)],
+        [
+            ops.take(coefficients, border_index(index + tap, width, "mirror"), axis=2)
+            for tap in range(4)
+        ],
         axis=-1,
     )
     windows = ops.reshape(windows, (-1, 4 * images.shape[-1]))

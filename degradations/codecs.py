@@ -10,6 +10,7 @@ Resilience to Image Coding Artifacts" (Electronic Imaging 2022).
 
 import concurrent.futures
 import functools
+import inspect
 import os
 
 import keras
@@ -23,7 +24,6 @@ from degradations.sized import SizedDegradation
 _ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 if _ON_TENSORFLOW:
     import tensorflow as tf
-    from tensorflow.python.ops import control_flow_util
 
 
 def is_on_host(images):
@@ -34,9 +34,7 @@ def is_on_host(images):
     """
     if not _ON_TENSORFLOW:
         return random.concrete(images) is not None
-    if tf.executing_eagerly():
-        return True
-    return not control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    return not random.is_static()
 
 
 def is_in_dataset():
@@ -122,186 +120,109 @@ class CodecDegradation(SizedDegradation):
 
     Args:
         level: one level for every image, or a pair (low, high) to draw from per image.
-        options: arguments of the codec.
-        **kwargs: p, step, quantize and name, as in `Degradation`.
+        **kwargs: the codec's `options`; p, step, quantize and name, as in `Degradation`.
     """
 
     host_only = True
-    codec_class = None
+    codec_class = bitstreams.Codec
 
-    def __init__(self, level, options, **kwargs):
+    def __init_subclass__(cls):
+        """Takes the allowed levels from the codec."""
+        super().__init_subclass__()
+        cls.limits, cls.integer = (cls.codec_class.limits,), cls.codec_class.integer
+
+    def __init__(self, level=None, **kwargs):
+        known = inspect.signature(self.codec_class).parameters
+        options = {name: kwargs.pop(name, known[name].default) for name in self.options}
         super().__init__(level, **kwargs)
-        self._options = options
         self.codec = self.codec_class(**options)
+        for name, value in options.items():
+            setattr(self, name, value)
 
     @property
     def codec_name(self):
         """Name of the codec that really runs, to stand beside every result."""
         return self.codec.codec_name
 
-    def apply_with_bytes(self, images, levels):
-        """Codes images by one level per image, see `SizedDegradation`."""
-        return round_trip(self.codec, images, levels, self.quantize)
-
-    def to_whole(self, images):
-        """Returns the images: `round_trip` removes fractions, image by image."""
-        return images
+    def apply_to_8_bits(self, images, levels, seed, with_bytes=False):
+        """Codes images by one level per image; `round_trip` removes fractions, image by image."""
+        coded, sizes = round_trip(self.codec, images, levels, self.quantize)
+        return coded, sizes if with_bytes else None
 
     def cleans(self, images):
         """True where every image goes through `round_trip`, which cuts its values."""
         del images
         return not self.keeps_some
 
-    def get_config(self):
-        """Returns the arguments of the constructor."""
-        return {**super().get_config(), **self._options}
-
 
 @register
 class JpegHost(CodecDegradation):
-    """JPEG by the codec, with what `jpeg.Jpeg` does not offer.
-
-    Args:
-        level: quality factor 1-100, or a pair.
-        subsampling: "444", "422", "420", or "400" for grey.
-        optimize: whether to fit the Huffman tables to the image (same pixels, fewer bytes).
-        progressive: whether to code in several scans (same pixels, other bytes).
-        **kwargs: as in `CodecDegradation`.
-    """
+    """JPEG by the codec, with what `jpeg.Jpeg` does not offer; see `bitstreams.Jpeg`."""
 
     codec_class = bitstreams.Jpeg
+    options = ("subsampling", "optimize", "progressive")
     parameters = ("quality",)
     unit = "quality factor"
-    limits = (bitstreams.Jpeg.limits,)
-    integer = True
-
-    def __init__(self, level=None, subsampling="420", optimize=False, progressive=False, **kwargs):
-        options = {
-            "subsampling": subsampling,
-            "optimize": optimize,
-            "progressive": progressive,
-        }
-        super().__init__(level, options, **kwargs)
 
 
 @register
 class Jpeg2000(CodecDegradation):
-    """JPEG 2000.
-
-    Args:
-        level: compression ratio (Pillow's `quality_layers=[level]`), or PSNR with mode="dB"; or a
-            pair.
-        mode: "rates" or "dB".
-        irreversible: whether to use the 9/7 wavelet instead of the 5/3 one.
-        **kwargs: as in `CodecDegradation`.
-    """
+    """JPEG 2000, see `bitstreams.Jpeg2000`."""
 
     codec_class = bitstreams.Jpeg2000
+    options = ("mode", "irreversible")
     parameters = ("rate",)
     unit = "compression ratio, or dB with mode=dB"
-    limits = (bitstreams.Jpeg2000.limits,)
-
-    def __init__(self, level=None, mode="rates", irreversible=False, **kwargs):
-        super().__init__(level, {"mode": mode, "irreversible": irreversible}, **kwargs)
 
 
 @register
 class Webp(CodecDegradation):
-    """WebP.
-
-    Args:
-        level: quality 0-100, or a pair.
-        lossless: whether to code without loss; the level is then the effort spent.
-        method: 0 (fast) to 6 (small).
-        **kwargs: as in `CodecDegradation`.
-    """
+    """WebP, see `bitstreams.Webp`."""
 
     codec_class = bitstreams.Webp
+    options = ("lossless", "method")
     parameters = ("quality",)
     unit = "quality"
-    limits = (bitstreams.Webp.limits,)
-    integer = True
-
-    def __init__(self, level=None, lossless=False, method=4, **kwargs):
-        super().__init__(level, {"lossless": lossless, "method": method}, **kwargs)
 
 
 @register
 class Avif(CodecDegradation):
-    """AVIF.
-
-    Args:
-        level: quality 0-100, or a pair.
-        subsampling: "444", "422" or "420".
-        speed: 0 (small) to 10 (fast).
-        **kwargs: as in `CodecDegradation`.
-    """
+    """AVIF, see `bitstreams.Avif`."""
 
     codec_class = bitstreams.Avif
+    options = ("subsampling", "speed")
     parameters = ("quality",)
     unit = "quality"
-    limits = (bitstreams.Avif.limits,)
-    integer = True
-
-    def __init__(self, level=None, subsampling="420", speed=6, **kwargs):
-        super().__init__(level, {"subsampling": subsampling, "speed": speed}, **kwargs)
 
 
 @register
 class Bpg(CodecDegradation):
-    """BPG, or HEVC at the same QP where BPG's programs are not installed; see `codec_name`.
+    """BPG, or HEVC at the same QP where BPG's programs are not installed; see `bitstreams.Bpg`.
 
-    Args:
-        level: QP 0-51, or a pair; Marie et al. use 41, 46 and 51.
-        program: "bpgenc", "libx265", or "auto" for bpgenc if it is on the PATH.
-        **kwargs: as in `CodecDegradation`.
+    Marie et al. use QP 41, 46 and 51.
     """
 
     codec_class = bitstreams.Bpg
+    options = ("program",)
     parameters = ("qp",)
     unit = "QP"
-    limits = (bitstreams.Bpg.limits,)
-    integer = True
-
-    def __init__(self, level=None, program="auto", **kwargs):
-        super().__init__(level, {"program": program}, **kwargs)
 
 
 @register
 class Heif(CodecDegradation):
-    """HEIF.
-
-    Args:
-        level: QP 0-51, or a pair.
-        subsampling: "444", "422" or "420".
-        **kwargs: as in `CodecDegradation`.
-    """
+    """HEIF, see `bitstreams.Heif`."""
 
     codec_class = bitstreams.Heif
+    options = ("subsampling",)
     parameters = ("qp",)
     unit = "QP"
-    limits = (bitstreams.Heif.limits,)
-    integer = True
-
-    def __init__(self, level=None, subsampling="420", **kwargs):
-        super().__init__(level, {"subsampling": subsampling}, **kwargs)
 
 
 @register
 class Jpegxl(CodecDegradation):
-    """JPEG XL.
-
-    Args:
-        level: quality 1-100, or a pair; 100 is without loss.
-        effort: 1 (fast) to 10 (small).
-        **kwargs: as in `CodecDegradation`.
-    """
+    """JPEG XL, see `bitstreams.Jpegxl`; quality 100 is without loss."""
 
     codec_class = bitstreams.Jpegxl
+    options = ("effort",)
     parameters = ("quality",)
     unit = "quality"
-    limits = (bitstreams.Jpegxl.limits,)
-    integer = True
-
-    def __init__(self, level=None, effort=7, **kwargs):
-        super().__init__(level, {"effort": effort}, **kwargs)

@@ -1,5 +1,7 @@
 """Several degradations as one: one after the other, or one of them for each image."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -11,6 +13,9 @@ from degradations.base import Degradation, choose, register, to_8_bits
 class Chain(Degradation):
     """Applies several degradations one after the other, each ending in 8-bit values.
 
+    `call_with_bytes` gives the size of the last bit stream that an image went through: of
+    `jpeg:10|webp:30|blur:1` the WebP's, or the JPEG's where the WebP's `p` spared the image.
+
     Args:
         layers: degradations, first to last.
         p: probability that an image goes through the chain.
@@ -19,15 +24,11 @@ class Chain(Degradation):
     unit = "the levels of its parts"
 
     def __init__(self, layers, p=1.0, name=None):
-        self._check_layers(layers)
-        super().__init__(level=0, p=p, quantize=None, name=name)
-        self.layers = list(layers)
-
-    @staticmethod
-    def _check_layers(layers):
         wrong = [layer for layer in layers if not isinstance(layer, Degradation)]
         if wrong or not layers:
             raise ValueError(f"layers must be degradations, at least one. Received: {layers!r}")
+        super().__init__(level=0, p=p, quantize=None, name=name)
+        self.layers = list(layers)
 
     @property
     def span(self):
@@ -38,6 +39,12 @@ class Chain(Degradation):
     def host_only(self):
         """True if any part is."""
         return any(layer.host_only for layer in self.layers)
+
+    @property
+    def codec_name(self):
+        """Name of the codec that comes last, None without one."""
+        names = [layer.codec_name for layer in self.layers if layer.codec_name]
+        return names[-1] if names else None
 
     def draw(self, batch_size, seed):
         """Returns a tuple of each part's levels, drawn as `call` with this seed would."""
@@ -52,23 +59,29 @@ class Chain(Degradation):
 
         Each part's result returns to 8-bit values before the next.
         """
-        for i, layer in enumerate(self.layers):
-            seed_i = random.fold_in(random.fold_in(seed, i), 1)
-            images = to_8_bits(layer.apply(images, levels[i], seed_i), layer.quantize)
+        for i in range(len(self.layers)):
+            images = self._apply_part(i, images, levels[i], seed)
         return images
 
-    def call(self, images, seed):
-        """Calls each part in turn, with its own share of the seed."""
-        degraded = images
-        for i, layer in enumerate(self.layers):
-            degraded = layer.call(degraded, random.fold_in(seed, i))
-        return self._keep_some(images, degraded, random.fold_in(seed, len(self.layers)))
+    def _apply_part(self, i, images, levels, seed):
+        layer, seed = self.layers[i], random.fold_in(random.fold_in(seed, i), 1)
+        return to_8_bits(layer.apply(images, levels, seed), layer.quantize)
 
-    def _keep_some(self, images, degraded, seed):
+    def degrade(self, images, seed, with_bytes=False):
+        """Sends images through each part in turn, with its own share of the seed."""
+        degraded, sizes = images, None
+        for i, layer in enumerate(self.layers):
+            degraded, own = layer.degrade(degraded, random.fold_in(seed, i), with_bytes)
+            sizes = own if sizes is None else ops.where(own > 0, own, sizes)
+        return self._keep_some(images, degraded, sizes, seed)
+
+    def _keep_some(self, images, degraded, sizes, seed):
         if self.p >= 1:
-            return degraded
+            return degraded, sizes
+        seed = random.fold_in(seed, len(self.layers))
         missed = random.uniform([ops.shape(images)[0]], seed) >= self.p
-        return choose(missed, images, degraded)
+        sizes = None if sizes is None else ops.where(missed, 0, sizes)
+        return choose(missed, images, degraded), sizes
 
     def get_config(self):
         """Returns the serialized parts."""
@@ -86,15 +99,25 @@ class Chain(Degradation):
 class OneOf(Chain):
     """Applies one of several degradations to each image, chosen at random per image.
 
-    A batch of one runs only the chosen part; a larger batch runs all of them and picks per image,
-    since a compiled step has no per-image branches. Both give the same pixels.
+    Each part is computed for the images that drew it alone, and they come out as if it had been
+    computed for all. `call_with_bytes` gives the size of the part that an image drew.
+
+    Where shapes must be known (under XLA, in traced functions of JAX), how many images a part gets
+    cannot depend on the draw. There one image follows the other, each through its own part alone:
+    no work is wasted, but images are not computed side by side. What a choice costs beyond the mean
+    of its parts is the start of each part, which counts with many parts, few and small images
+    (`benchmarks/one_of.py`).
 
     Args:
         layers: degradations to choose from, all with the same probability.
         p: probability that an image is degraded.
     """
 
-    unit = "the levels of its parts"
+    @property
+    def codec_name(self):
+        """Names of the codecs of its parts, None without one."""
+        names = dict.fromkeys(layer.codec_name for layer in self.layers if layer.codec_name)
+        return " or ".join(names) or None
 
     def draw(self, batch_size, seed):
         """Returns (choice [B], tuple of each part's levels)."""
@@ -104,37 +127,58 @@ class OneOf(Chain):
     def apply(self, images, levels, seed):
         """Applies to each image the part that `levels[0]` names, with the levels drawn for it."""
         choices, levels = levels
-        results = [
-            to_8_bits(
-                layer.apply(images, levels[i], random.fold_in(random.fold_in(seed, i), 1)),
-                layer.quantize,
-            )
-            for i, layer in enumerate(self.layers)
-        ]
-        return _pick(results, choices)
 
-    def call(self, images, seed):
-        """Chooses per image, calls the chosen part."""
-        seeds = [random.fold_in(seed, i) for i in range(len(self.layers))]
+        def branch(i, places):
+            own = keras.tree.map_structure(lambda level: ops.take(level, places, axis=0), levels[i])
+            part = ops.take(images, places, axis=0)
+            return (self._apply_part(i, part, own, random.at_places(seed, places)),)
+
+        return self._route(images, choices, branch)[0]
+
+    def degrade(self, images, seed, with_bytes=False):
+        """Chooses per image, sends it through the chosen part."""
+
+        def branch(i, places):
+            part_seed = random.at_places(random.fold_in(seed, i), places)
+            part = ops.take(images, places, axis=0)
+            degraded, sizes = self.layers[i].degrade(part, part_seed, with_bytes)
+            return (degraded, sizes) if with_bytes else (degraded,)
+
         choices = self._choices(ops.shape(images)[0], seed)
-        branches = [
-            lambda layer=layer, part=part: layer.call(images, part)
-            for layer, part in zip(self.layers, seeds, strict=True)
-        ]
-        if images.shape[0] == 1:
-            degraded = ops.switch(choices[0], branches)
-            degraded = ops.reshape(degraded, ops.shape(images))
-        else:
-            degraded = _pick([branch() for branch in branches], choices)
-        return self._keep_some(images, degraded, random.fold_in(seed, len(self.layers)))
+        degraded, *sizes = self._route(images, choices, branch, with_bytes)
+        return self._keep_some(images, degraded, sizes[0] if sizes else None, seed)
 
     def _choices(self, batch_size, seed):
         seed = random.fold_in(seed, len(self.layers) + 1)
         return random.integers([batch_size], seed, 0, len(self.layers))
 
+    def _route(self, images, choices, branch, with_bytes=False):
+        """Returns, per image, what `branch(its choice, its place)` gives: (images[, bytes])."""
+        everyone = ops.arange(ops.shape(images)[0], dtype="int32")
+        if random.is_static():
+            return ops.map(lambda place: self._one(place, choices, branch), everyone)
+        parts, order = [], []
+        for i in range(len(self.layers)):
+            places = ops.cast(ops.nonzero(choices == i)[0], "int32")
+            none = (ops.take(images, places, axis=0), ops.zeros_like(places))[: 1 + with_bytes]
+            parts.append(_if_any(places, functools.partial(branch, i, places), none))
+            order.append(places)
+        order = ops.argsort(ops.concatenate(order))
+        pixels, *sizes = (
+            ops.take(ops.concatenate(part), order, axis=0) for part in zip(*parts, strict=True)
+        )
+        return ops.reshape(pixels, ops.shape(images)), *sizes
 
-def _pick(results, choices):
-    picked = results[0]
-    for i, result in enumerate(results[1:], 1):
-        picked = choose(choices == i, result, picked)
-    return picked
+    def _one(self, place, choices, branch):
+        places = ops.expand_dims(place, 0)
+        branches = [functools.partial(branch, i, places) for i in range(len(self.layers))]
+        result = ops.switch(ops.take(choices, place), branches)
+        return keras.tree.map_structure(lambda part: ops.squeeze(part, 0), result)
+
+
+def _if_any(places, branch, none):
+    """Returns `branch()`, which costs nothing where there are no places; then, `none`."""
+    count = ops.shape(places)[0]
+    if isinstance(count, int):
+        return branch() if count else none
+    return ops.cond(count > 0, branch, lambda: none)

@@ -16,7 +16,6 @@ from degradations import (
     jpeg_gradient,
     jpeg_size,
     random,
-    severity,
 )
 from degradations.base import check_images, per_image, register
 from degradations.bitstreams import check_choice, check_flag
@@ -254,7 +253,9 @@ class Jpeg(SizedDegradation):
         ValueError: if an argument is outside what is allowed.
     """
 
+    severity_table = "jpeg_compression"
     parameters = ("quality",)
+    options = ("subsampling", "implementation", "differentiable", "size_estimate")
     unit = "quality factor"
     limits = ((1, CLEAN),)
     integer = True
@@ -283,11 +284,6 @@ class Jpeg(SizedDegradation):
         self.subsampling, self.implementation = subsampling, implementation
         self.differentiable, self.size_estimate = differentiable, size_estimate
 
-    @classmethod
-    def severities(cls, size=224):
-        """ImageNet-C's qualities (Hendrycks & Dietterich, ICLR 2019)."""
-        return severity.table("jpeg_compression", size)
-
     def cleans(self, images):
         """True where every image goes through the codec, whose call cuts and rounds."""
         all_coded = not self.keeps_some and self.largest("quality") < CLEAN
@@ -300,29 +296,18 @@ class Jpeg(SizedDegradation):
         whole = super().to_whole(images)
         return images + ops.stop_gradient(whole - images) if self.differentiable else whole
 
-    def apply(self, images, levels, seed):
-        """Codes images by one quality per image; nothing is drawn, the seed has no effect."""
-        del seed
-        images = self.to_whole(images)
-        quality = ops.cast(levels, "int32")
-        if self._use_codec(images):
-            coded = self._codec(images, quality)[0]
-        else:
-            coded = round_trip(
-                images, ops.minimum(quality, 100), self.subsampling, self.differentiable
-            )
-        return self._leave_clean(images, coded, quality)
-
-    def apply_with_bytes(self, images, levels):
-        """Codes images by one quality per image, see `SizedDegradation`; clean ones count 0."""
-        quality = ops.cast(levels, "int32")
+    def apply_to_8_bits(self, images, levels, seed, with_bytes=False):
+        """Codes images by one quality per image; clean ones count 0 bytes."""
+        images, quality, sizes = self.to_whole(images), ops.cast(levels, "int32"), None
+        coding = images, ops.minimum(quality, 100), self.subsampling
         if self._use_codec(images):
             coded, sizes = self._codec(images, quality)
+        elif with_bytes:
+            coded, sizes = round_trip_and_bytes(*coding, not self.size_estimate)
         else:
-            coded, sizes = round_trip_and_bytes(
-                images, ops.minimum(quality, 100), self.subsampling, not self.size_estimate
-            )
-        return self._leave_clean(images, coded, quality), ops.where(quality >= CLEAN, 0, sizes)
+            coded = round_trip(*coding, self.differentiable)
+        sizes = ops.where(quality >= CLEAN, 0, sizes) if with_bytes else None
+        return self._leave_clean(images, coded, quality), sizes
 
     def _leave_clean(self, images, coded, quality):
         if self.largest("quality") < CLEAN:
@@ -343,13 +328,3 @@ class Jpeg(SizedDegradation):
 
         codec = bitstreams.Jpeg(self.subsampling)
         return codecs.round_trip(codec, images, ops.minimum(quality, 100), self.quantize)
-
-    def get_config(self):
-        """Returns the arguments of the constructor."""
-        return {
-            **super().get_config(),
-            "subsampling": self.subsampling,
-            "implementation": self.implementation,
-            "differentiable": self.differentiable,
-            "size_estimate": self.size_estimate,
-        }

@@ -5,8 +5,9 @@ import math
 import numpy as np
 from keras import ops
 
-from degradations import random, severity
+from degradations import random
 from degradations.base import Degradation, per_image, register
+from degradations.bitstreams import check_flag
 
 
 @register
@@ -41,16 +42,13 @@ class Saltpepper(Degradation):
     """
 
     parameters = ("density",)
+    options = ("authors_variant",)
     unit = "density: share of values"
     limits = ((0.0, 1.0),)
 
     def __init__(self, level=None, authors_variant=False, **kwargs):
         super().__init__(level, **kwargs)
-        if not isinstance(authors_variant, bool):
-            raise ValueError(
-                f"authors_variant must be true or false. Received: {authors_variant!r}"
-            )
-        self.authors_variant = authors_variant
+        self.authors_variant = check_flag("authors_variant", authors_variant)
 
     def apply(self, images, levels, seed):
         """Replaces a share `levels` [B] of the values of images [B, H, W, C]."""
@@ -60,10 +58,6 @@ class Saltpepper(Degradation):
         # One draw serves both: of what is not salt (1 - half), a share half is pepper.
         return _replace(images, draws, half * (1 - half), half, salt)
 
-    def get_config(self):
-        """Returns the arguments of the constructor."""
-        return {**super().get_config(), "authors_variant": self.authors_variant}
-
 
 @register
 class GaussianNoise(Degradation):
@@ -72,14 +66,10 @@ class GaussianNoise(Degradation):
     Source: Hendrycks & Dietterich (ICLR 2019).
     """
 
+    severity_table = "gaussian_noise"
     parameters = ("deviation",)
     unit = "standard deviation, share of the full scale"
     limits = ((0.0, 4.0),)
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns the deviations of severity 1 to 5, shape [5, 1]."""
-        return severity.table("gaussian_noise", size)
 
     def apply(self, images, levels, seed):
         """Adds noise of standard deviation 255 `levels` [B] to images [B, H, W, C]."""
@@ -93,14 +83,10 @@ class ImpulseNoise(Degradation):
     Each value of each channel is decided on its own. Source: Hendrycks & Dietterich (ICLR 2019).
     """
 
+    severity_table = "impulse_noise"
     parameters = ("share",)
     unit = "share of the values"
     limits = ((0.0, 1.0),)
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns the shares of severity 1 to 5, shape [5, 1]."""
-        return severity.table("impulse_noise", size)
 
     def apply(self, images, levels, seed):
         """Replaces a share `levels` [B] of the values of images [B, H, W, C]."""
@@ -116,14 +102,10 @@ class SpeckleNoise(Degradation):
     Source: Hendrycks & Dietterich (ICLR 2019).
     """
 
+    severity_table = "speckle_noise"
     parameters = ("deviation",)
     unit = "standard deviation, share of the value"
     limits = ((0.0, 4.0),)
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns the deviations of severity 1 to 5, shape [5, 1]."""
-        return severity.table("speckle_noise", size)
 
     def apply(self, images, levels, seed):
         """Multiplies images [B, H, W, C] by 1 + N(0, levels) for `levels` [B]."""
@@ -139,15 +121,11 @@ class ShotNoise(Degradation):
     are rounded to 8 bits first. Source: Hendrycks & Dietterich (ICLR 2019).
     """
 
+    severity_table = "shot_noise"
     parameters = ("photons",)
     unit = "mean number of photons at full scale"
     limits = ((0.1, 2000.0),)
     shares_level = True
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns the photons of severity 1 to 5, shape [5, 1]."""
-        return severity.table("shot_noise", size)
 
     def apply(self, images, levels, seed):
         """Counts photons in images [B, H, W, C], `levels` [B] at full scale."""

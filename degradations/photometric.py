@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from degradations import filters, random, severity
+from degradations import filters, random
 from degradations.base import ROUNDING_SLACK, Degradation, is_grey, per_image, register
 
 
@@ -27,14 +27,10 @@ class Brightness(Degradation):
     added. Source: Hendrycks & Dietterich (ICLR 2019).
     """
 
+    severity_table = "brightness"
     parameters = ("amount",)
     unit = "added HSV value, share of the full scale"
     limits = ((-1.0, 1.0),)
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns the amounts of severity 1 to 5, shape [5, 1]."""
-        return severity.table("brightness", size)
 
     def apply(self, images, levels, seed):
         """Brightens images [B, H, W, C] by `levels` [B]; nothing is drawn from the seed."""
@@ -59,14 +55,10 @@ class Saturate(Degradation):
     stay. Source: Hendrycks & Dietterich (ICLR 2019).
     """
 
+    severity_table = "saturate"
     parameters = ("factor", "offset")
     unit = "factor and offset of the HSV saturation"
     limits = ((0.0, 100.0), (-1.0, 1.0))
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns factor and offset of severity 1 to 5, shape [5, 2]."""
-        return severity.table("saturate", size)
 
     def apply(self, images, levels, seed):
         """Saturates images [B, H, W, C] by `levels` [B, 2]; nothing is drawn from the seed."""
@@ -100,14 +92,10 @@ class Contrast(Degradation):
     Source: Hendrycks & Dietterich (ICLR 2019).
     """
 
+    severity_table = "contrast"
     parameters = ("factor",)
     unit = "factor of the distance from the mean"
     limits = ((0.0, 100.0),)
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns the factors of severity 1 to 5, shape [5, 1]."""
-        return severity.table("contrast", size)
 
     def apply(self, images, levels, seed):
         """Scales the contrast of images [B, H, W, C] by `levels` [B]; nothing is drawn."""
@@ -124,16 +112,12 @@ class Pixelate(Degradation):
     back. As Pillow does, each pass rounds to 8 bits.
     """
 
+    severity_table = "pixelate"
     parameters = ("share",)
     unit = "size of the small image, share of the side"
     limits = ((0.001, 1.0),)
     shares_level = True
     whole = True
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns the shares of severity 1 to 5, shape [5, 1]."""
-        return severity.table("pixelate", size)
 
     def apply(self, images, levels, seed):
         """Pixelates images [B, H, W, C] by `levels` [B]; nothing is drawn from the seed.
@@ -207,15 +191,11 @@ class ElasticTransform(Degradation):
     Gaussian filter cut at 3 deviations (bilinear, mirrored).
     """
 
+    severity_table = "elastic_transform"
     parameters = ("strength", "deviation", "shift")
     unit = "strength and smoothing of the displacement and shift of the affine map, in pixels"
     limits = ((0.0, 10000.0), (0.0, 1000.0), (0.0, 1000.0))
     shares_level = True
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns strength, deviation and shift of severity 1 to 5, shape [5, 3]."""
-        return severity.table("elastic_transform", size)
 
     def apply(self, images, levels, seed):
         """Deforms images [B, H, W, C] by `levels` [B, 3] with maps drawn from the seed."""

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from keras import ops
 
-from degradations import blur, edges, filters, frost_texture, random, severity
+from degradations import blur, edges, filters, frost_texture, random
 from degradations.base import Degradation, choose, is_grey, per_image, register
 from degradations.photometric import join, split
 
@@ -29,14 +29,10 @@ class Fog(Degradation):
     the diamond-square algorithm on the next power of two, scaled to 0-1, its top left part.
     """
 
+    severity_table = "fog"
     parameters = ("amount", "decay")
     unit = "amount of fog, decay of the fractal's detail per level"
     limits = ((0.0, 100.0), (1.0, 100.0))
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns amount and decay of severity 1 to 5, shape [5, 2]."""
-        return severity.table("fog", size)
 
     def apply(self, images, levels, seed):
         """Puts fog over images [B, H, W, C] by `levels` [B, 2] with fractals from the seed."""
@@ -107,7 +103,9 @@ class Frost(Degradation):
         **kwargs: see `Degradation`.
     """
 
+    severity_table = "frost"
     parameters = ("image_weight", "frost_weight")
+    options = ("folder", "photos")
     unit = "weights of the image and of the frost"
     limits = ((0.0, 10.0), (0.0, 10.0))
 
@@ -123,11 +121,6 @@ class Frost(Degradation):
         if self.size == 32:
             self._textures = [_resize(texture, 0.2) for texture in self._textures]
         self._prepared = {}
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns the weights of severity 1 to 5, shape [5, 2]."""
-        return severity.table("frost", size)
 
     def apply(self, images, levels, seed):
         """Adds frost to images [B, H, W, C] by `levels` [B, 2], windows drawn from the seed."""
@@ -160,10 +153,6 @@ class Frost(Degradation):
             pixels = np.concatenate([photo.reshape(-1, 3) for photo in photos])
             self._prepared[height, width] = pixels.astype(np.float32), firsts, sides
         return self._prepared[height, width]
-
-    def get_config(self):
-        """Returns the arguments of the constructor."""
-        return {**super().get_config(), "folder": self.folder, "photos": self.photos}
 
 
 def _read_photos(folder, count):
@@ -203,6 +192,7 @@ class Snow(Degradation):
     are added.
     """
 
+    severity_table = "snow"
     parameters = ("mean", "spread", "zoom", "threshold", "radius", "deviation", "image_weight")
     unit = (
         "mean, spread, zoom and threshold of the flakes, radius and deviation of the blur, weight"
@@ -216,11 +206,6 @@ class Snow(Degradation):
         (0.01, 100.0),
         (0.0, 1.0),
     )
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns the seven parameters of severity 1 to 5, shape [5, 7]."""
-        return severity.table("snow", size)
 
     def apply(self, images, levels, seed):
         """Lets it snow on images [B, H, W, C] by `levels` [B, 7], flakes drawn from the seed."""
@@ -276,6 +261,7 @@ class Spatter(Degradation):
     are OpenCV's approximation, within 2 %.
     """
 
+    severity_table = "spatter"
     parameters = ("mean", "spread", "deviation", "threshold", "strength", "mud")
     unit = "mean, spread, blur and threshold of the drops, strength (mud: blur), mud 0 or 1"
     limits = (
@@ -291,11 +277,6 @@ class Spatter(Degradation):
     _MUD = (63.0, 42.0, 20.0)
     _EMBOSS = (((-1, -1), -2), ((-1, 0), -1), ((0, -1), -1), ((0, 0), 1), ((0, 1), 1))
     _EMBOSS += (((1, 0), 1), ((1, 1), 2))
-
-    @classmethod
-    def severities(cls, size=224):
-        """Returns the six parameters of severity 1 to 5, shape [5, 6]."""
-        return severity.table("spatter", size)
 
     def apply(self, images, levels, seed):
         """Spatters images [B, H, W, C] by `levels` [B, 6], drops drawn from the seed."""

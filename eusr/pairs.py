@@ -2,13 +2,12 @@
 
 import dataclasses
 import hashlib
-import os
 import pathlib
 
 import numpy as np
 
 from degradations import resize
-from misc.images import image_files, pixel_store, threads
+from misc.images import files, image_files, pixel_store, threads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +59,8 @@ def low_size(high_size, scale, found=None, path=None):
     Args:
         high_size: `(H, W)`.
         scale: scale factor.
-        found: `(h, w)` of the LR file, None if the LR image is made from the HR image.
-        path: the LR file, for the message.
+        found: `(h, w)` of the LR file `path`, None if the LR image is made from the HR image.
+        path: for the message.
 
     Raises:
         ValueError: if the LR file is no reduced copy of the HR image by its size.
@@ -101,14 +100,11 @@ def find_pairs(input_path, truth_path, scales, skip_broken=False):
         ValueError: when a folder is missing or empty; and, unless `skip_broken`, when a file is
             broken, has no partner, or its size does not fit. The message names it.
     """
-    low_files = {scale: _by_name(_scale_folder(input_path, scale), scale) for scale in scales}
-    if input_path is None:
-        low_files = {}
-    high_files = _by_name(pathlib.Path(truth_path)) if truth_path is not None else None
-    if high_files is None:
-        names = sorted(set().union(*low_files.values()))
-    else:
-        names = sorted(set(high_files).union(*low_files.values()))
+    low_files = {}
+    if input_path is not None:
+        low_files = {scale: _by_name(_scale_folder(input_path, scale), scale) for scale in scales}
+    high_files = _by_name(truth_path) if truth_path is not None else None
+    names = sorted(set(high_files or ()).union(*low_files.values()))
 
     def find(name):
         high = None
@@ -134,14 +130,11 @@ def build_store(pairs, scales, edges, cached, cache_path, skip_broken=False):
     Args:
         pairs: list of `Pair` with HR images.
         scales: scale factors.
-        edges: `'mirror'` or `'clamp'`, for LR images that are made.
+        edges: see `Pair.read_low`.
         cached: True for memory, False for the disk, None for memory if the images need less than
             half of what is available.
-        cache_path: folder of stores on disk; None for `default_cache_path()`.
+        cache_path: folder of stores on disk; None for images/ in `files.cache_folder()`.
         skip_broken: whether to leave out broken images instead of raising.
-
-    Returns:
-        `pixel_store.PixelStore`.
 
     Raises:
         ValueError: for a broken image, named, or if none remain.
@@ -160,7 +153,6 @@ def build_store(pairs, scales, edges, cached, cache_path, skip_broken=False):
         )
         if len(skipped) == len(pairs):
             raise ValueError(f"All {len(pairs)} images were skipped. The first: {skipped[0]}")
-        return [pair.name for pair in pairs], skipped
 
     key = ["pairs", list(scales), edges, skip_broken, [_fingerprint(pair) for pair in pairs]]
     return choose_store(fill, key, _decoded_bytes(pairs), cached, cache_path)
@@ -169,17 +161,11 @@ def build_store(pairs, scales, edges, cached, cache_path, skip_broken=False):
 def choose_store(fill, key, expected_bytes, cached, cache_path):
     """Builds a store in memory or on disk; arguments as for `build_store` and `pixel_store`."""
     if cached is None:
-        available = pixel_store.available_memory()
-        cached = available is not None and expected_bytes < available / 2
+        cached = pixel_store.fits_in_memory(expected_bytes)
     if cached:
         return pixel_store.build_in_memory(fill)
-    return pixel_store.build_on_disk(fill, cache_path or default_cache_path(), key, expected_bytes)
-
-
-def default_cache_path():
-    """Returns the folder of the disk cache in the user's cache folder (XDG Base Directory)."""
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "degraded-vision" / "images"
+    folder = cache_path or files.cache_folder() / "images"
+    return pixel_store.build_on_disk(fill, folder, key, expected_bytes)
 
 
 def _pair_of_files(name, high, low, scales):
@@ -198,8 +184,6 @@ def _made_sizes(high_size, scales):
 
 
 def _scale_folder(input_path, scale):
-    if input_path is None:
-        return None
     # DIV2K's own archives write X2.
     for name in (f"x{scale}", f"X{scale}"):
         if pathlib.Path(input_path, name).is_dir():
@@ -209,8 +193,6 @@ def _scale_folder(input_path, scale):
 
 def _by_name(folder, scale=None):
     """Returns the image files of a folder by name; DIV2K's LR name 0001x2.png counts as 0001."""
-    if folder is None:
-        return {}
     found = {}
     for path in image_files.find_images(folder):
         name = path.stem
@@ -244,11 +226,8 @@ def _fingerprint(pair):
     """Returns what tells that a pair's files are the same as before."""
     if isinstance(pair.high, np.ndarray):
         return [pair.name, hashlib.sha256(pair.high.tobytes()).hexdigest()]
-    stats = [
-        [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
-        for path in [pair.high, *pair.low.values()]
-    ]
-    return [pair.name, stats]
+    paths = [pair.high, *pair.low.values()]
+    return [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 
 
 def _decoded_bytes(pairs):

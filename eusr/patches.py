@@ -1,13 +1,13 @@
 """Random pairs of LR and HR patches, cut from decoded images."""
 
-import dataclasses
+import typing
 
 import cv2
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from misc.training import pipeline
+from misc.training.sampler import Sampler
 
 _QUARTER_TURNS = {
     1: cv2.ROTATE_90_COUNTERCLOCKWISE,
@@ -16,8 +16,7 @@ _QUARTER_TURNS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Draw:
+class Draw(typing.NamedTuple):
     """What one batch shows.
 
     Attributes:
@@ -54,23 +53,13 @@ class PatchSampler:
     """
 
     def __init__(self, store, scales, patch_size, batch_size, seed, shard=(0, 1)):
-        index, count = shard
-        if batch_size < 1 or batch_size % count or not 0 <= index < count:
-            raise ValueError(
-                "batch_size must be a positive multiple of the number of shards. "
-                f"Received: batch_size={batch_size}, shard={index} of {count}"
-            )
-        if patch_size < 1:
-            raise ValueError(f"input_patch_size must be positive. Received: {patch_size}")
+        self._sampler = Sampler(batch_size, seed, shard)
         self._store = store
         self._scales = list(scales)
         self._patch_size = patch_size
-        self._batch_size = batch_size
-        self._rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
-        self._seed = seed
         self._sizes = np.array(
-            [[shape[:2] for shape in group.shapes[1:]] for group in store.groups], np.int64
-        ).reshape(len(store.groups), len(self._scales), 2)
+            [[shape[:2] for shape in shapes[1:]] for shapes in store.shapes], np.int64
+        ).reshape(len(store.shapes), len(self._scales), 2)
         candidates = [self._large_enough(place) for place in range(len(self._scales))]
         self._counts = np.array([len(numbers) for numbers in candidates], np.int64)
         # One row per scale; what stands beyond the count of a row is never looked up.
@@ -103,47 +92,44 @@ class PatchSampler:
             draw = self.draw(step)
             low, high = tf.numpy_function(
                 self.cut,
-                [draw.scale, draw.image, draw.top, draw.left, draw.turns, draw.flip],
+                list(draw),
                 [tf.uint8, tf.uint8],
+                stateful=False,  # others run one after the other
             )
             return self._batch(low, high)
 
-        return pipeline.step_stream(make, first_step).prefetch(2)
+        return self._sampler.stream(make, first_step).prefetch(2)
 
     def service_batches(self, address, first_step=0):
         """Returns the same batches made by a tf.data service, in the order of their arrival.
 
-        The store must be on a disk that all workers see under the same path.
+        The store must be on a disk that all workers see under the same path. The workers share the
+        steps between them: none is lost or repeated.
         """
         paths = [
             [self._store.path(group, place) for place in range(len(self._scales) + 1)]
-            for group in range(len(self._store.groups))
+            for group in range(len(self._store.shapes))
         ]
 
         def make(step):
             draw = self.draw(step)
             return self._batch(*self._cut_in_graph(draw, tf.constant(paths)))
 
-        stream = pipeline.step_stream(make, first_step)
-        return pipeline.distribute(stream, address).prefetch(2)
+        service = tf.data.experimental.service.distribute(
+            processing_mode=tf.data.experimental.service.ShardingPolicy.DYNAMIC,
+            service=address,
+            compression=None,
+        )
+        return self._sampler.stream(make, first_step).apply(service).prefetch(2)
 
     def draw(self, step):
         """Returns this shard's `Draw` of a step, given as an int64 scalar tensor."""
-        # The algorithm is named: the default one depends on the device and on compilation.
-        uniform = tf.random.stateless_uniform(
-            [self._batch_size + 1, 4],
-            tf.stack([tf.constant(self._seed, tf.int64), step]),
-            dtype=tf.float64,
-            alg="philox",
-        )
-        scale = _scaled(uniform[0, 0], len(self._scales))
-        count = tf.gather(tf.constant(self._counts), scale)
-        counter = step * self._batch_size + tf.range(self._batch_size, dtype=tf.int64)
-        order = pipeline.shuffled_index(counter, count, tf.constant(self._seed, tf.int64))
-        image = tf.gather(tf.gather(tf.constant(self._candidates), scale), order)[self._rows]
+        shared, uniform = self._sampler.draw(step, 4)
+        scale = _scaled(shared[0], len(self._scales))
+        order = self._sampler.order(step, tf.gather(tf.constant(self._counts), scale))
+        image = tf.gather(tf.gather(tf.constant(self._candidates), scale), order)
         sizes = tf.gather(tf.gather(tf.constant(self._sizes), image), scale, axis=1)
         places = sizes - self._patch_size + 1
-        uniform = uniform[1:][self._rows]
         return Draw(
             scale,
             image,
@@ -177,11 +163,8 @@ class PatchSampler:
     def _cut_in_graph(self, draw, paths):
         factor = tf.gather(tf.constant(self._scales, tf.int64), draw.scale)
         one = tf.constant(1, tf.int64)
-        widths = tf.constant(
-            [[shape[1] for shape in group.shapes] for group in self._store.groups], tf.int64
-        )
-        heights = tf.constant(
-            [[shape[0] for shape in group.shapes] for group in self._store.groups], tf.int64
+        sizes = tf.constant(
+            [[shape[:2] for shape in shapes] for shapes in self._store.shapes], tf.int64
         )
 
         def cut_all(position, factor):
@@ -189,7 +172,7 @@ class PatchSampler:
                 image, top, left, turns, flip = tf.unstack(row)
                 window = _read_window(
                     paths[image, position],
-                    (heights[image, position], widths[image, position]),
+                    tf.unstack(sizes[image, position]),
                     (top * factor, left * factor),
                     self._patch_size * factor,
                 )
@@ -202,7 +185,7 @@ class PatchSampler:
         return cut_all(draw.scale + 1, one), cut_all(tf.zeros_like(draw.scale), factor)
 
     def _batch(self, low, high):
-        batch = self._rows.stop - self._rows.start
+        batch = self._sampler.rows
         low.set_shape([batch, self._patch_size, self._patch_size, 3])
         high.set_shape([batch, None, None, 3])
         return {"low": tf.cast(low, tf.float32), "high": tf.cast(high, tf.float32)}

@@ -15,21 +15,16 @@ import pathlib
 
 from absl import flags
 
+from classifiers import networks
 from misc.images import files
-from misc.training import registry
 
-FLAGS = flags.FLAGS
 SUFFIXES = (".weights.h5", ".keras")
 
 
 def define_flags():
     """Defines the flags of this command."""
     flags.DEFINE_enum(
-        "network",
-        None,
-        registry.load_networks().NAMES,
-        "Architecture of the weights.",
-        required=True,
+        "network", None, networks.NAMES, "Architecture of the weights.", required=True
     )
     flags.DEFINE_list(
         "input_path", None, "File with the weights, or several that belong together.", required=True
@@ -48,22 +43,9 @@ def define_flags():
 
 
 def convert(network, input_paths, output_path, image_size=None, overwrite=False):
-    """Reads the weights of a network and writes them whole to one Keras file.
+    """Writes the weights of a network to one Keras file; returns the network of `networks.build`.
 
-    Args:
-        network: name of the network, one of `classifiers.networks.NAMES`.
-        input_paths: files that together hold its weights.
-        output_path: file to write, .weights.h5 or .keras.
-        image_size: side of the images in pixels, `None` for the network's own.
-        overwrite: whether to replace a file that is there already.
-
-    Returns:
-        The network.
-
-    Raises:
-        ValueError: for another kind of output, a file that is there already, or weights that do not
-            fit; the message lists the tensors that are missing, extra, or have another shape.
-        FileNotFoundError: when an input is missing.
+    Another kind of output, or a file that is there already, is a ValueError.
     """
     output_path = pathlib.Path(output_path)
     if not output_path.name.endswith(SUFFIXES):
@@ -72,23 +54,25 @@ def convert(network, input_paths, output_path, image_size=None, overwrite=False)
         )
     if output_path.exists() and not overwrite:
         raise ValueError(f"--output_path={output_path} is there already; see --overwrite.")
-    model = registry.load_networks().build(network, weights=input_paths, image_size=image_size)
+    model = networks.build(network, weights=input_paths, image_size=image_size)
+    write = model.save if output_path.suffix == ".keras" else model.save_weights
     with files.write_atomically(output_path) as temporary:
-        if output_path.suffix == ".keras":
-            model.save(temporary)
-        else:
-            model.save_weights(temporary)
+        write(temporary)
     return model
 
 
-def main(_):
+def main(settings):
     """Runs the command."""
     model = convert(
-        FLAGS.network, FLAGS.input_path, FLAGS.output_path, FLAGS.image_size, FLAGS.overwrite
+        settings.network,
+        settings.input_path,
+        settings.output_path,
+        settings.image_size,
+        settings.overwrite,
     )
     print(
-        f"Wrote {model.count_params():,} values of {FLAGS.network}, "
-        f"{model.output_shape[-1]} classes, to {FLAGS.output_path}"
+        f"Wrote {model.count_params():,} values of {settings.network}, "
+        f"{model.output_shape[-1]} classes, to {settings.output_path}"
     )
 
 

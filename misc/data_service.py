@@ -15,8 +15,6 @@ import signal
 import tensorflow as tf
 from absl import flags
 
-FLAGS = flags.FLAGS
-
 
 def define_flags():
     """Defines the flags of this command."""
@@ -31,29 +29,16 @@ def define_flags():
 
 
 def start_dispatcher(port=0):
-    """Starts a dispatcher in this process.
-
-    Returns:
-        `tf.data.experimental.service.DispatchServer`; its `target` is what trainers are given.
-    """
+    """Starts and returns a dispatcher, whose `target` is what trainers are given."""
     return tf.data.experimental.service.DispatchServer(
         tf.data.experimental.service.DispatcherConfig(port=port, protocol="grpc")
     )
 
 
 def start_worker(dispatcher_address, address="localhost", port=0):
-    """Starts a worker in this process.
+    """Starts and returns a worker, which trainers reach under `address`; port 0 is a free one.
 
-    Args:
-        dispatcher_address: `HOST:PORT` of the dispatcher; `grpc://` before it is allowed.
-        address: host under which trainers reach this worker.
-        port: port to listen on; 0 takes a free one.
-
-    Returns:
-        `tf.data.experimental.service.WorkerServer`.
-
-    Raises:
-        ValueError: if the dispatcher's address is missing.
+    The dispatcher's address is `HOST:PORT`, with or without `grpc://`; none is a ValueError.
     """
     if not dispatcher_address:
         raise ValueError("A worker needs the dispatcher: give --dispatcher_address=HOST:PORT")
@@ -67,14 +52,14 @@ def start_worker(dispatcher_address, address="localhost", port=0):
     return tf.data.experimental.service.WorkerServer(config)
 
 
-def main(_):
+def main(settings):
     """Runs the command."""
-    if FLAGS.dispatcher:
-        server = start_dispatcher(FLAGS.port)
+    if settings.dispatcher:
+        server = start_dispatcher(settings.port)
         print(f"Dispatcher: {server.target}", flush=True)
     else:
-        server = start_worker(FLAGS.dispatcher_address, FLAGS.address, FLAGS.port)
-        print(f"Worker of {FLAGS.dispatcher_address}", flush=True)
+        server = start_worker(settings.dispatcher_address, settings.address, settings.port)
+        print(f"Worker of {settings.dispatcher_address}", flush=True)
     # A server keeps nothing that an interrupt could damage. Python's own handling of it would wait
     # for join() to return, and an orderly stop waits for the other side, which may be gone.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -15,18 +15,15 @@ one, else of the stored file), bits per pixel and PSNR for each degradation and 
 
 from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
-import collections
-import concurrent.futures
-import csv
 import os
 import pathlib
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
 import degradations
-from misc.images import degraded_copies, files, image_files, progress, sample_data
-from misc.reports import contact_sheet
+from misc.images import degraded_copies, files, image_files, progress, sample_data, threads
+from misc.reports import contact_sheet, report
 
 FLAGS = flags.FLAGS
 STATISTICS = "statistics"
@@ -186,35 +183,43 @@ def degrade_folder(
     records = degraded_copies.Records(output_path, settings, overwrite)
     degrader = degraded_copies.Degrader((crop, crop) if crop else _common_size(found, resize))
 
-    def work(source, copies, on_copy):
+    def work(job):
+        source, copies = job
         todo = [
             copy
             for copy in copies
             if overwrite or copy.target not in records or not copy.target.exists()
         ]
-        counts = collections.Counter(present=len(copies) - len(todo))
-        on_copy(counts["present"])
-        if todo:
-            pixels = degraded_copies.resize_and_crop(image_files.read_rgb(source), resize, crop)
+        try:
+            written = degrade_image(source, todo) if todo else 0
+        except ValueError as error:
+            message = str(error) if str(source) in str(error) else f"{source}: {error}"
+            raise ValueError(message) from error
+        return written, len(copies) - written
+
+    def degrade_image(source, todo):
+        written = 0
+        pixels = degraded_copies.resize_and_crop(image_files.read_rgb(source), resize, crop)
         for copy in todo:
             if copy.target.exists() and not overwrite:
                 degraded_copies.measure_copy(copy, pixels, records, output_format)
-                counts["present"] += 1
-            else:
-                if copy.target in records:
-                    degraded_copies.remove_leftovers(copy)
-                relative = source.relative_to(folder)
-                own_seed = degraded_copies.make_seed(seed, relative, copy.variant.name)
-                degraded_copies.write_copy(
-                    copy, pixels, degrader, own_seed, records, output_format, quality
-                )
-                counts["written"] += 1
-            on_copy(1)
-        return counts
+                continue
+            if copy.target in records:
+                degraded_copies.remove_leftovers(copy)
+            relative = source.relative_to(folder)
+            own_seed = degraded_copies.make_seed(seed, relative, copy.variant.name)
+            degraded_copies.write_copy(
+                copy, pixels, degrader, own_seed, records, output_format, quality
+            )
+            written += 1
+        return written
 
-    counts, broken = _run(work, jobs, workers, skip_broken)
-    write_statistics(output_path, records.statistics())
-    return {"written": counts["written"], "present": counts["present"], "broken": broken}
+    counts, broken = threads.for_each(work, jobs, "Degrading", skip_broken, threads=workers)
+    rows = records.statistics()
+    files.write_json(pathlib.Path(output_path, f"{STATISTICS}.json"), rows)
+    report.write_table(pathlib.Path(output_path, f"{STATISTICS}.csv"), rows)
+    written, present = np.sum([(0, 0), *filter(None, counts)], axis=0).tolist()
+    return {"written": written, "present": present, "broken": broken}
 
 
 def _find(input_path, output_path):
@@ -246,57 +251,6 @@ def _common_size(found, resize):
             return None
         common = size
     return common
-
-
-def _run(work, jobs, workers, skip_broken):
-    """Works on all jobs with a pool of threads; returns (summed counts, messages of broken images).
-
-    Only a few jobs wait in the pool's queue at a time, so that millions of images need no memory.
-    """
-    counts, broken = collections.Counter(), []
-    total = sum(len(copies) for _, copies in jobs)
-    waiting, remaining = {}, iter(jobs)
-    with (
-        concurrent.futures.ThreadPoolExecutor(workers) as pool,
-        progress.track(total=total, description="Degrading", unit="copy") as bar,
-    ):
-        try:
-            while True:
-                for source, copies in remaining:
-                    waiting[pool.submit(work, source, copies, bar.update)] = source
-                    if len(waiting) >= 2 * workers:
-                        break
-                if not waiting:
-                    return counts, broken
-                done, _ = concurrent.futures.wait(
-                    waiting, return_when=concurrent.futures.FIRST_COMPLETED
-                )
-                for future in done:
-                    source = waiting.pop(future)
-                    try:
-                        counts.update(future.result())
-                    except ValueError as error:
-                        message = str(error) if str(source) in str(error) else f"{source}: {error}"
-                        if not skip_broken:
-                            raise ValueError(message) from error
-                        broken.append(message)
-                        logging.warning("Skipped: %s", message)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def write_statistics(output_path, rows):
-    """Writes rows of equal keys as statistics.json and statistics.csv."""
-    output_path = pathlib.Path(output_path)
-    files.write_json(output_path / f"{STATISTICS}.json", rows)
-    with (
-        files.write_atomically(output_path / f"{STATISTICS}.csv") as temporary,
-        open(temporary, "w", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _shown_by_default():

@@ -18,7 +18,7 @@ import tensorflow as tf
 from absl import flags
 
 from degradations import resize
-from misc.images import image_files, threads
+from misc.images import degraded_copies, image_files, threads
 from misc.training import common_flags
 
 FLAGS = flags.FLAGS
@@ -124,8 +124,8 @@ def downscale_folder(
     folders = {
         scale: output_path / f"x{scale}" if len(scales) > 1 else output_path for scale in scales
     }
-    relative = [path.relative_to(input_path).with_suffix(".png") for path in found]
-    _check_distinct(found, relative)
+    items = [(path, path.relative_to(input_path).with_suffix(".png")) for path in found]
+    degraded_copies.check_distinct(items)
 
     def work(item):
         path, target = item
@@ -144,7 +144,6 @@ def downscale_folder(
             image_files.write_image(result, reduced)
         return len(wanted)
 
-    items = list(zip(found, relative, strict=True))
     written, skipped = threads.for_each(work, items, "Downscaling", skip_broken)
     counts = [count for count in written if count is not None]
     return {
@@ -152,14 +151,6 @@ def downscale_folder(
         "present": len(counts) * len(scales) - sum(counts),
         "skipped": len(skipped),
     }
-
-
-def _check_distinct(found, relative):
-    sources = {}
-    for path, target in zip(found, relative, strict=True):
-        if target in sources:
-            raise ValueError(f"{sources[target]} and {path} would both become {target}")
-        sources[target] = path
 
 
 def _tensorflow_bicubic(image, size):
@@ -180,9 +171,8 @@ def main(_):
         FLAGS.skip_broken,
     )
     print(
-        "{written} images written, {present} were there already, {skipped} inputs skipped".format(
-            **counts
-        )
+        f"{counts['written']} images written, {counts['present']} were there already, "
+        f"{counts['skipped']} inputs skipped"
     )
 
 

@@ -20,14 +20,12 @@ from absl import flags
 
 from misc.training import common_flags, run_folder
 
-FLAGS = flags.FLAGS
 MOVING_STATISTICS = ("first", "mean", "reestimated")
 
 
 def define_flags():
     """Defines the flags of this command that do not depend on the model."""
     common_flags.define_restore_flags()
-    common_flags.define_device_flags()
     flags.DEFINE_list("fuse_with", [], "Folders or checkpoints of the other models.")
     flags.DEFINE_string("output_path", None, "Folder for the fused model; a run's folder.")
     flags.DEFINE_enum(
@@ -44,51 +42,41 @@ def define_flags():
         lower_bound=1,
     )
     flags.DEFINE_integer("seed", 0, "Seed of the order of data and of all random draws.")
-    flags.DEFINE_enum(
-        "precision", "float32", common_flags.PRECISIONS, "Number format of the inner layers."
-    )
 
 
-def main(selection):
+def main(settings, selection):
     """Fuses the models; returns the exit status."""
-    if not FLAGS.output_path:
+    if not settings.output_path:
         raise ValueError("--output_path is missing: the folder for the fused model.")
-    if tf.train.latest_checkpoint(FLAGS.output_path):
-        raise ValueError(f"--output_path={FLAGS.output_path} holds a model already.")
-    if not FLAGS.fuse_with and FLAGS.moving_statistics != "reestimated":
+    if tf.train.latest_checkpoint(settings.output_path):
+        raise ValueError(f"--output_path={settings.output_path} holds a model already.")
+    if not settings.fuse_with and settings.moving_statistics != "reestimated":
         raise ValueError("--fuse_with is missing: the other models, beside --restore_path.")
-    for path in FLAGS.fuse_with:
-        check_network(FLAGS.restore_path, path, getattr(selection.model, "NETWORK_FLAGS", ()))
-    keras.config.set_dtype_policy(FLAGS.precision)
-    method = selection.restore(FLAGS)
-    reestimated = FLAGS.moving_statistics == "reestimated"
+    for path in settings.fuse_with:
+        check_network(settings.restore_path, path, getattr(selection.model, "NETWORK_FLAGS", ()))
+    keras.config.set_dtype_policy(settings.precision)
+    method = selection.restore(settings)
+    reestimated = settings.moving_statistics == "reestimated"
     if reestimated and not hasattr(method, "reestimate_statistics"):
         raise ValueError(f"--moving_statistics=reestimated: {selection.model_name} cannot do that.")
-    paths = [FLAGS.restore_path, *FLAGS.fuse_with]
-    fuse(method, paths[1:], FLAGS.moving_statistics, FLAGS.restore_averages)
+    paths = [settings.restore_path, *settings.fuse_with]
+    fuse(method, paths[1:], settings.moving_statistics, settings.restore_averages)
     if reestimated:
-        batches = selection.dataloader.create_batches(FLAGS, "train", FLAGS.seed)
-        seed = tf.constant([0, FLAGS.seed], tf.int32)
-        method.reestimate_statistics(batches, FLAGS.reestimation_steps, seed)
-    folder = run_folder.RunFolder(FLAGS.output_path, method, max_to_keep=1)
-    settings = run_folder.read_arguments(FLAGS.restore_path) | {"model": selection.model_name}
+        batches = selection.create_data(settings).training_batches(settings.seed)
+        method.reestimate_statistics(batches, settings.reestimation_steps, settings.seed)
+    folder = run_folder.RunFolder(settings.output_path, method, max_to_keep=1)
+    arguments = run_folder.read_arguments(settings.restore_path) | {"model": selection.model_name}
     folder.write_arguments(
-        settings | {"fused_from": paths, "moving_statistics": FLAGS.moving_statistics}
+        arguments | {"fused_from": paths, "moving_statistics": settings.moving_statistics}
     )
     print(f"Fused {len(paths)} models: {folder.save(0)}")
     return 0
 
 
 def check_network(first, other, names):
-    """Checks that two runs trained the same network.
+    """Raises ValueError if the runs of --restore_path and --fuse_with differ in flags of `names`.
 
-    Args:
-        first: --restore_path; `None` is found to be missing elsewhere.
-        other: one of --fuse_with.
-        names: flags in arguments.json that say what a network computes.
-
-    Raises:
-        ValueError: naming the flags that differ.
+    Those are the flags in arguments.json that say what a network computes.
     """
     ours, theirs = (run_folder.read_arguments(path or "") for path in (first, other))
     differing = [
@@ -104,11 +92,11 @@ def check_network(first, other, names):
 
 
 def fuse(method, paths, moving_statistics="first", use_averages=True):
-    """Gives a method the mean of its own weights and those of checkpoints.
+    """Gives a method the mean of its own weights and those of folders or checkpoints.
 
     Args:
         method: `Method` with the first model's weights.
-        paths: folders or checkpoints of the other models.
+        paths: the other models.
         moving_statistics: "first" keeps the method's own moving statistics, "mean" averages them;
             for "reestimated", which needs data, they are averaged too, as a start.
         use_averages: whether the averaged weights are taken of checkpoints that have any.
@@ -119,8 +107,7 @@ def fuse(method, paths, moving_statistics="first", use_averages=True):
     """
     variables = [
         variable
-        for network in method.networks.values()
-        for variable in network.variables
+        for variable in method.variables()
         if np.issubdtype(keras.backend.standardize_dtype(variable.dtype), np.floating)
     ]
     first = [variable.numpy() for variable in variables]

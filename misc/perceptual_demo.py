@@ -13,7 +13,6 @@ by its seed alone. The chain is real; what the scores say of beauty is nothing.
 
 from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
-import html
 import json
 import pathlib
 import time
@@ -22,18 +21,28 @@ import numpy as np
 from absl import flags
 
 from degradations import resize
-from misc import demo
-from misc.images import files, image_files, sample_data
+from misc.images import image_files, sample_data
+from misc.reports import page
+from misc.training.stages import Stage, executable
 
-FLAGS = flags.FLAGS
 PREDICTORS = {"subjective": 0, "aesthetic": 1}  # name: seed
 FACTOR = 4
-# Folders of pictures that are scored and shown, and where validation wrote them.
-BICUBIC, EUSR, TRUTH = "bicubic", "EUSR", "truth"
-PERCEPTUAL = {2: "4PP x2 path", 4: "4PP x4 path", 8: "4PP x8 path"}
-SHOWN = (BICUBIC, EUSR, PERCEPTUAL[4], TRUTH)
+# Folders of pictures that are scored, and the model and scale whose validation wrote them.
+BICUBIC, TRUTH = "bicubic", "truth"
+VALIDATED = {
+    "EUSR": ("eusr", FACTOR),
+    "4PP x2 path": ("4pp_eusr", 2),
+    "4PP x4 path": ("4pp_eusr", 4),
+    "4PP x8 path": ("4pp_eusr", 8),
+}
+SHOWN = (BICUBIC, "EUSR", "4PP x4 path", TRUTH)
 # Photo: window that is enlarged, as top, left, side in pixels.
 WINDOWS = {"chelsea": (40, 130, 160), "coffee": (100, 160, 160)}
+EXPLANATION = """<p>The scores come from two small predictors that learned <b>made-up ratings</b>:
+sample photos were degraded by JPEG, noise, blur and pixelation, and each got a score that is a
+formula of the degradation's level. Nobody rated them. The aesthetic predictor differs from the
+subjective one by its seed alone, and stands in for one trained on AVA. The scores show that the
+chain runs; they do not say which picture is better.</p>"""
 
 
 def define_flags():
@@ -44,192 +53,139 @@ def define_flags():
     flags.DEFINE_integer("perceptual_steps", 400, "Training steps of 4PP-EUSR.", lower_bound=1)
 
 
-def main(_):
+def main(settings):
     """Runs all stages; returns the exit status."""
-    folder = pathlib.Path(FLAGS.output_path).resolve()
+    folder = pathlib.Path(settings.output_path).resolve()
     started = time.monotonic()
     print("The whole chain takes about 10 minutes on two cores of a recent CPU. Run again after a")
     print("stop, it goes on where it was. The ratings are made up: a formula of the degradation of")
     print("sample photos. They show that the chain runs, and nothing about beauty.")
-    _train_eusr(folder)
-    for name, seed in PREDICTORS.items():
-        _train_predictor(folder, name, seed)
-    _train_perceptual(folder)
-    _validate(folder)
-    rows = _measure(folder)
+    run_stages(folder, settings)
+    rows = table(measure(folder))
+    figures = (
+        f"{page.align(rows)}\nMeans of {len(WINDOWS)} held-out photos. Scores: 1 to 10, made up."
+    )
     minutes = (time.monotonic() - started) / 60
-    page = _write_page(folder, rows, minutes)
-    print(f"\nDone in {minutes:.1f} minutes.\n\n{_table(rows)}\n\nPage with pictures:  {page}")
-    print(f"Training curves:     {demo.executable('tensorboard')} --logdir={folder}")
+    course = f"{settings.eusr_steps} steps of EUSR and {settings.perceptual_steps} of 4PP-EUSR"
+    written = write_page(folder, figures, f"Made in {minutes:.1f} minutes: {course}")
+    print(f"\nDone in {minutes:.1f} minutes.\n\n{figures}\n\nPage with pictures:  {written}")
+    print(f"Training curves:     {executable('tensorboard')} --logdir={folder}")
     return 0
 
 
-def _train_eusr(folder):
-    demo.run_stage(
+def run_stages(folder, settings):
+    """Trains, validates and scores everything in a folder, as long as the settings say."""
+
+    def run(title, command, **values):
+        Stage.from_text(title, command, folder=folder, **values).run()
+
+    run(
         "EUSR, with the L1 loss",
-        *("train.py", f"--flagfile={demo.RECIPE}", f"--max_steps={FLAGS.eusr_steps}"),
-        f"--train_path={folder / 'eusr'}",
+        "train.py --flagfile=eusr/recipes/demo.flags --max_steps={steps} "
+        "--train_path={folder}/eusr",
+        steps=settings.eusr_steps,
     )
-
-
-def _train_predictor(folder, name, seed):
-    runs = folder / "predictors"
-    demo.run_stage(
-        f"The {name} score predictor, on made-up ratings of degraded sample photos",
-        *("train.py", "--flagfile=score_predictors/recipes/quick.flags"),
-        *("--dataloader=sample_ratings", f"--sample_ratings_path={folder / 'sample_ratings'}"),
-        *(f"--epochs={FLAGS.predictor_epochs}", "--save_freq=100", "--log_freq=20"),
-        *("--validate_freq=200", f"--seed={seed}"),
-        *(f"--train_path={runs}", f"--weight_filename={name}.h5"),
-    )
-    demo.run_stage(
-        f"Freezing the {name} score predictor",
-        *("freeze.py", f"--restore_path={runs / name}.h5", "--formats=pb"),
-        *(f"--output_path={runs / name}.pb", "--overwrite"),
-    )
-
-
-def _train_perceptual(folder):
-    demo.run_stage(
+    for name, seed in PREDICTORS.items():
+        run(
+            f"The {name} score predictor, on made-up ratings of degraded sample photos",
+            "train.py --flagfile=score_predictors/recipes/quick.flags --dataloader=sample_ratings "
+            "--sample_ratings_path={folder}/sample_ratings --epochs={epochs} --save_freq=100 "
+            "--log_freq=20 --validate_freq=200 --seed={seed} --train_path={folder}/predictors "
+            "--weight_filename={name}.h5",
+            name=name,
+            seed=seed,
+            epochs=settings.predictor_epochs,
+        )
+        run(
+            f"Freezing the {name} score predictor",
+            "freeze.py --restore_path={folder}/predictors/{name}.h5 --formats=pb "
+            "--output_path={folder}/predictors/{name}.pb --overwrite",
+            name=name,
+        )
+    run(
         "4PP-EUSR, from EUSR's generator, with both predictors",
-        *("train.py", "--flagfile=eusr/recipes/perceptual_demo.flags"),
-        *(f"--max_steps={FLAGS.perceptual_steps}", f"--restore_path={folder / 'eusr'}"),
-        f"--eusr_aesthetic_nima_path={folder / 'predictors' / 'aesthetic.pb'}",
-        f"--eusr_subjective_nima_path={folder / 'predictors' / 'subjective.pb'}",
-        f"--train_path={folder / '4pp_eusr'}",
+        "train.py --flagfile=eusr/recipes/perceptual_demo.flags --max_steps={steps} "
+        "--restore_path={folder}/eusr --train_path={folder}/4pp_eusr "
+        "--eusr_aesthetic_nima_path={folder}/predictors/aesthetic.pb "
+        "--eusr_subjective_nima_path={folder}/predictors/subjective.pb",
+        steps=settings.perceptual_steps,
     )
-
-
-def _validate(folder):
-    for model, scales in (("eusr", [FACTOR]), ("4pp_eusr", list(PERCEPTUAL))):
-        demo.run_stage(
+    for model in ("eusr", "4pp_eusr"):
+        run(
             f"Validating {model} on photos that were held out",
-            *("validate.py", f"--model={model}", f"--restore_path={folder / model}"),
-            *(f"--scales={','.join(map(str, scales))}", "--compare_bicubic", "--overwrite"),
-            f"--save_path={folder / 'validation' / model}",
+            "validate.py --model={model} --restore_path={folder}/{model} --scales={scales} "
+            "--compare_bicubic --save_path={folder}/validation/{model} --overwrite",
+            model=model,
+            scales=",".join(str(scale) for owner, scale in VALIDATED.values() if owner == model),
+        )
+    collect_pictures(folder)
+    for name in PREDICTORS:
+        run(
+            f"Scoring all pictures with the {name} predictor",
+            "-m misc.predict_folder --frozen_path={folder}/predictors/{name}.pb --scoring=patches "
+            "--scoring_patches=9 --input_path={folder}/pictures "
+            "--output_path={folder}/scores/{name} --overwrite",
+            name=name,
         )
 
 
-def _measure(folder):
-    """Collects all pictures and scores them; returns {kind: {figure: mean over photos}}."""
-    pictures = folder / "pictures"
+def collect_pictures(folder):
+    """Writes the pictures of all kinds as pictures/KIND/PHOTO.png."""
     for name, truth in sample_data.sample_photos("validation"):
         rows, columns = (length // FACTOR * FACTOR for length in truth.shape[:2])
         truth = truth[:rows, :columns]
         low = resize.matlab_bicubic(truth, 1 / FACTOR)
-        kinds = {
-            BICUBIC: resize.matlab_bicubic(low, FACTOR),
-            EUSR: image_files.read_rgb(
-                folder / "validation" / "eusr" / f"x{FACTOR}" / f"{name}.png"
-            ),
-            TRUTH: truth,
-        }
-        for path, kind in PERCEPTUAL.items():
-            kinds[kind] = image_files.read_rgb(
-                folder / "validation" / "4pp_eusr" / f"x{path}" / f"{name}.png"
-            )
+        kinds = {BICUBIC: resize.matlab_bicubic(low, FACTOR), TRUTH: truth}
+        for kind, (model, scale) in VALIDATED.items():
+            path = folder / "validation" / model / f"x{scale}" / f"{name}.png"
+            kinds[kind] = image_files.read_rgb(path)
         for kind, pixels in kinds.items():
-            image_files.write_image(pictures / kind / f"{name}.png", pixels)
-    reports = {
+            image_files.write_image(folder / "pictures" / kind / f"{name}.png", pixels)
+
+
+def measure(folder):
+    """Returns {kind: {figure: mean over the photos}} of all pictures."""
+    means = {
         model: json.loads((folder / "validation" / model / "results.json").read_text())["mean"]
-        for model in ("eusr", "4pp_eusr")
+        for model, _ in VALIDATED.values()
     }
-    psnr = {
-        BICUBIC: reports["eusr"][f"x{FACTOR}/bicubic_psnr_y"],
-        EUSR: reports["eusr"][f"x{FACTOR}/psnr_y"],
-        **{kind: reports["4pp_eusr"][f"x{p}/psnr_y"] for p, kind in PERCEPTUAL.items()},
-        TRUTH: float("inf"),
-    }
-    scores = {name: _score(folder, pictures, name) for name in PREDICTORS}
-    return {
-        kind: {"psnr_y": value} | {name: np.mean(scores[name][kind]) for name in PREDICTORS}
-        for kind, value in psnr.items()
-    }
+    figures = {BICUBIC: {"psnr_y": means["eusr"][f"x{FACTOR}/bicubic_psnr_y"]}}
+    for kind, (model, scale) in VALIDATED.items():
+        figures[kind] = {"psnr_y": means[model][f"x{scale}/psnr_y"]}
+    figures[TRUTH] = {"psnr_y": np.inf}
+    for name in PREDICTORS:
+        scores = json.loads((folder / "scores" / name / "scores.json").read_text())["images"]
+        for kind, row in figures.items():
+            found = [s["mean"] for s in scores if pathlib.Path(s["image"]).parent.name == kind]
+            row[name] = np.mean(found)
+    return figures
 
 
-def _score(folder, pictures, name):
-    """Returns {kind: predicted mean scores of its pictures}."""
-    output = folder / "scores" / name
-    demo.run_stage(
-        f"Scoring all pictures with the {name} predictor",
-        *("-m", "misc.predict_folder", f"--frozen_path={folder / 'predictors' / name}.pb"),
-        *("--scoring=patches", "--scoring_patches=9", f"--input_path={pictures}"),
-        *(f"--output_path={output}", "--overwrite"),
-    )
-    found = {}
-    for row in json.loads((output / "scores.json").read_text())["images"]:
-        found.setdefault(pathlib.Path(row["image"]).parent.as_posix(), []).append(row["mean"])
-    return found
+def table(figures):
+    """Returns {kind: {figure: number}} as rows of texts."""
+    rows = [[kind, *(f"{value:.2f}" for value in row.values())] for kind, row in figures.items()]
+    return [["", "PSNR on Y in dB", *PREDICTORS], *rows]
 
 
-def _table(rows):
-    """Returns the figures as lines of text."""
-    lines = [f"{'':12} {'PSNR on Y':>10} {'subjective':>11} {'aesthetic':>10}"]
-    for kind, row in rows.items():
-        lines.append(
-            f"{kind:12} {row['psnr_y']:>7.2f} dB {row['subjective']:>11.2f} "
-            f"{row['aesthetic']:>10.2f}"
-        )
-    return "\n".join(
-        [*lines, f"Means of {len(WINDOWS)} held-out photos. Scores: 1 to 10, made up, see above."]
-    )
-
-
-def _write_page(folder, rows, minutes):
+def write_page(folder, figures, made):
     """Writes index.html with its pictures; returns its path."""
-    cells = []
+    path = folder / "index.html"
+    rows = [["", *SHOWN]]
     for photo, window in WINDOWS.items():
-        row = "".join(
-            f'<td><img src="{_write_crop(folder, photo, kind, window)}" alt="{kind}"></td>'
-            for kind in SHOWN
-        )
-        cells.append(f"<tr><th>{html.escape(photo)}</th>{row}</tr>")
-    page = folder / "index.html"
-    with files.write_atomically(page) as temporary:
-        temporary.write_text(
-            PAGE.format(
-                table=html.escape(_table(rows)),
-                heads="".join(f"<th>{html.escape(kind)}</th>" for kind in SHOWN),
-                rows="\n".join(cells),
-                steps=f"{FLAGS.eusr_steps} steps of EUSR and {FLAGS.perceptual_steps} of 4PP-EUSR",
-                minutes=f"{minutes:.1f}",
-            )
-        )
-    return page
-
-
-def _write_crop(folder, photo, kind, window):
-    """Writes an enlarged window as a PNG; returns its path from the page."""
-    top, left, side = window
-    pixels = image_files.read_rgb(folder / "pictures" / kind / f"{photo}.png")
-    crop = pixels[top : top + side, left : left + side]
-    path = pathlib.Path("page", f"{photo}_{kind.replace(' ', '_')}.png")
-    image_files.write_image(folder / path, crop.repeat(2, 0).repeat(2, 1))
-    return path.as_posix()
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en"><meta charset="utf-8"><title>4PP-EUSR demo</title>
-<style>
-body {{ font-family: sans-serif; margin: 2em; max-width: 1440px; }}
-td {{ padding: 2px; }} th {{ text-align: left; padding-right: 1em; }}
-pre {{ background: #f2f2f2; padding: 1em; display: inline-block; }}
-</style>
-<h1>A small 4PP-EUSR at x4</h1>
-<pre>{table}</pre>
-<p>Made in {minutes} minutes: {steps}, on scikit-image's sample photos; the photos here were held
-out.</p>
-<p>The scores come from two small predictors that learned <b>made-up ratings</b>: sample photos were
-degraded by JPEG, noise, blur and pixelation, and each got a score that is a formula of the
-degradation's level. Nobody rated them. The aesthetic predictor differs from the subjective one by
-its seed alone, and stands in for one trained on AVA. The scores show that the chain runs; they do
-not say which picture is better.</p>
-<table>
-<tr><th></th>{heads}</tr>
-{rows}
-</table>
-</html>
-"""
+        pictures = []
+        for kind in SHOWN:
+            image = image_files.read_rgb(folder / "pictures" / kind / f"{photo}.png")
+            pictures.append(page.enlarged_window(path, f"{photo} {kind}", image, window))
+        rows.append([photo, *pictures])
+    page.write(
+        path,
+        "A small 4PP-EUSR at x4",
+        f"<pre>{figures}</pre>",
+        f"<p>{made}, on scikit-image's sample photos; the photos here were held out.</p>",
+        EXPLANATION,
+        page.table(rows),
+    )
+    return path
 
 
 if __name__ == "__main__":

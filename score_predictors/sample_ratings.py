@@ -7,7 +7,6 @@ Nobody looked at these pictures: the score is a formula of the degradation that 
 import csv
 import hashlib
 import json
-import os
 import pathlib
 
 import numpy as np
@@ -42,9 +41,8 @@ def score_of(level):
 
 
 def default_path():
-    """Returns the folder of these pictures in the user's cache folder (XDG Base Directory)."""
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "degraded-vision" / f"sample_ratings_{_digest()}"
+    """Returns the folder of these pictures in the user's cache folder."""
+    return files.cache_folder() / f"sample_ratings_{_digest()}"
 
 
 def write_sample_ratings(folder):

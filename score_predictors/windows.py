@@ -95,7 +95,8 @@ def read_patch(path, cropping, uniform=None):
         ValueError: when the file is missing or broken; the message names it. Damage to a JPEG file
             behind the window may stay unnoticed.
     """
-    patch = cropping.fit(read_window(path, lambda *size: cropping.window(*size, uniform)))
+    pixels, _ = read_window(path, lambda *size: cropping.window(*size, uniform))
+    patch = cropping.fit(pixels)
     if uniform is not None:
         # OpenCV turns pixels many times as fast as a copy of NumPy's strided views.
         patch = cv2.flip(patch, 1) if uniform[3] >= 0.5 else patch

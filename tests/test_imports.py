@@ -1,4 +1,4 @@
-"""The rules of who may import whom."""
+"""Who may import whom, and who may read flags."""
 
 import ast
 import pathlib
@@ -7,17 +7,34 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGES = ("eusr", "score_predictors", "classifiers")
-ENTRY_POINTS = ("train.py", "validate.py", "freeze.py")
+ENTRY_POINTS = ("train", "validate", "freeze")
+ROOMS = ("misc.export", "misc.training", "misc.reports", "misc.images")
+# Room: what it may import beside itself and libraries.
+ALLOWED = {
+    "degradations": (),
+    "misc.images": ("degradations",),
+    "misc.reports": ("misc.images", "degradations"),
+    "misc.training": ("misc.images", "degradations"),
+    "misc.export": ("misc.training", "misc.images", "degradations"),
+    **dict.fromkeys(PACKAGES, (*ROOMS, "degradations")),
+    "commands": (*PACKAGES, *ROOMS, "degradations"),
+}
 SOURCES = sorted(
     path.relative_to(ROOT)
     for folder in (*PACKAGES, "degradations", "misc")
     for path in (ROOT / folder).rglob("*.py")
-) + [pathlib.Path(name) for name in ENTRY_POINTS if (ROOT / name).exists()]
+) + [pathlib.Path(f"{name}.py") for name in ENTRY_POINTS]
+MODULES = {path.with_suffix("").as_posix().replace("/", ".") for path in SOURCES}
+COMMANDS = [path for path in SOURCES if path.parent in (pathlib.Path("misc"), pathlib.Path())]
+COMMANDS = [path for path in COMMANDS if path.name != "__init__.py"]
+# May import TensorFlow although they lie among what is neutral.
 BACKEND_SPECIFIC = (
     "degradations/random.py",
     "degradations/codecs.py",
     "classifiers/networks/batch_norm.py",
 )
+# Where flags become settings.
+FLAG_MODULES = ("common_flags", "entry_point", "registry", "settings")
 
 
 def imported(path):
@@ -29,19 +46,28 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def tops(path):
-    return {name.split(".")[0] for name in imported(path)}
+def room(name):
+    """Returns the room that a dotted name of the project lies in, `None` for a library's."""
+    parts = name.split(".")
+    if parts[0] == "misc":
+        return next((r for r in ROOMS if f"{name}.".startswith(f"{r}.")), "commands")
+    if parts[0] in (*PACKAGES, "degradations"):
+        return parts[0]
+    return "commands" if parts[0] in ENTRY_POINTS else None
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_packages_do_not_import_each_other(path):
-    package = path.parts[0]
-    others = set(PACKAGES) - {package}
-    assert not tops(path) & others
-    if package == "degradations":
-        assert not tops(path) & {"misc"}
-    if path.name not in ENTRY_POINTS:
-        assert not tops(path) & {name[:-3] for name in ENTRY_POINTS}
+def test_rooms_import_what_lies_below_them(path):
+    own = room(path.with_suffix("").as_posix().replace("/", "."))
+    found = {room(name) for name in imported(path)} - {None}
+    assert found - {own} <= set(ALLOWED[own])
+    # Nobody imports a command, other commands neither.
+    assert "commands" not in found
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=str)
+def test_what_lies_at_the_top_is_a_command(path):
+    assert '__name__ == "__main__"' in (ROOT / path).read_text()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
@@ -49,7 +75,7 @@ def test_networks_losses_and_degradations_are_backend_neutral(path):
     neutral = path.name.startswith("network") or path.name in ("losses.py", "discriminator.py")
     neutral = neutral or path.parts[0] == "degradations" or "networks" in path.parts
     if neutral and path.as_posix() not in BACKEND_SPECIFIC:
-        assert "tensorflow" not in tops(path)
+        assert "tensorflow" not in {name.split(".")[0] for name in imported(path)}
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.parts[0] in PACKAGES], ids=str)
@@ -58,24 +84,28 @@ def test_networks_losses_and_metrics_know_nothing_of_training(path):
         assert not any(".models" in name or ".dataloaders" in name for name in imported(path))
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.name not in ENTRY_POINTS], ids=str)
-def test_only_flag_functions_touch_the_global_flags(path):
-    tree = ast.parse((ROOT / path).read_text())
-    is_command = any(
-        isinstance(node, ast.If) and "__main__" in ast.dump(node.test) for node in tree.body
-    )
-    if is_command or path.as_posix() in (
-        "misc/common_flags.py",
-        "misc/entry_point.py",
-        "misc/zoo.py",
-    ):
-        return
-    users = {
-        scope.name if isinstance(scope, ast.FunctionDef | ast.ClassDef) else "module level"
-        for scope in tree.body
-        for node in ast.walk(scope)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and (node.value.id == "FLAGS" or (node.value.id == "flags" and node.attr == "FLAGS"))
-    }
-    assert all(name.startswith(("define_", "create_")) for name in users), users
+def functions(path):
+    """Yields (name, node) of the functions of a file, also of those in classes and functions."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, node
+
+
+BELOW = [path for path in SOURCES if path not in COMMANDS and path.stem not in FLAG_MODULES]
+
+
+@pytest.mark.parametrize("path", BELOW, ids=str)
+def test_flags_are_read_where_things_are_created(path):
+    """Functions whose names begin with create_ read flags; all others take plain values."""
+    for name, function in functions(path):
+        arguments = {argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)}
+        uses = any(
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and (node.value.id == "FLAGS" or (node.value.id == "flags" and node.attr == "FLAGS"))
+            for node in ast.walk(function)
+        )
+        if "flags" in arguments:
+            assert name.startswith("create") or name == "data_settings", name
+        if uses:
+            assert name.startswith("define_"), name

@@ -1,7 +1,7 @@
 """Every model: one step on its TINY settings, predict, save, restore, freeze."""
 
 import importlib
-import types
+import json
 
 import numpy as np
 import pytest
@@ -9,47 +9,15 @@ import tensorflow as tf
 from absl import flags
 
 from misc.export import frozen
-from misc.training import common_flags, registry
+from misc.training import common_flags, registry, settings
+from tests import flag_values
 
 TINY_TRAINING = {"max_steps": 1, "average_decay": 0.5, "gradient_clip_norm": 10.0}
 
 
 def parse(module, training):
-    """Returns flags of their own, as the command line would give them for TINY settings."""
-    values = flags.FlagValues()
-    kept = dict(flags.FLAGS._flags())
-    with _definitions_in(values):
-        flags.DEFINE_integer("max_steps", 10, "")
-        common_flags.define_training_flags()
-        module.define_flags()
-    assert dict(flags.FLAGS._flags()) == kept
-    values(["test"])
-    for name, value in (module.TINY | (TINY_TRAINING if training else {})).items():
-        if name in values:
-            setattr(values, name, value)
-    return values
-
-
-class _definitions_in:  # noqa: N801 - used like a function
-    """Sends flag definitions to another set of flags, because tests share the global one."""
-
-    def __init__(self, values):
-        self._values = values
-
-    def __enter__(self):
-        self._patch = pytest.MonkeyPatch()
-        values = self._values
-        self._patch.setattr(flags, "FLAGS", values)
-        for name in ("DEFINE", *[n for n in dir(flags) if n.startswith("DEFINE_")]):
-            original = getattr(flags, name)
-            self._patch.setattr(
-                flags,
-                name,
-                lambda *a, original=original, **k: original(*a, **({"flag_values": values} | k)),
-            )
-
-    def __exit__(self, *_):
-        self._patch.undo()
+    """Returns the settings of a run with a module's TINY flags."""
+    return flag_values.of(module, **module.TINY | (TINY_TRAINING if training else {}))
 
 
 def training_batch(module, method):
@@ -95,7 +63,7 @@ def test_every_model_trains_predicts_saves_and_freezes(name, tmp_path):
             np.testing.assert_array_equal(value, expected[key])
     results = list(frozen.freeze(again, tmp_path / "frozen", ["pb"], overwrite=False))
     assert [result.error for result in results] == [None]
-    assert registry.load("dataloaders", module.DATALOADER).create_batches
+    assert registry.load("dataloaders", module.DATALOADER).create_data
 
 
 def test_names_are_unique_and_modules_import_without_effect():
@@ -121,7 +89,7 @@ def test_selection_understands_every_way_to_write_a_flag(tmp_path):
         ["--other", "value", "--model=eusr"],
         [f"--flagfile={file}"],
     ):
-        assert registry._parse(["train.py", *argv]).model == "eusr"
+        assert registry.parse_some(["train.py", *argv], "model").model == "eusr"
 
 
 def test_unknown_names_are_errors_that_list_the_known():
@@ -133,24 +101,43 @@ def test_alias_of_the_original_name():
     assert registry.ALIASES["4pp_eusr"] == "perceptual_eusr"
 
 
-def test_use_of_a_run_takes_its_model_and_dataloader(tmp_path, monkeypatch):
+def test_use_of_a_run_takes_its_model_and_dataloader(tmp_path):
     (tmp_path / "arguments.json").write_text('{"model": "eusr", "dataloader": "div2k"}')
     for argv, for_use, expected in (
         ([], True, "div2k"),
         ([], False, "paired_images"),  # what another run was trained on says nothing of a new one
         (["--dataloader=paired_images"], True, "paired_images"),
     ):
-        with monkeypatch.context() as patch:
-            patch.setattr(flags, "FLAGS", flags.FlagValues())
-            with _definitions_in(flags.FLAGS):
-                argv = ["x", f"--restore_path={tmp_path}", *argv]
-                selection = registry.select(argv, with_dataloader=True, for_use=for_use)
+        with settings.fresh_flags():
+            argv = ["x", f"--restore_path={tmp_path}", *argv]
+            selection = registry.select(argv, with_dataloader=True, for_use=for_use)
         assert (selection.model_name, selection.dataloader_name) == ("eusr", expected)
 
 
 def test_a_model_made_of_others_needs_them():
     module = registry.load("models", "ensemble")
-    selection = registry.Selection("ensemble", module, None, None, [])
-    values = types.SimpleNamespace(restore_path=None, ensemble_weights=None)
+    selection = registry.Selection("ensemble", module)
+    values = settings.Settings({"restore_path": None, "ensemble_weights": None})
     with pytest.raises(ValueError, match="--ensemble_weights is missing"):
         selection.restore(values)
+
+
+def test_what_gives_data_their_meaning_comes_back_with_a_run_and_places_do_not(tmp_path):
+    arguments = {
+        "model": "mobilenetv2",
+        "dataloader": "ratings",
+        "ratings_range": [0.0, 100.0],
+        "ratings_target": "maximum_entropy_mean",
+        "score_values": [1.0, 2.0, 3.0],
+        "ratings_path": "elsewhere.csv",
+    }
+    (tmp_path / "arguments.json").write_text(json.dumps(arguments))
+    argv = ["validate.py", f"--restore_path={tmp_path}", "--ratings_target=gaussian"]
+    with settings.fresh_flags():
+        common_flags.define_restore_flags()
+        selection = registry.select(argv, with_dataloader=True)
+        flags.FLAGS(argv)
+        found = settings.parsed()
+    assert selection.dataloader_name == "ratings"
+    assert (found.ratings_range, found.score_values) == ([0, 100], [1, 2, 3])
+    assert (found.ratings_target, found.ratings_path) == ("gaussian", None)

@@ -15,6 +15,7 @@ from absl import flags
 
 from classifiers import labelled_images
 from classifiers.labelled_images import LabelledImages
+from misc.training import settings
 
 _SIDE = 32
 _PIXELS = _SIDE * _SIDE * 3
@@ -27,8 +28,7 @@ class Layout:
     Attributes:
         name: name in tensorflow-datasets.
         classes: number of classes.
-        python: {split: names of the python version's files}.
-        binary: {split: names of the binary version's files}.
+        files: {split: names of the python version's files}; the binary ones end in .bin.
         label_key: key of the labels in the python version.
         label_bytes: bytes before the pixels of each image in the binary version; the last one is
             the (fine) label.
@@ -38,8 +38,7 @@ class Layout:
 
     name: str
     classes: int
-    python: dict
-    binary: dict
+    files: dict
     label_key: str
     label_bytes: int
     folders: tuple
@@ -50,7 +49,6 @@ CIFAR10 = Layout(
     "cifar10",
     10,
     {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]},
-    {"train": [f"data_batch_{n}.bin" for n in range(1, 6)], "test": ["test_batch.bin"]},
     "labels",
     1,
     ("cifar-10-batches-py", "cifar-10-batches-bin"),
@@ -60,15 +58,11 @@ CIFAR100 = Layout(
     "cifar100",
     100,
     {"train": ["train"], "test": ["test"]},
-    {"train": ["train.bin"], "test": ["test.bin"]},
     "fine_labels",
     2,
     ("cifar-100-python", "cifar-100-binary"),
     ("meta", "fine_label_names", "fine_label_names.txt"),
 )
-
-
-_LAYOUTS = {layout.name: layout for layout in (CIFAR10, CIFAR100)}
 
 
 def define_flags(layout):
@@ -87,44 +81,23 @@ def define_flags(layout):
         "~/tensorflow_datasets) and downloads what is missing.",
     )
     labelled_images.define_defaults(num_classes=layout.classes, data_normalisation=layout.name)
+    settings.local("data_path")
 
 
-def create_batches(layout, flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns the batches of a split; see `labelled_images.create_batches`."""
-    reader = _reader(layout, flags)
-    return labelled_images.create_batches(reader, flags, split, seed, first_step, shard)
+def create_data(layout, flags):
+    """Returns the `LabelledData` of `layout`."""
+    path, tfds = flags.data_path, flags.data_tfds
+    return labelled_images.create_data(flags, lambda split: read(layout, path, tfds, split))
 
 
-def count_images(layout, flags):
-    """Returns the number of training images."""
-    return len(labelled_images.part(_reader(layout, flags), flags, "train"))
-
-
-def describe_data(layout, flags):
-    """Returns what a run keeps of its data; see `labelled_images.describe`."""
-    return labelled_images.describe(_reader(layout, flags), flags)
-
-
-def _reader(layout, flags):
-    return lambda split: read(layout.name, flags.data_path, flags.data_tfds, split)
-
-
-@labelled_images.remember
-def read(layout_name, path, tfds, split):
-    """Returns the `LabelledImages` of "train" or "test".
-
-    Args:
-        layout_name: "cifar10" or "cifar100".
-        path: folder; see `define_flags`.
-        tfds: whether to read from tensorflow-datasets.
-        split: "train" or "test".
+def read(layout, path, tfds, split):
+    """Returns the `LabelledImages` of "train" or "test"; `path` and `tfds` as in `define_flags`.
 
     Raises:
         ValueError: if the folder is not given, or a file is not what it should be.
         FileNotFoundError: if the folder holds none of the forms; says what was looked for.
         ImportError: if tensorflow-datasets is asked for and not installed.
     """
-    layout = _LAYOUTS[layout_name]
     if tfds:
         return _read_tfds(layout, path, split)
     if not path:
@@ -135,18 +108,18 @@ def read(layout_name, path, tfds, split):
     folder = pathlib.Path(path)
     for candidate in (folder, *(folder / name for name in layout.folders)):
         forms = (
-            (layout.python[split], lambda file: read_python(file, layout.label_key)),
-            (layout.binary[split], lambda file: read_binary(file, layout.label_bytes)),
-            ([f"{split}.npz"], read_npz),
+            ("", layout.files[split], lambda file: read_python(file, layout.label_key)),
+            (".bin", layout.files[split], lambda file: read_binary(file, layout.label_bytes)),
+            (".npz", [split], read_npz),
         )
-        for names, reader in forms:
-            files = [candidate / name for name in names]
+        for ending, names, reader in forms:
+            files = [candidate / f"{name}{ending}" for name in names]
             if files[0].is_file():
                 parts = [reader(file) for file in files]
                 return _checked(layout, candidate, parts)
     raise FileNotFoundError(
         f"--data_path={path} holds no {split} part of {layout.name}. Looked for: "
-        f"{layout.python[split][0]}, {layout.binary[split][0]}, {split}.npz, there and in "
+        f"{layout.files[split][0]}, {layout.files[split][0]}.bin, {split}.npz, there and in "
         f"{', '.join(layout.folders)}."
     )
 

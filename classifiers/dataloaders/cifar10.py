@@ -10,6 +10,4 @@ from classifiers.dataloaders import _cifar
 MODEL = "classifier"
 
 define_flags = functools.partial(_cifar.define_flags, _cifar.CIFAR10)
-create_batches = functools.partial(_cifar.create_batches, _cifar.CIFAR10)
-count_images = functools.partial(_cifar.count_images, _cifar.CIFAR10)
-describe_data = functools.partial(_cifar.describe_data, _cifar.CIFAR10)
+create_data = functools.partial(_cifar.create_data, _cifar.CIFAR10)

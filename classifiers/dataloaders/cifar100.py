@@ -10,6 +10,4 @@ from classifiers.dataloaders import _cifar
 MODEL = "classifier"
 
 define_flags = functools.partial(_cifar.define_flags, _cifar.CIFAR100)
-create_batches = functools.partial(_cifar.create_batches, _cifar.CIFAR100)
-count_images = functools.partial(_cifar.count_images, _cifar.CIFAR100)
-describe_data = functools.partial(_cifar.describe_data, _cifar.CIFAR100)
+create_data = functools.partial(_cifar.create_data, _cifar.CIFAR100)

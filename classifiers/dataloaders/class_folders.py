@@ -9,12 +9,11 @@ is cut out, as torchvision's evaluation does it; training may cut random windows
 
 import pathlib
 
-import numpy as np
 from absl import flags
 
 from classifiers import labelled_images, random_resized_crop
 from misc.images import image_files
-from misc.training import common_flags
+from misc.training import common_flags, settings
 
 MODEL = "classifier"
 TRAINING_CROPS = ("centre", "random_resized")
@@ -63,75 +62,51 @@ def define_flags():
         "Keep decoded central squares in memory; default: if they need less than half of what is "
         "available. Files that are cut at random are read each time.",
     )
-    labelled_images.define_broken_flag()
+    common_flags.define_skip_broken_flag()
     labelled_images.define_defaults(data_normalisation="imagenet", degradation_size=224)
+    settings.local("data_path", "data_test_path")
+    settings.local("data_cached", changeable=True)
 
 
-def complete_flags(flags):
-    """Sets --num_classes to the number of class folders, and --data_resize, unless given."""
-    path = flags.data_path or flags.data_test_path
-    if getattr(flags, "num_classes", 0) is None and path:
-        flags.num_classes = len(find_classes(path))
-    flags.data_resize = _resize(flags)
+def create_data(flags):
+    """Returns the `LabelledData`; the number of classes is that of the folders.
 
-
-def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns the batches of a split; see `labelled_images.create_batches`."""
-    cropping = _training_area(flags)
-    return labelled_images.create_batches(
-        _reader(flags), flags, split, seed, first_step, shard, cropping
-    )
-
-
-def count_images(flags):
-    """Returns the number of training images."""
-    return len(labelled_images.part(_reader(flags), flags, "train"))
-
-
-def describe_data(flags):
-    """Returns what a run keeps of its data; see `labelled_images.describe`."""
-    return labelled_images.describe(_reader(flags), flags)
-
-
-def _reader(flags):
-    if not (flags.data_path or flags.data_test_path):
+    Raises:
+        ValueError: for missing folders, or flags that contradict each other.
+    """
+    path, test_path = flags.data_path, flags.data_test_path
+    if not (path or test_path):
         raise ValueError("--dataloader=class_folders needs --data_path, a folder of class folders.")
-    resize = _resize(flags)
-    if 0 < resize < flags.data_crop:
+    names = find_classes(path or test_path)
+    crop, resize = flags.data_crop, flags.data_resize
+    resize = round(_RESIZE_PER_CROP * crop) if resize is None else resize
+    if 0 < resize < crop:
         raise ValueError(
-            f"--data_resize={resize} leaves less than the square of --data_crop={flags.data_crop}."
+            f"--data_resize={resize} leaves less than the square of --data_crop={crop}."
         )
-    random_windows = _training_area(flags) is not None
+    area = None if flags.data_training_crop == "centre" else _check_area(flags.data_crop_area)
+    skip_broken, cached = flags.data_skip_broken, flags.data_cached
 
     def read(split):
-        if split == "train" and not flags.data_path:
+        if split == "test" and not test_path:
+            return None
+        if split == "train" and not path:
             raise ValueError("--data_path is missing: --data_test_path is for testing alone.")
-        # Of images in memory only the centre is there.
-        cached = False if random_windows and split == "train" else flags.data_cached
-        return _read(
-            flags.data_path or flags.data_test_path,
-            flags.data_test_path,
-            split,
-            resize or None,
-            flags.data_crop,
-            cached,
-            flags.data_skip_broken,
+        folder = pathlib.Path(path if split == "train" else test_path)
+        _check_known(folder, names, path)
+        found = labelled_images.from_files(
+            find_images(folder, names), names, resize or None, crop, skip_broken
         )
+        # Of images in memory only the centre is there.
+        return found.decoded(False if area and split == "train" else cached)
 
-    return read
+    settings = {"data_resize": resize}
+    if flags.get("num_classes") is None:
+        settings["num_classes"] = len(names)
+    return labelled_images.create_data(flags, read, area, settings)
 
 
-def _resize(flags):
-    if flags.data_resize is None:
-        return round(_RESIZE_PER_CROP * flags.data_crop)
-    return flags.data_resize
-
-
-def _training_area(flags):
-    """Returns the share of the area that random windows take, `None` without them."""
-    if flags.data_training_crop == "centre":
-        return None
-    area = flags.data_crop_area
+def _check_area(area):
     if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
         raise ValueError(
             "--data_crop_area takes two shares above 0, the smaller one first, such as 0.08,1. "
@@ -140,30 +115,13 @@ def _training_area(flags):
     return tuple(area)
 
 
-@labelled_images.remember
-def _read(path, test_path, split, resize, crop, cached, skip_broken):
-    names = find_classes(path)
-    if split == "test" and not test_path:
-        return None
-    folder = pathlib.Path(path if split == "train" else test_path)
+def _check_known(folder, names, path):
     unknown = sorted(set(find_classes(folder)) - set(names))
     if unknown:
         raise ValueError(
             f"--data_test_path={folder} holds classes that --data_path={path} does not: "
             f"{', '.join(unknown[:8])}"
         )
-    paths, labels = [], []
-    for label, name in enumerate(names):
-        if (folder / name).is_dir():
-            found = image_files.find_images(folder / name)
-            paths += found
-            labels += [label] * len(found)
-    if not paths:
-        raise ValueError(f"No images in the class folders of {folder}.")
-    found = labelled_images.LabelledImages(
-        paths, np.array(labels, np.int32), names, resize, crop, skip_broken
-    )
-    return found.decoded(cached)
 
 
 def find_classes(path):
@@ -179,3 +137,20 @@ def find_classes(path):
     if not names:
         raise ValueError(f"{path} should hold a folder for each class. It holds no folder.")
     return names
+
+
+def find_images(folder, names, below=""):
+    """Returns the list of (path, label) of the images in FOLDER/NAME/BELOW, by name.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    found = [
+        (path, label)
+        for label, name in enumerate(names)
+        if (folder / name / below).is_dir()
+        for path in image_files.find_images(folder / name / below)
+    ]
+    if not found:
+        raise ValueError(f"No images in the class folders of {folder}.")
+    return found

@@ -21,22 +21,12 @@ def define_flags():
     )
 
 
-def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns the batches of a split; see `labelled_images.create_batches`."""
-    return labelled_images.create_batches(_read, flags, split, seed, first_step, shard)
+def create_data(flags):
+    """Returns the `LabelledData`."""
+    return labelled_images.create_data(flags, read)
 
 
-def count_images(flags):
-    """Returns the number of training images."""
-    return len(labelled_images.part(_read, flags, "train"))
-
-
-def describe_data(flags):
-    """Returns what a run keeps of its data; see `labelled_images.describe`."""
-    return labelled_images.describe(_read, flags)
-
-
-@labelled_images.remember
-def _read(split):
+def read(split):
+    """Returns the `LabelledImages` of "train" or "test"."""
     images, labels = sample_data.sample_digits(split)
     return labelled_images.LabelledImages(images, labels, [str(digit) for digit in range(10)])

@@ -10,6 +10,7 @@ Interaction Between Data Augmentations and Corruptions in Natural Corruption Rob
 5 one after the other, and labels.npy.
 """
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -18,7 +19,8 @@ from absl import flags
 from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
 from classifiers.labelled_images import LabelledImages
-from misc.images import image_files
+from misc.training import common_flags, settings
+from misc.training.data import Data, check_split
 
 MODEL = "classifier"
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -37,77 +39,78 @@ def define_flags():
     flags.DEFINE_integer(
         "data_crop", 224, "Side of the square that is cut out of image files.", lower_bound=1
     )
-    flags.DEFINE_integer(
-        "evaluation_batch_size", 250, "Images per step of an evaluation.", lower_bound=1
-    )
-    labelled_images.define_broken_flag()
+    labelled_images.define_evaluation_flag()
+    common_flags.define_skip_broken_flag()
+    settings.local("data_path")
 
 
-def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns `StoredCorruptions`, whatever the split; there is nothing to draw.
+def create_data(flags):
+    """Returns the data, which are for evaluation alone.
 
     Raises:
-        ValueError: for the split train, or a folder that holds no corruptions.
+        ValueError: without --data_path, or for labels that cannot be read.
     """
-    del seed, first_step, shard
-    if split == "train":
-        raise ValueError("--dataloader=imagenet_c holds test images alone.")
     if not flags.data_path:
         raise ValueError("--dataloader=imagenet_c needs --data_path, the folder of corruptions.")
-    folder = pathlib.Path(flags.data_path)
+    folder, wanted = pathlib.Path(flags.data_path), flags.data_corruptions
+    num_classes, settings = flags.get("num_classes"), {}
     if (folder / LABELS).is_file():
-        parts = _array_parts(folder, flags.data_corruptions, flags.num_classes)
+        labels = _read_labels(folder / LABELS)
         names = None  # CIFAR-10-C holds numbers alone
+        found = int(labels.max()) + 1
+    else:
+        severities = _find_severities(folder)
+        names = _find_classes(severities)
+        found = len(names)
+    if num_classes is None and found:
+        num_classes = settings["num_classes"] = found
+    if names is None:
+        parts = _array_parts(folder, labels, wanted, num_classes)
     else:
         reading = (flags.data_resize or None, flags.data_crop, flags.data_skip_broken)
-        parts, names = _folder_parts(folder, flags.data_corruptions, flags.num_classes, reading)
+        parts = _folder_parts(folder, severities, names, wanted, num_classes, reading)
     if not parts:
         raise ValueError(
             f"--data_path={folder} holds no corruptions: neither CORRUPTION/SEVERITY/CLASS nor "
             f"CORRUPTION.npy with {LABELS}."
         )
-    return StoredCorruptions(parts, flags.evaluation_batch_size, names)
+    return StoredCorruptions(
+        parts=parts,
+        class_names=names,
+        batch_size=flags.evaluation_batch_size,
+        settings=settings,
+    )
 
 
-def complete_flags(flags):
-    """Sets --num_classes to the number of classes that are there, where it is not given."""
-    if getattr(flags, "num_classes", 0) is None and flags.data_path:
-        folder = pathlib.Path(flags.data_path)
-        if (folder / LABELS).is_file():
-            flags.num_classes = int(np.load(folder / LABELS, allow_pickle=False).max()) + 1
-        else:
-            flags.num_classes = len(_find_classes(_find_severities(folder))) or None
-
-
-def count_images(flags):
-    """Raises ValueError: there are no training images."""
-    raise ValueError("--dataloader=imagenet_c holds test images alone.")
-
-
-class StoredCorruptions:
-    """Batches of all corruptions and severities; may be iterated again.
+@dataclasses.dataclass(kw_only=True, eq=False)
+class StoredCorruptions(Data):
+    """Test images of all corruptions and severities; may be iterated again.
 
     Elements: `image`, `label`, and, the same for a whole batch, `corruption` and `severity`.
 
     Attributes:
+        parts: list of (corruption, severity, function that returns `LabelledImages`).
+        batch_size: images per batch.
         class_names: names of the classes, `None` if unknown.
     """
 
-    def __init__(self, parts, batch_size, class_names=None):
-        """Sets the order.
+    parts: list
+    batch_size: int
+    class_names: list | None = None
+    images_per_step: int = 0
 
-        Args:
-            parts: list of (corruption, severity, function that returns `LabelledImages`).
-            batch_size: images per batch.
-            class_names: names of the classes, `None` if unknown.
-        """
-        self.class_names = class_names
-        self._parts = parts
-        self._batch_size = batch_size
+    def training_batches(self, seed, first_step=0, shard=(0, 1)):
+        """Raises ValueError: there are no training images."""
+        raise ValueError("--dataloader=imagenet_c holds test images alone.")
+
+    def evaluation_batches(self, split):
+        """Returns these batches for both splits."""
+        check_split(split)
+        return self
 
     def __iter__(self):
-        for corruption, severity, read in self._parts:
-            for batch in labelled_images.one_pass(read(), self._batch_size):
+        for corruption, severity, read in self.parts:
+            for batch in read().one_pass(self.batch_size):
                 yield batch | {"corruption": corruption, "severity": severity}
 
 
@@ -127,21 +130,22 @@ def _load_array(path):
         raise ValueError(f"{path} is no whole .npy file: {error}") from error
 
 
-def _array_parts(folder, wanted, num_classes):
-    found = sorted(path.stem for path in folder.glob("*.npy") if path.name != LABELS)
-    labels = _load_array(folder / LABELS)
+def _read_labels(path):
+    labels = _load_array(path)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not len(labels):
         raise ValueError(
-            f"{folder / LABELS} must hold integers [N]. "
-            f"Received: {labels.dtype} {list(labels.shape)}"
+            f"{path} must hold integers [N]. Received: {labels.dtype} {list(labels.shape)}"
         )
-    labels = labels.astype(np.int32)
-    count, rest = divmod(len(labels), len(SEVERITIES))
-    if rest:
+    if len(labels) % len(SEVERITIES):
         raise ValueError(
-            f"{folder / LABELS} must hold the labels of {len(SEVERITIES)} severities. "
-            f"Received: {len(labels)}"
+            f"{path} must hold the labels of {len(SEVERITIES)} severities. Received: {len(labels)}"
         )
+    return labels.astype(np.int32)
+
+
+def _array_parts(folder, labels, wanted, num_classes):
+    found = sorted(path.stem for path in folder.glob("*.npy") if path.name != LABELS)
+    count = len(labels) // len(SEVERITIES)
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(
             f"{folder / LABELS} holds labels from {labels.min()} to {labels.max()}. "
@@ -191,9 +195,7 @@ def _find_classes(severities):
     return sorted(names)
 
 
-def _folder_parts(folder, wanted, num_classes, reading):
-    severities = _find_severities(folder)
-    names = _find_classes(severities)
+def _folder_parts(folder, severities, names, wanted, num_classes, reading):
     if names and len(names) != num_classes:
         # Without all of them the numbers of the classes would be others than in training.
         raise ValueError(
@@ -201,26 +203,15 @@ def _folder_parts(folder, wanted, num_classes, reading):
         )
 
     def reader(path):
-        def read():
-            found = [
-                (image, label)
-                for label, name in enumerate(names)
-                if (path / name).is_dir()
-                for image in image_files.find_images(path / name)
-            ]
-            if not found:
-                raise ValueError(f"No images in the class folders of {path}.")
-            paths, labels = zip(*found, strict=True)
-            return LabelledImages(list(paths), np.array(labels, np.int32), names, *reading)
+        return lambda: labelled_images.from_files(
+            class_folders.find_images(path, names), names, *reading
+        )
 
-        return read
-
-    parts = [
+    return [
         (corruption, severity, reader(path))
         for corruption in _chosen(sorted(severities), wanted)
         for severity, path in sorted(severities.get(corruption, {}).items())
     ]
-    return parts, names
 
 
 def _severity(name):

@@ -8,12 +8,11 @@ labels: as usual, the validation images are the test set.
 
 import pathlib
 
-import numpy as np
 from absl import flags
 
 from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
-from misc.images import image_files
+from misc.training import common_flags, settings
 
 MODEL = "classifier"
 SIDE = 64
@@ -23,55 +22,31 @@ def define_flags():
     """Defines the flags of this dataloader."""
     labelled_images.define_flags()
     flags.DEFINE_string("data_path", None, "The official folder, with train and val in it.")
-    labelled_images.define_broken_flag()
+    common_flags.define_skip_broken_flag()
     labelled_images.define_defaults(
         num_classes=200,
         degradation_size=SIDE,
         data_normalisation="tiny_imagenet",
     )
+    settings.local("data_path")
 
 
-def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns the batches of a split; see `labelled_images.create_batches`."""
-    return labelled_images.create_batches(_reader(flags), flags, split, seed, first_step, shard)
-
-
-def count_images(flags):
-    """Returns the number of training images."""
-    return len(labelled_images.part(_reader(flags), flags, "train"))
-
-
-def describe_data(flags):
-    """Returns what a run keeps of its data; see `labelled_images.describe`."""
-    # Other images than its own have other sizes.
-    return labelled_images.describe(_reader(flags), flags) | {"resize": SIDE}
-
-
-def _reader(flags):
+def create_data(flags):
+    """Returns the `LabelledData`; raises ValueError without --data_path."""
     if not flags.data_path:
         raise ValueError("--dataloader=tiny_imagenet needs --data_path, the official folder.")
-    return lambda split: _read(flags.data_path, split, flags.data_skip_broken)
+    folder, skip_broken = pathlib.Path(flags.data_path), flags.data_skip_broken
+    return labelled_images.create_data(flags, lambda split: _read(folder, split, skip_broken))
 
 
-@labelled_images.remember
-def _read(path, split, skip_broken):
-    folder = pathlib.Path(path)
+def _read(folder, split, skip_broken):
     names = class_folders.find_classes(folder / "train")
-    found = _training_images(folder, names) if split == "train" else _test_images(folder, names)
-    paths, labels = zip(*found, strict=True)
-    # Every image has this size; cutting it out also checks that.
-    data = labelled_images.LabelledImages(
-        list(paths), np.array(labels, np.int32), names, None, SIDE, skip_broken
-    )
-    return data.decoded(cached=True)
-
-
-def _training_images(folder, names):
-    return [
-        (path, label)
-        for label, name in enumerate(names)
-        for path in image_files.find_images(folder / "train" / name / "images")
-    ]
+    if split == "train":
+        found = class_folders.find_images(folder / "train", names, "images")
+    else:
+        found = _test_images(folder, names)
+    images = labelled_images.from_files(found, names, SIDE, SIDE, skip_broken)
+    return images.decoded(cached=True)
 
 
 def _test_images(folder, names):

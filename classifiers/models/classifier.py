@@ -19,14 +19,13 @@ Pretrained weights are used as they are, or tuned for other classes:
 """
 
 import pathlib
-import types
 
 import tensorflow as tf
 
 from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
 from classifiers import losses, networks, normalisation, training_copies
-from misc.training import run_folder, summaries, weight_files
+from misc.training import common_flags, run_folder, seeds, summaries, weight_files
 from misc.training.method import Method
 
 DATALOADER = "digits"
@@ -57,31 +56,16 @@ def create_model(flags, training=False):
 
 
 def create_method(method, flags, training, **kwargs):
-    """Returns a method with one classifier.
-
-    Args:
-        method: `Classifier` or a subclass.
-        flags: values of the flags of `classifiers.flags`.
-        training: whether to make the optimizer and what is needed for training alone.
-        **kwargs: for `method`.
-    """
+    """Returns a method with one classifier: `Classifier` or a subclass, with `kwargs`."""
     # First what is read fast, and where most mistakes are.
     copies = training_copies.create(flags)
     network = create_starting_network(flags, training)
     classes = network.output_shape[-1]
     if training:
-        kwargs |= {
-            "optimizers": {"classifier": classifier_flags.create_optimizer(flags)},
-            "average_decay": flags.average_decay,
-            "gradient_clip_norm": flags.gradient_clip_norm,
-        }
-    made = method(
-        network,
-        evaluations.create(flags, classes),
-        copies,
-        **kwargs,
-    )
-    mean, deviation = normalisation.resolve(flags)
+        kwargs["optimizers"] = {"classifier": classifier_flags.create_optimizer(flags)}
+        kwargs |= common_flags.create_training_options(flags)
+    made = method(network, evaluations.create(flags, classes), copies, **kwargs)
+    mean, deviation = normalisation.create(flags)
     made.settings = {"num_classes": classes, "image_mean": mean, "image_deviation": deviation}
     return made
 
@@ -93,29 +77,22 @@ def create_starting_network(flags, training=False):
         ValueError: if --weights do not fit, or --noweights_head stands alone.
         FileNotFoundError: if there is no such file.
     """
-    if not training and getattr(flags, "restore_path", None):
+    if not training and flags.get("restore_path"):
         # The file need not be there any more.
         return create_network(flags)
-    weights, with_head = getattr(flags, "weights", None), getattr(flags, "weights_head", True)
-    if not with_head and not weights:
+    if not flags.weights_head and not flags.weights:
         raise ValueError("--noweights_head leaves the last layer of --weights out: give --weights.")
-    if not with_head and not training:
+    if not flags.weights_head and not training:
         raise ValueError("--noweights_head is for training: without it the last layer is random.")
-    for path in weights or ():
+    for path in flags.weights or ():
         if not pathlib.Path(path).is_file():
             raise FileNotFoundError(f"--weights={path} does not exist.")
-    return create_network(flags, weights or None, with_head)
+    return create_network(flags, flags.weights or None, flags.weights_head)
 
 
 def create_network(flags, weights=None, load_head=True):
-    """Returns the network that the flags describe, with random weights or those of files.
-
-    Args:
-        flags: values of the flags of `classifiers.flags.define_network_flags`.
-        weights: see `networks.build`.
-        load_head: see `networks.build`.
-    """
-    mean, deviation = normalisation.resolve(flags)
+    """Returns the network that the flags describe, with random weights or those of files."""
+    mean, deviation = normalisation.create(flags)
     return networks.build(
         flags.network,
         flags.num_classes,
@@ -123,17 +100,17 @@ def create_network(flags, weights=None, load_head=True):
         load_head,
         mean=[value / 255 for value in mean],
         std=[value / 255 for value in deviation],
-        image_size=getattr(flags, "image_size", None),
+        image_size=flags.image_size,
     )
 
 
-def load_network(path, flags, flag):
+def create_trained_network(flags, path, flag):
     """Returns a trained network.
 
     Args:
+        flags: values of the flags.
         path: folder, checkpoint or weight file of a run, whose arguments.json says what network it
             is; or a file of weights for the network that the flags describe.
-        flags: values of the flags of `classifiers.flags`.
         flag: name of the flag that the path comes from, for messages.
 
     Raises:
@@ -149,8 +126,10 @@ def load_network(path, flags, flag):
         classes = settings.get("num_classes", flags.num_classes)
         if flags.num_classes not in (None, classes):
             raise ValueError(f"It has {classes} classes: --num_classes={flags.num_classes}.")
-        described = {name: settings.get(name, getattr(flags, name, None)) for name in NETWORK_FLAGS}
-        method = Classifier(create_network(types.SimpleNamespace(**described)))
+        kept = {name: settings[name] for name in NETWORK_FLAGS if name in settings}
+        # Only what that run knew: neither the run nor the data of this one.
+        others = {"restore_path": None, "data_normalisation": None}
+        method = Classifier(create_network(flags | others | kept))
         method.restore(checkpoint, ["classifier"], use_averages=True)
     except ValueError as error:
         raise ValueError(f"--{flag}={path} cannot be used. {error}") from error
@@ -203,9 +182,6 @@ class Classifier(Method):
         self._check_size(batch["image"])
         if "degraded" in batch:
             return batch
-        context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
-            seed = tf.random.fold_in(seed, context.replica_id_in_sync_group, alg="philox")
         return self.copies(batch["image"], batch["label"], seed, batch.get("index"))
 
     def predict(self, images, scale=None):
@@ -258,16 +234,10 @@ class Classifier(Method):
         return {name: tf.gather(copies[name], chosen) for name in names}
 
     def reestimate_statistics(self, batches, steps, seed):
-        """Sets the moving statistics of batch normalisation to their means over training batches.
+        """Sets the moving statistics to their means over `steps` training batches.
 
         As Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization",
-        UAI 2018, do for averaged weights: the trainable variables stay, means and variances are
-        averaged over the batches, each weighing the same.
-
-        Args:
-            batches: iterable of training batches, as for `train_step`.
-            steps: number of batches.
-            seed: int32 tensor of shape [2].
+        UAI 2018, do for averaged weights: the trainable variables stay, all batches weigh the same.
         """
         normalisations = [
             layer for layer in self.network.layers if hasattr(layer, "moving_variance")
@@ -290,7 +260,7 @@ class Classifier(Method):
             for layer in normalisations:
                 layer.momentum = 0.0  # the statistics become those of the newest batch
             for step, batch in zip(range(1, steps + 1), batches, strict=False):
-                observe(batch, tf.random.fold_in(seed, step))
+                observe(batch, seeds.of_step(seed, step))
         finally:
             for layer, momentum in zip(normalisations, kept, strict=True):
                 layer.momentum = momentum

@@ -16,6 +16,7 @@ from absl import flags
 from eusr import pairs as pairing
 from eusr.dataloaders import paired_images
 from misc.images import threads
+from misc.training import settings
 
 
 def define_flags():
@@ -26,26 +27,29 @@ def define_flags():
         "Folder of tensorflow-datasets; default: TFDS_DATA_DIR, or ~/tensorflow_datasets.",
     )
     paired_images.define_patch_flags()
+    settings.local("div2k_data_dir")
 
 
-def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns the batches of a split, as `paired_images.create_batches` does.
+def create_data(flags):
+    """Returns the `PatchData` of `paired_images`.
 
     `'validation'` and `'test'` are both DIV2K's validation images: there are no others with truth.
 
     Raises:
         ImportError: if tensorflow-datasets is not installed.
-        ValueError: for a scale that DIV2K has no images of, or an unknown split.
+        ValueError: for a scale that DIV2K has no images of.
     """
-    if split in ("validation", "test"):
-        return _EvaluationImages(_builders(flags))
-    if split != "train":
-        raise ValueError(f"split must be train, validation or test. Received: {split!r}")
-    store = _build_store(_builders(flags), flags)
-    return paired_images.patch_batches(store, flags, seed, first_step, shard)
+    builders = _builders(flags.scales, flags.div2k_data_dir)
+    cached = False if flags.data_service else flags.data_cached
+    cache_path = flags.data_cache_path
+    return paired_images.create_patch_data(
+        flags,
+        lambda: _build_store(builders, cached, cache_path),
+        lambda split: _EvaluationImages(builders),
+    )
 
 
-def _builders(flags):
+def _builders(scales, folder):
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -57,14 +61,11 @@ def _builders(flags):
         for name in tfds.builder_cls("div2k").builder_configs
         if name.startswith("bicubic_x")
     }
-    if not available.issuperset(flags.scales):
+    if not available.issuperset(scales):
         raise ValueError(
-            f"DIV2K has LR images at the scales {sorted(available)}. Received: {flags.scales}"
+            f"DIV2K has LR images at the scales {sorted(available)}. Received: {scales}"
         )
-    builders = {
-        scale: tfds.builder(f"div2k/bicubic_x{scale}", data_dir=flags.div2k_data_dir)
-        for scale in flags.scales
-    }
+    builders = {scale: tfds.builder(f"div2k/bicubic_x{scale}", data_dir=folder) for scale in scales}
     for builder in builders.values():
         builder.download_and_prepare()
     return builders
@@ -83,7 +84,7 @@ def _examples(builder, split):
     return dataset.prefetch(2).as_numpy_iterator()
 
 
-def _build_store(builders, flags):
+def _build_store(builders, cached, cache_path):
     """Decodes the training images; the same HR image is in every config, in another order."""
     scales = list(builders)
     numbers = {}
@@ -111,7 +112,6 @@ def _build_store(builders, flags):
                 f"Decoding DIV2K x{scale}",
                 total=len(numbers),
             )
-        return {number: f"DIV2K image {number}" for number in numbers.values()}, []
 
     shapes = [size for found in sizes for _, size in found.values()]
     shapes += [high_size for high_size, _ in sizes[0].values()]
@@ -120,8 +120,8 @@ def _build_store(builders, flags):
         fill,
         key,
         sum(3 * rows * columns for rows, columns in shapes),
-        False if flags.data_service else flags.data_cached,
-        flags.data_cache_path,
+        cached,
+        cache_path,
     )
 
 
@@ -145,23 +145,13 @@ class _EvaluationImages:
     def __init__(self, builders):
         self._builders = builders
 
-    def __len__(self):
-        return sum(
-            builder.info.splits["validation"].num_examples for builder in self._builders.values()
-        )
-
     def __iter__(self):
         for scale, builder in self._builders.items():
             for number, example in enumerate(_examples(builder, "validation")):
                 low, high = _decode(example["lr"]), _decode(example["hr"])
                 name = f"{number:04d}"
                 rows, columns = pairing.low_size(high.shape[:2], scale, low.shape[:2], name)
-                yield {
-                    "low": low[None, :rows, :columns].astype(np.float32),
-                    "high": high[None, : rows * scale, : columns * scale],
-                    "name": name,
-                    "scale": scale,
-                }
+                yield paired_images.make_element(name, scale, low[:rows, :columns], high)
 
 
 def _digest(encoded):

@@ -4,13 +4,18 @@ With HR images alone the LR images are made with MATLAB's bicubic; with no folde
 embedded sample photographs are used.
 """
 
+import collections.abc
+import dataclasses
+
 import numpy as np
 from absl import flags, logging
 
 from degradations import resize
 from eusr import pairs as pairing
 from eusr import patches
-from misc.images import sample_data
+from misc.images import sample_data, threads
+from misc.training import common_flags, settings
+from misc.training.data import Data, check_split
 
 
 def define_flags():
@@ -27,12 +32,7 @@ def define_flags():
         None,
         "As --data_truth_path, for validation; absent: held-out sample photographs.",
     )
-    flags.DEFINE_bool(
-        "data_skip_broken",
-        False,
-        "Report and leave out broken images, images without a partner and images whose size "
-        "does not fit, instead of stopping.",
-    )
+    common_flags.define_skip_broken_flag()
     flags.DEFINE_enum(
         "data_edges",
         "mirror",
@@ -41,6 +41,8 @@ def define_flags():
         "(older versions of it).",
     )
     define_patch_flags()
+    settings.local("data_input_path", "data_truth_path")
+    settings.local("data_validation_input_path", "data_validation_truth_path")
 
 
 def define_patch_flags():
@@ -67,62 +69,87 @@ def define_patch_flags():
         "workers must see --data_cache_path under the same path. The batches are the same; their "
         "order is that of arrival, so a resumed run is not exactly the uninterrupted one.",
     )
+    settings.local("data_cached", "data_cache_path", "data_service", changeable=True)
 
 
-def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns the batches of a split.
+def create_data(flags):
+    """Returns the `PatchData` of folders of images.
 
-    `'train'`: an endless tf.data.Dataset. One element is one step: `low`, float32
-    `[b, p, p, 3]`, and `high`, float32 `[b, sp, sp, 3]`, both 0-255, at one scale s drawn per
-    step. Step n depends on the seed and on n alone, and the shards' rows put together are the
-    batch of a single process.
-
-    `'validation'` and `'test'`: one pass over whole images, see `EvaluationImages`. `'test'`
-    reads --data_input_path and --data_truth_path (or, if neither is given, the validation ones).
-
-    Args:
-        flags: values of this module's flags, and `scales`.
-        split: `'train'`, `'validation'` or `'test'`.
-        seed: integer seed of all draws.
-        first_step: step of the first batch of `'train'`.
-        shard: `(index, count)` of this process among those that share a training batch.
-
-    Raises:
-        ValueError: for broken, unpaired or misfit images (named), an unknown split, or images
-            that are all too small.
+    `'test'` reads --data_input_path and --data_truth_path, or, if neither is given, the validation
+    images.
     """
-    if split in ("validation", "test"):
-        return EvaluationImages(_evaluation_pairs(flags, split), flags)
-    if split != "train":
-        raise ValueError(f"split must be train, validation or test. Received: {split!r}")
-    found = _pairs(flags, "train", flags.data_input_path, flags.data_truth_path)
-    if found[0].high is None:
-        raise ValueError("Training needs HR images: give --data_truth_path")
-    store = pairing.build_store(
-        found,
-        flags.scales,
-        flags.data_edges,
-        False if flags.data_service else flags.data_cached,
-        flags.data_cache_path,
-        flags.data_skip_broken,
-    )
-    return patch_batches(store, flags, seed, first_step, shard)
+    scales, edges, skip_broken = flags.scales, flags.data_edges, flags.data_skip_broken
+    paths = flags.data_input_path, flags.data_truth_path
+    validation_paths = flags.data_validation_input_path, flags.data_validation_truth_path
+    cached = False if flags.data_service else flags.data_cached
+    cache_path = flags.data_cache_path
+
+    def build_store():
+        found = find_pairs("train", *paths, scales, skip_broken)
+        if found[0].high is None:
+            raise ValueError("Training needs HR images: give --data_truth_path")
+        return pairing.build_store(found, scales, edges, cached, cache_path, skip_broken)
+
+    def evaluate(split):
+        chosen = paths if split == "test" and any(paths) else validation_paths
+        found = find_pairs("validation", *chosen, scales, skip_broken)
+        return EvaluationImages(found, scales, edges, skip_broken)
+
+    return create_patch_data(flags, build_store, evaluate)
 
 
-def patch_batches(store, flags, seed, first_step, shard):
-    """Returns the training batches of a store with the groups [HR, LR at each of the scales]."""
-    sampler = patches.PatchSampler(
-        store, flags.scales, flags.input_patch_size, flags.batch_size, seed, shard
+def create_patch_data(flags, build_store, evaluate):
+    """Returns the `PatchData` with the flags that `define_patch_flags` defines."""
+    return PatchData(
+        images_per_step=flags.batch_size,
+        build_store=build_store,
+        evaluate=evaluate,
+        scales=flags.scales,
+        patch_size=flags.input_patch_size,
+        service=flags.data_service,
     )
-    if not flags.data_service:
-        return sampler.local_batches(first_step)
-    if shard[1] > 1:
-        # Processes that train together must see the same scale at the same step.
-        raise ValueError(
-            "--data_service serves one training process, because its order is not fixed. "
-            f"Received: {shard[1]} processes"
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class PatchData(Data):
+    """Patches to train and whole images to evaluate on; see `Data`.
+
+    A training batch is `low`, float32 `[b, p, p, 3]`, and `high`, float32 `[b, sp, sp, 3]`, both
+    0-255, at one scale s that is drawn per step. Evaluation batches are `EvaluationImages`.
+
+    Attributes:
+        build_store: function that returns the `PixelStore` of `patches.PatchSampler`.
+        evaluate: function of a split that returns `EvaluationImages`.
+        scales: scale factors.
+        patch_size: rows and columns of an LR patch.
+        service: dispatcher of a tf.data service, or None.
+    """
+
+    build_store: collections.abc.Callable
+    evaluate: collections.abc.Callable
+    scales: list
+    patch_size: int
+    service: str | None = None
+
+    def training_batches(self, seed, first_step=0, shard=(0, 1)):
+        """Returns the endless batches; see `Data` and this class."""
+        if self.service and shard[1] > 1:
+            # Processes that train together must see the same scale at the same step.
+            raise ValueError(
+                "--data_service serves one training process, because its order is not fixed. "
+                f"Received: {shard[1]} processes"
+            )
+        sampler = patches.PatchSampler(
+            self.build_store(), self.scales, self.patch_size, self.images_per_step, seed, shard
         )
-    return sampler.service_batches(flags.data_service, first_step)
+        if self.service:
+            return sampler.service_batches(self.service, first_step)
+        return sampler.local_batches(first_step)
+
+    def evaluation_batches(self, split):
+        """Returns one pass over whole images; see `Data` and this class."""
+        check_split(split)
+        return self.evaluate(split)
 
 
 class EvaluationImages:
@@ -133,52 +160,45 @@ class EvaluationImages:
     out.
     """
 
-    def __init__(self, found, flags):
-        self._flags = flags
+    def __init__(self, found, scales, edges, skip_broken):
+        self._edges = edges
+        self._skip_broken = skip_broken
         self._items = [
             (scale, pair)
-            for scale in flags.scales
+            for scale in scales
             for pair in found
             if min(pair.low_sizes.get(scale, (0, 0))) > 0
         ]
         if not self._items:
-            raise ValueError(f"There is no image to evaluate at the scales {flags.scales}")
-
-    def __len__(self):
-        return len(self._items)
+            raise ValueError(f"There is no image to evaluate at the scales {scales}")
 
     def __iter__(self):
-        for scale, pair in self._items:
-            try:
-                yield self._read(scale, pair)
-            except ValueError as error:
-                if not self._flags.data_skip_broken:
-                    raise
+        for _, element, error in threads.ahead(self._read, self._items, 2):
+            if error is None:
+                yield element
+            elif self._skip_broken:
                 logging.warning("Skipped: %s", error)
+            else:
+                raise error
 
-    def _read(self, scale, pair):
+    def _read(self, item):
+        scale, pair = item
         high = None if pair.high is None else pair.read_high()
-        low = pair.read_low(scale, self._flags.data_edges, high)
-        element = {"low": low[None].astype(np.float32), "name": pair.name, "scale": scale}
-        if high is not None:
-            rows, columns = low.shape[:2]
-            element["high"] = high[None, : rows * scale, : columns * scale]
-        return element
+        return make_element(pair.name, scale, pair.read_low(scale, self._edges, high), high)
 
 
-def _evaluation_pairs(flags, split):
-    validation = flags.data_validation_input_path, flags.data_validation_truth_path
-    paths = flags.data_input_path, flags.data_truth_path
-    if split == "validation" or not any(paths):
-        paths = validation
-    return _pairs(flags, "validation", *paths)
+def make_element(name, scale, low, high=None):
+    """Returns what `EvaluationImages` yields of uint8 images `[h, w, 3]` and `[H, W, 3]`."""
+    element = {"low": low[None].astype(np.float32), "name": name, "scale": scale}
+    if high is not None:
+        rows, columns = low.shape[:2]
+        element["high"] = high[None, : rows * scale, : columns * scale]
+    return element
 
 
-def _pairs(flags, sample_split, input_path, truth_path):
+def find_pairs(sample_split, input_path, truth_path, scales, skip_broken):
+    """Returns the pairs in folders, or, without any, of the sample photographs of a split."""
     if input_path or truth_path:
-        found, _ = pairing.find_pairs(
-            input_path or None, truth_path or None, flags.scales, flags.data_skip_broken
-        )
-        return found
+        return pairing.find_pairs(input_path or None, truth_path or None, scales, skip_broken)[0]
     logging.info("No folder of images was given: using the sample photographs (%s)", sample_split)
-    return pairing.pairs_from_arrays(sample_data.sample_photos(sample_split), flags.scales)
+    return pairing.pairs_from_arrays(sample_data.sample_photos(sample_split), scales)

@@ -10,7 +10,6 @@ each step: by the x2 path applied twice, by the x4 path, and by the x8 path redu
 """
 
 import dataclasses
-import types
 
 import tensorflow as tf
 from absl import flags
@@ -18,7 +17,8 @@ from absl import flags
 from eusr import losses
 from eusr.discriminator import Discriminator
 from eusr.models import eusr
-from misc.training import registry
+from misc.export import loading
+from misc.training import common_flags
 
 DATALOADER = eusr.DATALOADER
 # The output's size divided by the input's, whichever path makes it.
@@ -79,9 +79,9 @@ def define_flags():
         flags.DEFINE_float(f"eusr_weight_{name}", default, f"Weight of the {loss}.", lower_bound=0)
 
 
-def data_flags(flags):
-    """Returns the flags as a dataloader is to see them: all paths start from the same x4 pairs."""
-    return types.SimpleNamespace(**flags.flag_values_dict() | {"scales": [FACTOR]})
+def data_settings(flags):
+    """Returns the settings that a dataloader is to see: all paths start from the same x4 pairs."""
+    return flags | {"scales": [FACTOR]}
 
 
 def create_model(flags, training=False):
@@ -91,12 +91,20 @@ def create_model(flags, training=False):
         ValueError: for other scales than those of `PATHS`, other training scales than 4, or a
             score predictor that cannot be used; names the flag.
     """
-    _check_scales(flags, training)
+    check_scales(flags.eusr_model_scales, flags.scales, training)
     generator = eusr.create_generator(flags, flags.eusr_model_scales)
     evaluation = eusr.create_evaluation(flags)
     if not training:
         return PerceptualEUSR(generator, evaluation, paths=flags.scales)
-    weights = create_weights(flags)
+    names = ("lr", "lg", "las", "lar", "lss", "lsr")
+    weights = Weights(*(getattr(flags, f"eusr_weight_{name}") for name in names))
+    if not any(dataclasses.astuple(weights)):
+        raise ValueError(f"All of --eusr_weight_{', '.join(names)} are 0.")
+    predictors = {
+        name: load_predictor(name, getattr(flags, f"eusr_{name}_nima_path"))
+        for name in PREDICTORS
+        if weights.uses(name)
+    }
     optimizers = {"generator": eusr.create_optimizer(flags, flags.eusr_learning_rate)}
     discriminator = None
     if weights.adversarial:
@@ -108,80 +116,47 @@ def create_model(flags, training=False):
         evaluation,
         optimizers,
         discriminator,
-        create_predictors(flags, weights),
+        predictors,
         weights,
         paths=flags.scales,
         multipass=not flags.eusr_disable_multipass,
-        average_decay=flags.average_decay,
-        gradient_clip_norm=flags.gradient_clip_norm,
+        **common_flags.create_training_options(flags),
     )
 
 
-def create_weights(flags):
-    """Returns the `Weights` that the flags name.
-
-    Raises:
-        ValueError: if all of them are 0.
-    """
-    weights = Weights(
-        flags.eusr_weight_lr,
-        flags.eusr_weight_lg,
-        flags.eusr_weight_las,
-        flags.eusr_weight_lar,
-        flags.eusr_weight_lss,
-        flags.eusr_weight_lsr,
-    )
-    if not any(dataclasses.astuple(weights)):
-        raise ValueError("All of --eusr_weight_lr, lg, las, lar, lss and lsr are 0.")
-    return weights
-
-
-def create_predictors(flags, weights):
-    """Returns {"aesthetic", "subjective": predictor}, those alone whose losses have weights.
-
-    Raises:
-        ValueError: if one cannot be used; names its flag.
-    """
-    paths = {
-        "aesthetic": flags.eusr_aesthetic_nima_path,
-        "subjective": flags.eusr_subjective_nima_path,
-    }
-    return {name: _load_predictor(name, paths[name]) for name in paths if weights.uses(name)}
-
-
-def _load_predictor(name, path):
+def load_predictor(name, path):
+    """Returns the predictor "aesthetic" or "subjective"; a ValueError names its flag."""
     start = f"--eusr_{name}_nima_path={path}"
     without = " and ".join(f"--eusr_weight_l{name[0]}{kind}=0" for kind in "sr")
     try:
         if not path or str(path).lower().endswith(WITHOUT_GRADIENT):
             raise ValueError("gradients pass only through .pb, SavedModel and weights of a run")
-        predictor = registry.restore_trained(path)
+        predictor = loading.restore_trained(path)
+        outputs = set(predictor.export_names["outputs"])
+        if not {"scores", "features"} <= outputs:
+            given = ", ".join(sorted(outputs))
+            raise ValueError(f"it should give scores and features, and gives {given}")
     except (ValueError, OSError) as error:
         raise ValueError(
             f"{start} is no score predictor to train with: {error}. "
             f"{without} train without this predictor."
         ) from error
-    outputs = set(predictor.export_names["outputs"])
-    if not {"scores", "features"} <= outputs:
-        raise ValueError(
-            f"{start} should give scores and features. It gives: {', '.join(sorted(outputs))}. "
-            f"{without} train without this predictor."
-        )
     return predictor
 
 
-def _check_scales(flags, training):
-    if not set(PATHS) <= set(flags.eusr_model_scales):
+def check_scales(model_scales, scales, training):
+    """Raises ValueError unless a network has all paths, and `scales` are some of them."""
+    if not set(PATHS) <= set(model_scales):
         raise ValueError(
             "4PP-EUSR needs weights for 2, 4 and 8: --eusr_model_scales=2,4,8. "
-            f"Received: {flags.eusr_model_scales}"
+            f"Received: {model_scales}"
         )
-    if training and list(flags.scales) != [FACTOR]:
-        raise ValueError(f"4PP-EUSR is trained with --scales=4. Received: {flags.scales}")
-    if not flags.scales or not set(flags.scales) <= set(PATHS):
+    if training and list(scales) != [FACTOR]:
+        raise ValueError(f"4PP-EUSR is trained with --scales=4. Received: {scales}")
+    if not scales or not set(scales) <= set(PATHS):
         raise ValueError(
             "--scales picks paths of 4PP-EUSR, which all give x4 images: 2 (the x2 path twice), "
-            f"4, or 8 (the x8 path, reduced). Received: {flags.scales}"
+            f"4, or 8 (the x8 path, reduced). Received: {scales}"
         )
 
 
@@ -245,8 +220,7 @@ class PerceptualEUSR(eusr.EUSR):
     def train_step(self, batch, seed):
         """Runs one update of both networks on {"low", "high"} batches at x4.
 
-        All images are made and judged once; each network has a tape of its own that follows its
-        own weights alone. See `Method.train_step`.
+        All images are made and judged once; each network has a tape that follows it alone.
         """
         del seed  # this method draws nothing
         high = batch["high"]
@@ -307,10 +281,11 @@ class PerceptualEUSR(eusr.EUSR):
     def _judge(self, images):
         """Returns {predictor: {output: tensor}}, in the images' precision."""
         return {
-            name: {key: tf.cast(value, images.dtype) for key, value in found.items()}
-            for name, found in (
-                (name, predictor.predict(images)) for name, predictor in self.predictors.items()
-            )
+            name: {
+                key: tf.cast(value, images.dtype)
+                for key, value in predictor.predict(images).items()
+            }
+            for name, predictor in self.predictors.items()
         }
 
     def _compare(self, outputs, high, truth):

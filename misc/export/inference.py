@@ -1,5 +1,7 @@
 """Trained and frozen models as functions of 8-bit batches, and the files that they are fed with."""
 
+import collections
+
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -7,43 +9,63 @@ from absl import logging
 from misc.export import frozen, frozen_graph
 from misc.images import progress, threads
 
+# Pixels that are worked on together, and files that are read before they are asked for.
+BATCH_PIXELS = 32 * 224 * 224
+READ_AHEAD = 64
 
-def prepare_files(prepare, paths, count, description, skip_broken, broken):
-    """Yields (path, what was made of the file), with a progress bar; works ahead on threads.
+
+def apply_to_files(function, prepare, paths, description, skip_broken=False):
+    """Applies a function of batches to what is made of files; threads read ahead.
 
     Args:
-        prepare: function of a path.
+        function: uint8 RGB `[batch, height, width, 3]` -> {name: array `[batch, ...]`}.
+        prepare: function of a path that returns a list of images to show to `function`.
         paths: list of files.
-        count: how many files are prepared before they are asked for.
-        description: what the bar is called.
-        skip_broken: report files that cannot be used and go on, instead of stopping.
-        broken: list that takes the paths which were left out.
+        description: what the progress bar is called.
+        skip_broken: report files that cannot be used and go on; else the first is a ValueError.
 
-    Raises:
-        ValueError: for the first broken file, without `skip_broken`; the message names it.
+    Returns:
+        `(found, broken)`: {path: {name: array `[images, ...]`}} in the order of the paths, and the
+        list of the paths that were left out.
     """
+    results, broken = collections.defaultdict(list), []
+    waiting = collections.defaultdict(list)
+
+    def run(group):
+        outputs = function(np.stack([image for _, image in group]))
+        for row, (path, _) in enumerate(group):
+            results[path].append({name: values[row] for name, values in outputs.items()})
+
     with progress.track(total=len(paths), description=description, unit="image") as bar:
-        for path, result, error in threads.ahead(prepare, paths, count):
+        for path, images, error in threads.ahead(prepare, paths, READ_AHEAD):
             bar.update()
-            if error is None:
-                yield path, result
-            elif skip_broken:
+            if error is not None:
+                if not skip_broken:
+                    raise error
                 bar.clear()
                 logging.error("skipped: %s", error)
                 broken.append(path)
-            else:
-                raise error
+                continue
+            for image in images:
+                group = waiting[image.shape]
+                group.append((path, image))
+                if (len(group) + 1) * image.shape[0] * image.shape[1] > BATCH_PIXELS:
+                    run(waiting.pop(image.shape))
+        for group in waiting.values():
+            run(group)
+    found = {
+        path: {name: np.stack([row[name] for row in results[path]]) for name in results[path][0]}
+        for path in paths
+        if path in results
+    }
+    return found, broken
 
 
 def compile_outputs(model, names, size=(None, None)):
     """Returns a function of uint8 RGB `[batch, height, width, 3]` that gives {name: array}.
 
-    One trace serves all batches. A model's later changes of weights have no effect on it.
-
-    Args:
-        model: `Method` or `FrozenMethod`.
-        names: outputs of `predict` that are wanted.
-        size: (height, width) of all images, where they are the same.
+    One trace serves all batches of a `Method` or `FrozenMethod`; later changes of its weights have
+    no effect. `size` is (height, width) of all images, where they are the same.
     """
     if isinstance(model, frozen.FrozenMethod):
 

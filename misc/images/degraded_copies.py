@@ -20,7 +20,7 @@ import PIL.Image
 import tensorflow as tf
 
 import degradations
-from degradations import base, combined, random
+from degradations import base
 from misc.images import files, image_files
 
 LAYOUTS = ("imagenet_c", "flat")
@@ -144,21 +144,25 @@ def plan(found, folder, output_path, variants, layout="imagenet_c", output_forma
     Raises:
         ValueError: if two copies would be the same file.
     """
-    output_path, sources, jobs = pathlib.Path(output_path), {}, []
+    output_path, jobs = pathlib.Path(output_path), []
     for source in found:
         relative = source.relative_to(folder)
         copies = [
             Copy(variant, output_path / _place(relative, variant, layout, output_format))
             for variant in variants
         ]
-        for copy in copies[:1]:
-            if copy.target in sources:
-                raise ValueError(
-                    f"{sources[copy.target]} and {source} would both become {copy.target}"
-                )
-            sources[copy.target] = source
         jobs.append((source, copies))
+    check_distinct((source, copies[0].target) for source, copies in jobs)
     return jobs
+
+
+def check_distinct(pairs):
+    """Raises ValueError where two of the (source, target) have the same target."""
+    sources = {}
+    for source, target in pairs:
+        if target in sources:
+            raise ValueError(f"{sources[target]} and {source} would both become {target}")
+        sources[target] = source
 
 
 def _place(relative, variant, layout, output_format):
@@ -199,11 +203,11 @@ class Degrader:
         self._lock = threading.Lock()
 
     def __call__(self, variant, image, seed):
-        """Returns (uint8 image [H, W, 3], bytes of the codec's stream or None)."""
-        pixels, count = self._function(variant)(
+        """Returns (uint8 image [H, W, 3], bytes of the codec's stream or None without a codec)."""
+        pixels, counts = self._function(variant)(
             tf.constant(image[None], tf.float32), tf.constant(seed, tf.int32)
         )
-        count = None if count is None else int(count[0])
+        count = int(counts[0]) if variant.layer.codec_name else None
         return np.asarray(pixels[0]).astype(np.uint8), count
 
     def _function(self, variant):
@@ -214,7 +218,7 @@ class Degrader:
 
     def _create_function(self, layer):
         def function(batch, seed):
-            pixels, counts = degrade_with_bytes(layer, batch, seed)
+            pixels, counts = layer.call_with_bytes(batch, seed)
             # Layers that keep fractions are stored as 8 bits here.
             return base.to_8_bits(pixels, layer.quantize or "round"), counts
 
@@ -227,27 +231,6 @@ class Degrader:
         except ValueError:
             # It needs a known size; any other reason shows again, in full, without tracing.
             return function
-
-
-def degrade_with_bytes(layer, batch, seed):
-    """Returns (degraded images, bytes [B] of the codec that comes last, or None without one)."""
-    if hasattr(layer, "call_with_bytes"):
-        return layer.call_with_bytes(batch, seed)
-    if type(layer) is combined.Chain and layer.p >= 1:
-        for index, part in enumerate(layer.layers):
-            # The same seeds as Chain.call gives its parts.
-            batch, counts = degrade_with_bytes(part, batch, random.fold_in(seed, index))
-        return batch, counts
-    return layer(batch, seed=seed), None
-
-
-def codec_name(layer):
-    """Returns the name of the codec that comes last in the layer, or None."""
-    if type(layer) is combined.Chain and layer.p >= 1:
-        return codec_name(layer.layers[-1])
-    if hasattr(layer, "call_with_bytes"):
-        return getattr(layer, "codec_name", type(layer).__name__)
-    return None
 
 
 def resize_and_crop(image, resize=None, crop=None):
@@ -423,7 +406,7 @@ def write_copy(copy, source_pixels, degrader, seed, records, output_format, qual
         format=output_format,
         pixels=degraded.shape[0] * degraded.shape[1],
         bytes=len(data),
-        codec=codec_name(copy.variant.layer),
+        codec=copy.variant.layer.codec_name,
         codec_bytes=codec_bytes,
         mse=mean_squared_error(source_pixels, degraded),
     )

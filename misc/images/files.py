@@ -40,6 +40,14 @@ def write_json(path, value):
         temporary.write_text(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
 
 
+def check_free(folder, names, overwrite):
+    """Raises FileExistsError if the folder has files of these names that must not be replaced."""
+    for name in names:
+        path = pathlib.Path(folder) / name
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists: give another --output_path, or --overwrite.")
+
+
 def _plain(value):
     # JSON has no infinity; a PSNR of identical images has that value.
     if isinstance(value, dict):
@@ -56,3 +64,9 @@ def _flush(path):
         return
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+def cache_folder():
+    """Returns the project's folder in the user's cache folder (XDG Base Directory)."""
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "degraded-vision"

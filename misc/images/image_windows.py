@@ -18,27 +18,14 @@ REDUCTIONS = (1, 2, 4, 8)
 _MARGIN = 2
 
 
-def read_window(path, choose):
-    """Returns part of an image file, uint8 RGB: what `misc.images.image_files.read_rgb` gives, cut.
+def read_window(path, choose, size=None):
+    """Returns part of an image file: what `misc.images.image_files.read_rgb` gives, cut.
 
     Args:
         path: image file.
         choose: function of height and width that returns (top, left, rows, columns).
-
-    Raises:
-        ValueError: when the file is missing or broken; the message names it.
-    """
-    return _read(path, choose, lambda rows, columns: 1)[0]
-
-
-def read_reduced_window(path, choose, size):
-    """Returns part of an image file for resizing it to a square, decoded at a lower size if it may.
-
-    Args:
-        path: image file.
-        choose: function of height and width that returns (top, left, rows, columns).
-        size: side of that square. Much larger windows of JPEG files come reduced to a half, a
-            quarter or an eighth, which is still at least twice `size`.
+        size: side of a square that the part is then resized to. Much larger parts of JPEG files
+            come reduced to a half, a quarter or an eighth, which is still at least twice `size`.
 
     Returns:
         (uint8 RGB, box): the box (left, top, right, bottom) of these pixels, in fractions of them,
@@ -47,32 +34,25 @@ def read_reduced_window(path, choose, size):
     Raises:
         ValueError: when the file is missing or broken; the message names it.
     """
-
-    def choose_reduction(rows, columns):
-        return max(r for r in REDUCTIONS if r == 1 or min(rows, columns) >= r * _MARGIN * size)
-
-    return _read(path, choose, choose_reduction)
-
-
-def _read(path, choose, choose_reduction):
     try:
         with open(path, "rb") as file:
             encoded = file.read()
     except OSError as error:
         raise ValueError(f"Cannot read the image {path}: {error.strerror}") from error
-    size = _plain_jpeg_size(encoded)
-    if size is None:
+    whole = _plain_jpeg_size(encoded)
+    if whole is None:
         pixels = image_files.read_rgb(path)
         top, left, rows, columns = choose(*pixels.shape[:2])
         return pixels[top : top + rows, left : left + columns], (0, 0, columns, rows)
-    top, left, rows, columns = choose(*size)
-    reduction = choose_reduction(rows, columns)
+    top, left, rows, columns = choose(*whole)
+    wanted = min(rows, columns) / (_MARGIN * size) if size else 1
+    reduction = max(r for r in REDUCTIONS if r <= max(wanted, 1))
     # All reduced pixels that the window touches.
     first, start = top // reduction, left // reduction
     last, end = -(-(top + rows) // reduction), -(-(left + columns) // reduction)
     try:
         pixels = _decode_window(
-            encoded, size[1], first, start, last - first, end - start, reduction
+            encoded, whole[1], first, start, last - first, end - start, reduction
         )
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(f"Cannot read the image {path}: broken JPEG file") from error

@@ -6,11 +6,9 @@ it is whole, so what a killed build leaves behind is never read.
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import hashlib
 import json
-import mmap
 import os
 import pathlib
 import shutil
@@ -20,39 +18,30 @@ from absl import logging
 
 from misc.images import files
 
-_FORMAT = 1
+_FORMAT = 2
 _INDEX = "index.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Images that belong together.
-
-    Attributes:
-        name: how messages call the group.
-        shapes: one `(H, W, C)` per image.
-        number: where the images were written.
-    """
-
-    name: str
-    shapes: tuple
-    number: int
-
-
 class PixelStore:
-    """Groups of uint8 images.
+    """Groups of uint8 images that belong together.
 
     Attributes:
-        groups: list of `Group`.
-        skipped: messages about what was left out while building.
-        folder: where the raw files are, or None for a store in memory.
+        shapes: list with a list of the images' `(H, W, C)` for each group.
+
+    Args:
+        shapes: `{(number, position): (H, W, C)}`; groups are sorted by their numbers.
+        images: `{(number, position): pixels}`, for a store in memory.
+        folder: where the raw files are, for a store on disk.
     """
 
-    def __init__(self, groups, skipped, folder=None, images=None):
-        self.groups = groups
-        self.skipped = skipped
-        self.folder = folder
+    def __init__(self, shapes, images=None, folder=None):
+        self._numbers = sorted({number for number, _ in shapes})
         self._images = images
+        self._folder = folder
+        self.shapes = [
+            [shape for (other, _), shape in sorted(shapes.items()) if other == number]
+            for number in self._numbers
+        ]
 
     def image(self, group, position):
         """Returns image `position` of the group as uint8 `[H, W, C]`, not to be written to.
@@ -60,31 +49,34 @@ class PixelStore:
         From disk, only the parts of it that are looked at are read, and they count as this
         process's memory only as long as the array lives.
         """
-        if self.folder is None:
-            return self._images[self.groups[group].number, position]
-        return _map(self.path(group, position), self.groups[group].shapes[position])
+        if self._images is not None:
+            return self._images[self._numbers[group], position]
+        shape = self.shapes[group][position]
+        if 0 in shape:
+            return np.empty(shape, np.uint8)
+        # Mapped anew each time: that takes microseconds, while maps that stay open would gather the
+        # whole set in this process's memory, and Linux allows 65,530 of them.
+        return np.memmap(self.path(group, position), np.uint8, "r", shape=shape)
 
     def path(self, group, position):
         """Returns the raw file of an image on disk: its rows one after the other, no header."""
-        return str(_raw_path(self.folder, self.groups[group].number, position))
+        return str(_raw_path(self._folder, self._numbers[group], position))
 
 
 def build_in_memory(fill):
     """Returns a store in memory.
 
     Args:
-        fill: function that is given `write(number, position, pixels)`, calls it (from any thread)
-            for every image, and returns `(names, skipped)`: the names of the groups by their
-            numbers, and messages about groups that were left out.
+        fill: function that is given `write(number, position, pixels)` and calls it (from any
+            thread) for every image; a group's number need not be its place.
     """
     images = {}
 
     def write(number, position, pixels):
         images[number, position] = np.ascontiguousarray(pixels)
 
-    names, skipped = fill(write)
-    shapes = {place: pixels.shape for place, pixels in images.items()}
-    return PixelStore(_groups(names, shapes), skipped, images=images)
+    fill(write)
+    return PixelStore({place: pixels.shape for place, pixels in images.items()}, images)
 
 
 def build_on_disk(fill, folder, key, expected_bytes):
@@ -118,11 +110,14 @@ def build_on_disk(fill, folder, key, expected_bytes):
         return _open(store)
 
 
-def available_memory():
-    """Returns the bytes of memory that this process may still use: the machine's or its cgroup's.
+def fits_in_memory(size):
+    """Returns whether so many bytes need less than half of the memory that is available."""
+    available = available_memory()
+    return available is not None and size < available / 2
 
-    Returns None where the system does not tell (not Linux).
-    """
+
+def available_memory():
+    """Returns the bytes that the machine or its cgroup has left, None where Linux does not tell."""
     amounts = []
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/meminfo").read_text().splitlines():
@@ -140,16 +135,14 @@ def _write_store(fill, folder):
     shapes = {}
 
     def write(number, position, pixels):
-        if pixels.size:
-            with open(_raw_path(folder, number, position), "wb") as file:
-                file.write(np.ascontiguousarray(pixels).data)
-                file.flush()
-                os.fsync(file.fileno())
+        with open(_raw_path(folder, number, position), "wb") as file:
+            file.write(np.ascontiguousarray(pixels).data)
+            file.flush()
+            os.fsync(file.fileno())
         shapes[number, position] = pixels.shape
 
-    names, skipped = fill(write)
-    groups = [dataclasses.asdict(group) for group in _groups(names, shapes)]
-    files.write_json(folder / _INDEX, {"groups": groups, "skipped": skipped})
+    fill(write)
+    files.write_json(folder / _INDEX, [[*place, shape] for place, shape in shapes.items()])
 
 
 def _open(store):
@@ -158,40 +151,16 @@ def _open(store):
         return None
     try:
         index = json.loads((store / _INDEX).read_text())
-        groups = [
-            Group(group["name"], tuple(map(tuple, group["shapes"])), group["number"])
-            for group in index["groups"]
-        ]
-        for group in groups:
-            for position, shape in enumerate(group.shapes):
-                size = int(np.prod(shape))
-                if size and _raw_path(store, group.number, position).stat().st_size != size:
-                    raise ValueError(f"image {group.name} has another size")
-    except (OSError, ValueError, KeyError) as error:
+        shapes = {(number, position): tuple(shape) for number, position, shape in index}
+        for (number, position), shape in shapes.items():
+            path = _raw_path(store, number, position)
+            if path.stat().st_size != np.prod(shape):
+                raise ValueError(f"{path.name} has another size")
+    except (OSError, ValueError) as error:
         logging.warning("The cache %s is damaged (%s) and will be built again", store, error)
         shutil.rmtree(store)
         return None
-    return PixelStore(groups, index["skipped"], folder=store)
-
-
-def _groups(names, shapes):
-    counts = {}
-    for number, _ in shapes:
-        counts[number] = counts.get(number, 0) + 1
-    return [
-        Group(names[number], tuple(shapes[number, place] for place in range(count)), number)
-        for number, count in sorted(counts.items())
-    ]
-
-
-def _map(path, shape):
-    if 0 in shape:
-        return np.empty(shape, np.uint8)
-    # Mapped anew each time: that takes microseconds, while maps that stay open would gather the
-    # whole set in this process's memory, and Linux allows 65,530 of them.
-    with open(path, "rb") as file:
-        pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return np.frombuffer(pixels, np.uint8).reshape(shape)
+    return PixelStore(shapes, folder=store)
 
 
 def _raw_path(folder, number, position):

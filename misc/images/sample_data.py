@@ -24,19 +24,10 @@ DIGITS_TRAIN = 1437
 
 
 def sample_photos(split):
-    """Returns the sample photographs of a split.
+    """Returns the list of `(name, uint8 RGB [H, W, 3])` of `'train'` or `'validation'`.
 
-    The split is fixed: photographs of `'validation'` are of an ordinary kind (an animal, a table)
-    and never among those of `'train'`.
-
-    Args:
-        split: `'train'` or `'validation'`.
-
-    Returns:
-        List of `(name, image)`; the image is uint8 RGB `[H, W, 3]`, 300 to 1000 pixels a side.
-
-    Raises:
-        ValueError: if the split is unknown.
+    Sides have 300 to 1000 pixels; those for validation are of an ordinary kind (an animal, a
+    table). Raises ValueError for another split.
     """
     if split not in PHOTOS:
         raise ValueError(f"split must be one of {sorted(PHOTOS)}. Received: {split!r}")

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import os
 
 from absl import logging
@@ -9,64 +10,43 @@ from absl import logging
 from misc.images import progress
 
 
-def for_each(work, items, description, skip_broken=False, unit="image", total=None):
-    """Calls `work(item)` for all items on a pool of threads.
-
-    Items are taken as threads become free, so that a generator may hold large ones.
+def for_each(work, items, description, skip_broken=False, unit="image", total=None, threads=None):
+    """Calls `work(item)` for all items as `ahead` does, with a progress bar.
 
     Args:
-        work: function of one item; a ValueError that it raises means a broken item and names it.
-        items: iterable of items.
+        work: see `ahead`.
+        items: iterable of items; a generator may hold large ones.
         description: text beside the progress bar.
         skip_broken: whether broken items are logged and left out instead of raised.
         unit: what an item is, for the progress bar.
         total: number of items, where `items` has no length.
+        threads: number of threads; `None`: one per core, within bounds.
 
     Returns:
         `(results, skipped)`: results in the order of `items`, None where skipped; and the list of
         the error messages.
-
-    Raises:
-        ValueError: the first broken item's, unless `skip_broken`; items not yet begun are left.
     """
-    results, skipped = {}, []
+    results, skipped = [], []
     total = len(items) if total is None else total
-    threads = _count_threads()
-    pending = {}
-
-    def collect(return_when):
-        done, _ = concurrent.futures.wait(pending, return_when=return_when)
-        for future in done:
-            number = pending.pop(future)
-            try:
-                results[number] = future.result()
-            except ValueError as error:
+    threads = threads or _count_threads()
+    with (
+        progress.track(total=total, description=description, unit=unit) as bar,
+        contextlib.closing(ahead(work, items, 4 * threads, threads)) as done,
+    ):
+        for _, result, error in done:
+            if error is not None:
                 if not skip_broken:
-                    raise
-                results[number] = None
+                    raise error
                 skipped.append(str(error))
                 logging.warning("Skipped: %s", error)
+            results.append(result)
             bar.update()
-
-    with (
-        concurrent.futures.ThreadPoolExecutor(threads) as pool,
-        progress.track(total=total, description=description, unit=unit) as bar,
-    ):
-        try:
-            for number, item in enumerate(items):
-                pending[pool.submit(work, item)] = number
-                if len(pending) >= 2 * threads:
-                    collect(concurrent.futures.FIRST_COMPLETED)
-            collect(concurrent.futures.ALL_COMPLETED)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
     if skipped:
         logging.warning("%s: skipped %d of %d", description, len(skipped), len(results))
-    return [results[number] for number in range(len(results))], skipped
+    return results, skipped
 
 
-def ahead(work, items, count):
+def ahead(work, items, count, threads=None):
     """Yields `(item, work(item), None)` in the order of the items; threads work ahead.
 
     Args:
@@ -74,6 +54,7 @@ def ahead(work, items, count):
             The item is then yielded as `(item, None, error)`.
         items: iterable of items.
         count: number of items that are worked on before they are asked for.
+        threads: number of threads; `None`: one per core, within bounds.
     """
 
     def attempt(item):
@@ -82,7 +63,7 @@ def ahead(work, items, count):
         except ValueError as error:
             return item, None, error
 
-    pool = concurrent.futures.ThreadPoolExecutor(_count_threads())
+    pool = concurrent.futures.ThreadPoolExecutor(threads or _count_threads())
     try:
         pending = collections.deque()
         for item in items:

@@ -29,8 +29,7 @@ def draw_scatter(rated, predicted, title=""):
         title: text above.
     """
     rated, predicted = np.asarray(rated), np.asarray(predicted)
-    figure = Figure(figsize=(5, 5), dpi=INCH, layout="constrained")
-    axes = figure.add_subplot()
+    figure, ((axes,),) = _grid(1, 1, 1, (5, 5))
     size = float(np.clip(4000 / max(1, len(rated)), 4, 36))
     axes.scatter(rated, predicted, s=size, color=BLUE, alpha=0.6, linewidths=0)
     both = np.concatenate([rated, predicted])
@@ -54,13 +53,9 @@ def draw_histograms(panels, labels):
     """
     columns = min(4, math.ceil(math.sqrt(len(panels))))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(
-        figsize=(max(4.5, 3.0 * columns), 2.3 * rows + 0.5), dpi=INCH, layout="constrained"
-    )
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=True)
+    size = max(4.5, 3.0 * columns), 2.3 * rows + 0.5
+    figure, grid = _grid(len(panels), rows, columns, size, sharex=True)
     places = np.arange(len(labels))
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
     for axes, (title, predicted, rated) in zip(grid.flat, panels, strict=False):
         axes.bar(places - 0.2, rated, 0.4, color=GREY, label="rated")
         axes.bar(places + 0.2, predicted, 0.4, color=BLUE, label="predicted")
@@ -73,25 +68,20 @@ def draw_histograms(panels, labels):
     return _render(figure)
 
 
-def draw_curves(panels, y_label, reference=None):
+def draw_curves(panels, y_label, reference=None, y_scale="linear"):
     """Draws lines, in panels side by side that share the vertical axis.
 
     Args:
         panels: list of (label of the horizontal axis, {name: list of (x, y)}).
         y_label: label of the vertical axis.
         reference: `None`, or (name, value) of a horizontal line in all panels.
+        y_scale: "linear" or "log".
     """
     columns = min(4, math.ceil(math.sqrt(len(panels))) if len(panels) > 3 else len(panels))
     rows = math.ceil(len(panels) / columns)
     most = max(len(curves) for _, curves in panels)
-    figure = Figure(
-        figsize=(0.8 + 3.6 * columns, (2.8 + 0.17 * (most + 1)) * rows),
-        dpi=INCH,
-        layout="constrained",
-    )
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
+    size = 0.8 + 3.6 * columns, (2.8 + 0.17 * (most + 1)) * rows
+    figure, grid = _grid(len(panels), rows, columns, size)
     for axes, (x_label, curves) in zip(grid.flat, panels, strict=False):
         for number, (name, points) in enumerate(curves.items()):
             axes.plot(
@@ -106,6 +96,7 @@ def draw_curves(panels, y_label, reference=None):
         if reference is not None:
             axes.axhline(reference[1], color=GREY, linestyle=":", label=reference[0])
         axes.set_xlabel(x_label, fontsize=9)
+        axes.set_yscale(y_scale)
         axes.tick_params(labelsize=8, labelleft=True)
         axes.xaxis.set_major_locator(
             MaxNLocator(6, steps=[1, 2, 5, 10], integer=_are_whole(curves))
@@ -156,8 +147,7 @@ def draw_heat_map(
         2.2 + 0.075 * longest[0] + max(1.5, width * values.shape[1]),
         1.2 + (0 if upright else 0.06 * longest[1]) + max(1.0, height * values.shape[0]),
     )
-    figure = Figure(figsize=size, dpi=INCH, layout="constrained")
-    axes = figure.add_subplot()
+    figure, ((axes,),) = _grid(1, 1, 1, size)
     norm = PowerNorm(gamma, *limits)
     image = axes.imshow(values, cmap=colours, norm=norm, aspect="auto")
     if rows is not None:
@@ -178,6 +168,15 @@ def draw_heat_map(
     return _render(figure)
 
 
+def _grid(count, rows, columns, size, sharex=False):
+    """Returns a figure of a size in inches, and its axes [rows, columns], of which `count` show."""
+    figure = Figure(figsize=size, dpi=INCH, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=sharex)
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    return figure, grid
+
+
 def _are_whole(curves):
     return all(x == round(x) for points in curves.values() for x, _ in points)
 
@@ -187,7 +186,7 @@ def _text_colour(background):
     return "black" if np.dot(background[:3], (0.2126, 0.7152, 0.0722)) > 0.5 else "white"
 
 
-def _shortened(title, length=32):
+def _shortened(title, length=36):
     # The end of a path says more than its beginning.
     return title if len(title) <= length else "..." + title[3 - length :]
 

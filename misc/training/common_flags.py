@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from misc.training import distribution, schedules
+from misc.training import distribution, schedules, settings
 
 # The flags belong to the modules that call the functions below, also in --helpfull.
 flags.disclaim_key_flags()
@@ -10,14 +10,12 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 class _NumberListParser(flags.ArgumentParser):
-    """Parses numbers that commas separate into a list."""
-
     def __init__(self, number):
         self.number = number
         self.syntactic_help = f"{number.__name__}s separated by commas"
 
     def parse(self, argument):
-        """Returns a list; takes a list or a text such as "2,4,8"."""
+        """Takes a list or a text such as "2,4,8"."""
         parts = argument if isinstance(argument, list | tuple) else str(argument).split(",")
         try:
             return [self.number(part) for part in parts]
@@ -52,10 +50,11 @@ def define_device_flags():
         None,
         "CUDA devices to use, such as 0 or 0,1; -1 uses the CPU. Default: all that are visible.",
     )
+    settings.changeable("cuda_device")
 
 
-def define_restore_flags():
-    """Defines the flags that choose a trained model, for use."""
+def define_restore_flags(precision=True):
+    """Defines the flags that choose a trained model, and what it is used on."""
     flags.DEFINE_string(
         "restore_path",
         None,
@@ -74,11 +73,19 @@ def define_restore_flags():
     flags.DEFINE_bool(
         "restore_averages", True, "Use the averaged weights, where the checkpoint has any."
     )
+    define_device_flags()
+    if precision:
+        define_precision_flag()
+
+
+def define_precision_flag():
+    """Defines --precision, for `keras.config.set_dtype_policy`."""
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Number format of the inner layers.")
 
 
 def define_training_flags():
     """Defines the flags of optimization that all methods share."""
-    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Number format of the inner layers.")
+    define_precision_flag()
     flags.DEFINE_enum(
         "schedule", "step", schedules.SCHEDULES, "Course of the learning rate over the steps."
     )
@@ -113,10 +120,25 @@ def define_distribution_flags():
         distribution.STRATEGIES,
         "Devices: one, all of this host, or several hosts (TF_CONFIG).",
     )
+    settings.changeable("distribute")
+
+
+def define_skip_broken_flag():
+    """Defines the flag of dataloaders that read image files."""
+    flags.DEFINE_bool(
+        "data_skip_broken",
+        False,
+        "Report and leave out broken, missing and misfit images instead of stopping; in training "
+        "the next one takes the place.",
+    )
+    # A run that a broken image ended may go on without it.
+    settings.changeable("data_skip_broken")
 
 
 def define_tiling_flags(default_tile):
-    """Defines how large images are worked on."""
+    """Defines how large images are worked on, where the command has not done so itself."""
+    if "tile" in flags.FLAGS:
+        return
     flags.DEFINE_integer(
         "tile",
         default_tile,
@@ -132,4 +154,22 @@ def define_tiling_flags(default_tile):
     )
     flags.DEFINE_bool(
         "self_ensemble", False, "Average the results of the 8 flips and rotations of the input."
+    )
+    settings.changeable("tile", "overlap")
+
+
+def create_training_options(flags):
+    """Returns the arguments of `Method` that the flags of training give."""
+    return {
+        "average_decay": flags.average_decay,
+        "gradient_clip_norm": flags.gradient_clip_norm,
+        "plateau_patience": flags.plateau_patience if flags.schedule == "plateau" else 0,
+        "plateau_factor": flags.plateau_factor,
+    }
+
+
+def create_schedule(flags, learning_rate, decay, decay_steps):
+    """Returns the learning rate of an optimizer, over the steps that the flags describe."""
+    return schedules.create(
+        flags.schedule, learning_rate, decay, decay_steps, flags.max_steps, flags.milestones
     )

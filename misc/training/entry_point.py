@@ -31,33 +31,30 @@ if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
 import tensorflow
 from absl import app, flags, logging
 
-from misc.training import common_flags, distribution, registry
+from misc.training import common_flags, registry, settings
 
 FLAGS = flags.FLAGS
 
 
-def run(main, with_model=True, with_dataloader=False, defaults=None, for_use=True):
-    """Parses the command line, runs `main(selection)` and exits with its status.
+def run(main, with_model=True, with_dataloader=False, for_use=True):
+    """Parses the command line, runs `main(settings, selection)` and exits with its status.
 
     Errors that the user can mend (a wrong flag, file or value) are printed as one message; with
     --verbosity=1 they come with the stack trace.
 
     Args:
-        main: function of the `registry.Selection` (`None` without model); returns the exit status.
+        main: function of the `Settings` of this program and, with a model, of the
+            `registry.Selection`; returns the exit status.
         with_model: whether the command works on a model: defines --model and its flags.
         with_dataloader: whether it reads data through a dataloader module.
         for_use: whether a model is restored to be used: the settings of the run that trained it
-            then become the defaults of the model's flags.
-        defaults: {flag: value} for flags that the model's module defines with other defaults.
+            then become the defaults of the flags of model and dataloader.
     """
-    selection = None
+    selected = []
     try:
         if with_model:
             common_flags.define_selection_flags(with_dataloader)
-            selection = registry.select(sys.argv, with_dataloader, for_use)
-            for name, value in (defaults or {}).items():
-                if name in FLAGS:
-                    FLAGS.set_default(name, value)
+            selected.append(registry.select(sys.argv, with_dataloader, for_use))
     except ValueError as error:
         if _asks_for_help(sys.argv):
             known = "\n  ".join(registry.list_names("models"))
@@ -68,12 +65,10 @@ def run(main, with_model=True, with_dataloader=False, defaults=None, for_use=Tru
     def guarded(argv):
         if len(argv) > 1:
             _fail(f"Arguments that are no flags: {' '.join(argv[1:])}")
-        if "cuda_device" in FLAGS:
-            distribution.select_devices(FLAGS.cuda_device)
+        if "cuda_device" in FLAGS and FLAGS.cuda_device is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.cuda_device
         try:
-            if selection is not None:
-                selection.complete(FLAGS)
-            return main(selection)
+            return main(settings.parsed(), *selected)
         except (ValueError, OSError, ArithmeticError) as error:
             if FLAGS.verbosity > 0:
                 raise
@@ -90,7 +85,7 @@ def run(main, with_model=True, with_dataloader=False, defaults=None, for_use=Tru
 
 def _set_up_logging():
     """Shows our own messages as plain lines, and only the warnings of libraries."""
-    python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
+    python_logging.getLogger("tensorflow").setLevel("WARNING")
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()

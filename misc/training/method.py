@@ -2,6 +2,7 @@
 
 import abc
 import contextlib
+import dataclasses
 import re
 import typing
 
@@ -9,8 +10,27 @@ import keras
 import tensorflow as tf
 
 from misc.training import weight_files
+from misc.training.run_folder import BEST
 
 _GENERATOR = r"seed_generator(?:_([0-9]+))?/seed_generator_state"
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What follows from a validation.
+
+    Attributes:
+        bests: names of the bests that the present weights are from now on.
+        rate_factor: what all learning rates are multiplied by.
+        restart: whether the optimizers forget their moments and steps; a schedule of rates over the
+            steps then begins anew, too.
+        stop: whether the run ends here.
+    """
+
+    bests: tuple = ()
+    rate_factor: float = 1.0
+    restart: bool = False
+    stop: bool = False
 
 
 class Method(abc.ABC):
@@ -22,10 +42,15 @@ class Method(abc.ABC):
         networks: {name: keras.Model}.
         optimizers: {name: optimizer}, each for the network of the same name; empty when the method
             was made for use only.
+        averages: {name: copy of that network with averaged weights, which can be called}; empty
+            without `average_decay`.
         step: number of steps that the state has seen, a `tf.Variable`.
         restored_step: step of the checkpoint that weights were restored from.
         objective: name of the validation result that decides which weights are the best.
         higher_is_better: whether larger values of `objective` are better.
+        bests: {name: (validation result, whether larger is better)}: of which weights the best are
+            kept; by default "best", those of `objective`.
+        validates_first: whether training begins with a validation, before the first step.
         scales: upscaling factors that `predict` takes, `()` if it takes none.
         export_names: names of inputs and outputs in frozen graphs.
         export_normalization: (offset, divisor): frozen graphs take `(images - offset) / divisor`.
@@ -37,6 +62,7 @@ class Method(abc.ABC):
 
     objective = "loss"
     higher_is_better = False
+    validates_first = False
     scales = ()
     export_names: dict  # {"images": ..., "scale": ... or None, "outputs": {key: ...}}
     export_normalization = (0.0, 1.0)
@@ -44,7 +70,15 @@ class Method(abc.ABC):
     metadata: typing.ClassVar[dict] = {}
     settings: typing.ClassVar[dict] = {}
 
-    def __init__(self, networks, optimizers=None, average_decay=0.0, gradient_clip_norm=0.0):
+    def __init__(
+        self,
+        networks,
+        optimizers=None,
+        average_decay=0.0,
+        gradient_clip_norm=0.0,
+        plateau_patience=0,
+        plateau_factor=0.5,
+    ):
         """Collects the state; call it after building the networks, inside the strategy's scope.
 
         Args:
@@ -53,6 +87,8 @@ class Method(abc.ABC):
             average_decay: 0, or the decay per step of averaged weights in (0, 1) that validation
                 and deployment use instead of the last ones (Polyak and Juditsky, 1992).
             gradient_clip_norm: 0, or the largest norm of all gradients of a network together.
+            plateau_patience: 0, or the validations without a new best after which rates fall.
+            plateau_factor: what the learning rates are multiplied by then.
         """
         self.networks = networks
         self.optimizers = dict(optimizers or {})
@@ -64,60 +100,95 @@ class Method(abc.ABC):
             }
         self.average_decay = average_decay
         self.gradient_clip_norm = gradient_clip_norm
+        self.plateau_patience = plateau_patience
+        self.plateau_factor = plateau_factor
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-        # Best validation value so far and validations since then; saved for an exact resume.
-        worst = float("-inf") if self.higher_is_better else float("inf")
-        self.best_value = tf.Variable(worst, dtype=tf.float64, trainable=False)
+        # Best results so far and validations since then; saved for an exact resume.
+        self.best_values = {
+            name: tf.Variable(float("-inf" if higher else "inf"), dtype=tf.float64, trainable=False)
+            for name, (_, higher) in self.bests.items()
+        }
         self.validations_since_best = tf.Variable(0, dtype=tf.int64, trainable=False)
+        # Whether a validation ended the run.
+        self.ended = tf.Variable(False, trainable=False)
         for name, optimizer in self.optimizers.items():
             optimizer.build(networks[name].trainable_variables)
         self.restored_step = 0
         self.averages = {}
         if average_decay:
-            for name, network in networks.items():
-                self.averages[name] = {
-                    variable.path: tf.Variable(variable.value, trainable=False)
-                    for variable in _averaged(network)
-                }
+            self.averages = {name: _copy(network) for name, network in networks.items()}
+
+    @property
+    def bests(self):
+        """See the class."""
+        return {BEST: (self.objective, self.higher_is_better)}
 
     @abc.abstractmethod
     def train_step(self, batch, seed):
-        """Runs one update on a batch of one replica.
+        """Runs one update on a dataloader's batch of one replica.
 
-        Args:
-            batch: dict of tensors, as the dataloader gives.
-            seed: int32 tensor of shape [2] for this step's random draws.
-
-        Returns:
-            {name: scalar}; the one called "loss" is watched for non-finite values.
+        The int32 tensor `seed` `[2]` is for this step's random draws. Of the {name: scalar} that it
+        returns, "loss" is watched for non-finite values.
         """
 
     @abc.abstractmethod
     def predict(self, images, scale=None):
-        """Applies the networks to float32 RGB images `[batch, height, width, 3]` in 0-255.
+        """Returns {name: tensor}, what is evaluated and frozen.
 
-        Returns:
-            {name: tensor}: what is evaluated and frozen.
+        The images are float32 RGB `[batch, height, width, 3]` in 0-255.
         """
 
     @abc.abstractmethod
     def evaluate(self, batches, report=None):
-        """Measures the method on batches of a dataloader.
+        """Returns {name: float}, with `objective`, of one pass over a dataloader's batches.
 
         Args:
-            batches: iterable of dicts, one pass.
+            batches: iterable of dicts.
             report: `None`, or an object whose `add_row(dict)` gets the figures of each image, whose
                 `add_picture(name, image)` gets uint8 results `[height, width, 3]`, whose
                 `add_table(name, rows)` gets lists of dicts and whose `add_note(name, text)` gets
                 what has to be known to read the figures.
-
-        Returns:
-            {name: float}, with `objective` among the names.
         """
 
     def summarize(self, results):
         """Returns what of the results of `evaluate` is shown in a line during training."""
         return f"{self.objective} {results[self.objective]:.3f}"
+
+    def after_validation(self, results):
+        """Returns the `Decision` that follows from the results of `evaluate`.
+
+        Here: what is better than ever is kept, and the rates fall on a plateau of `objective`.
+        """
+        improved = tuple(name for name in self.bests if self._improve(name, results))
+        since = 0 if BEST in improved else int(self.validations_since_best.numpy()) + 1
+        falls = bool(self.plateau_patience) and since >= self.plateau_patience
+        self.validations_since_best.assign(0 if falls else since)
+        return Decision(improved, self.plateau_factor if falls else 1.0)
+
+    def _improve(self, name, results):
+        """Returns whether a result is the best of that name so far, and notes it."""
+        objective, higher = self.bests[name]
+        value, best = results[objective], float(self.best_values[name].numpy())
+        better = value > best if higher else value < best
+        if better:
+            self.best_values[name].assign(value)
+        return better
+
+    def variables(self):
+        """Returns the list of the variables of all networks."""
+        return [variable for network in self.networks.values() for variable in network.variables]
+
+    def follow(self, decision):
+        """Lets the learning rates fall, the optimizers start afresh and the run end, as it says."""
+        self.ended.assign(decision.stop)
+        for name in self.optimizers:
+            optimizer = self.scaled_optimizer(name)
+            if decision.rate_factor != 1:
+                optimizer.learning_rate = float(optimizer.learning_rate) * decision.rate_factor
+            if decision.restart:
+                for variable in optimizer.variables:
+                    if not variable.path.endswith("/learning_rate"):
+                        variable.assign(keras.ops.zeros_like(variable))
 
     def load_pretrained(self):
         """Loads what training starts from, if nothing is restored; returns whether there is any."""
@@ -131,6 +202,13 @@ class Method(abc.ABC):
         """Returns {name: images in 0-255} that show what happens to a training batch."""
         return {}
 
+    def compiled(self, output, scale=None):
+        """Returns a function of images that gives an output of `predict`, in one trace for all."""
+        return tf.function(
+            lambda images: self.predict(images, scale)[output],
+            input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
+        )
+
     @abc.abstractmethod
     def receptive_radius(self, scale=None):
         """Returns how many input pixels away an input can change an output, for tiling."""
@@ -140,40 +218,56 @@ class Method(abc.ABC):
         return 1 if scale is None else scale
 
     def update_weights(self, name, loss, tape):
-        """Computes gradients of the loss for one network and applies them with its optimizer.
+        """Computes the gradients of a loss for one network, and applies them."""
+        # Clipping and the test for overflow must see the same gradients on every replica.
+        average = self.gradient_clip_norm or self._is_scaled(name)
+        self.apply(name, self.gradients(name, loss, tape, average))
 
-        Gradients are averaged over replicas; variables that the loss does not reach get zeros, as
-        in the original's conditional graph, so that momentum still moves them.
+    def gradients(self, name, loss, tape, average=True):
+        """Returns the gradients of a loss for one network.
+
+        Variables that the loss does not reach get zeros, as in the original's conditional graph, so
+        that momentum still moves them. Under mixed_float16 the gradients are those of the scaled
+        loss until `apply`; see `loss_scale`.
 
         Args:
             name: name of network and optimizer.
             loss: scalar, averaged over this replica's part of the batch.
             tape: gradient tape that watched the loss.
+            average: whether to average them over the replicas, before something other than a sum is
+                made of them; `apply` does it too.
         """
-        optimizer = self.optimizers[name]
-        variables = self.networks[name].trainable_variables
-        loss_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-        if loss_scaled:
+        if self._is_scaled(name):
             with tape:
-                loss = optimizer.scale_loss(loss)
-        values = [variable.value for variable in variables]
+                loss = self.optimizers[name].scale_loss(loss)
+        values = [variable.value for variable in self.networks[name].trainable_variables]
         gradients = [
             tf.zeros_like(value) if gradient is None else gradient
             for value, gradient in zip(values, tape.gradient(loss, values), strict=True)
         ]
         context = tf.distribute.get_replica_context()
-        replicas = context.num_replicas_in_sync
-        if replicas > 1 and (self.gradient_clip_norm or loss_scaled):
-            # Clipping and the test for overflow must see the same gradients on every replica.
+        if average and context.num_replicas_in_sync > 1:
             gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+        return gradients
+
+    def loss_scale(self, name):
+        """Returns what the gradients of a network are multiplied by until they are applied."""
+        if self._is_scaled(name):
+            return tf.cast(self.optimizers[name].dynamic_scale.value, tf.float32)
+        return 1.0
+
+    def _is_scaled(self, name):
+        return isinstance(self.optimizers[name], keras.optimizers.LossScaleOptimizer)
+
+    def apply(self, name, gradients):
+        """Updates a network with gradients of `gradients`, clipped to `gradient_clip_norm`."""
         if self.gradient_clip_norm:
-            limit = self.gradient_clip_norm
-            if loss_scaled:
-                limit = limit * tf.cast(optimizer.dynamic_scale.value, tf.float32)
+            limit = self.gradient_clip_norm * self.loss_scale(name)
             gradients, _ = tf.clip_by_global_norm(gradients, limit)
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         if replicas > 1:  # the optimizer sums over replicas
             gradients = [gradient / replicas for gradient in gradients]
-        optimizer.apply(gradients, variables)
+        self.optimizers[name].apply(gradients, self.networks[name].trainable_variables)
 
     def synchronize_statistics(self, name):
         """Averages a network's batch statistics over replicas, which each saw a part of the batch.
@@ -196,27 +290,29 @@ class Method(abc.ABC):
 
     def update_averages(self):
         """Moves the averaged weights one step; runs outside replicas."""
-        for name, averages in self.averages.items():
-            for variable in _averaged(self.networks[name]):
-                average = averages[variable.path]
+        for name in self.averages:
+            for variable, average in self._averaged(name):
                 average.assign(
-                    self.average_decay * average + (1 - self.average_decay) * variable.value
+                    self.average_decay * average.value + (1 - self.average_decay) * variable.value
                 )
 
     @contextlib.contextmanager
     def averaged_weights(self):
         """Uses the averaged weights inside the block, where the method keeps them."""
-        kept = {}
-        for name, averages in self.averages.items():
-            for variable in _averaged(self.networks[name]):
-                kept[name, variable.path] = variable.numpy()
-                variable.assign(averages[variable.path])
+        pairs = [pair for name in self.averages for pair in self._averaged(name)]
+        kept = [variable.numpy() for variable, _ in pairs]
         try:
+            for variable, average in pairs:
+                variable.assign(average)
             yield
         finally:
-            for name in self.averages:
-                for variable in _averaged(self.networks[name]):
-                    variable.assign(kept[name, variable.path])
+            for (variable, _), value in zip(pairs, kept, strict=True):
+                variable.assign(value)
+
+    def _averaged(self, name):
+        """Returns [(variable, its average)] of a network: all but the states of random draws."""
+        pairs = zip(self.networks[name].variables, self.averages[name].variables, strict=True)
+        return [pair for pair in pairs if keras.backend.is_float_dtype(pair[0].dtype)]
 
     def scaled_optimizer(self, name):
         """Returns the optimizer that holds the rate, inside a loss-scaling one."""
@@ -224,10 +320,7 @@ class Method(abc.ABC):
 
     def learning_rates(self):
         """Returns {name: current learning rate}."""
-        return {
-            name: float(keras.ops.convert_to_numpy(self.scaled_optimizer(name).learning_rate))
-            for name in self.optimizers
-        }
+        return {name: float(self.scaled_optimizer(name).learning_rate) for name in self.optimizers}
 
     def set_step(self, step):
         """Sets the step, and with it the optimizers' position in their schedules."""
@@ -244,13 +337,17 @@ class Method(abc.ABC):
             state[f"optimizers/{name}"] = {
                 _unnumbered(v.path): v.value for v in optimizer.variables
             }
-        for name, averages in self.averages.items():
-            state[f"averages/{name}"] = dict(averages)
+        for name in self.averages:
+            state[f"averages/{name}"] = {
+                variable.path: average.value for variable, average in self._averaged(name)
+            }
         state["progress"] = {
             "step": self.step,
-            "best_value": self.best_value,
             "validations_since_best": self.validations_since_best,
+            "ended": self.ended,
         }
+        for name, value in self.best_values.items():
+            state["progress"]["best_value" if name == BEST else f"best_value_{name}"] = value
         return state
 
     def checkpoint(self):
@@ -269,7 +366,7 @@ class Method(abc.ABC):
             use_averages: load the networks from the averaged weights where the checkpoint has any.
 
         Raises:
-            ValueError: if variables are missing in the file or have other shapes; lists them.
+            ValueError: lists the variables that are missing in the file or have other shapes.
         """
         unknown = sorted(set(target or ()) - set(self.networks))
         if unknown:
@@ -298,23 +395,15 @@ class Method(abc.ABC):
                 if group.startswith("averages/") and key not in shapes:
                     # Averaging that begins here starts at the weights of the checkpoint.
                     key = _key(group.replace("averages", "networks", 1), name)
-                if key not in shapes:
-                    problems.append(f"{group}/{name} is missing")
-                elif list(shapes[key]) != list(variable.shape):
-                    problems.append(
-                        f"{group}/{name} has shape {list(shapes[key])}, "
-                        f"the model's is {list(variable.shape)}"
-                    )
-                else:
-                    assignments.append((variable, key))
+                if key not in shapes and group == "progress":
+                    continue  # of a checkpoint that is older than the variable
+                problems += weight_files.misfits(f"{group}/{name}", shapes.get(key), variable)
+                assignments.append((variable, key))
         if problems:
-            more = f"\n  and {len(problems) - 8} more" if len(problems) > 8 else ""
             raise ValueError(
-                f"The checkpoint {path} does not fit this model:\n  "
-                + "\n  ".join(problems[:8])
-                + more
-                + "\nCheck the model's flags (network, sizes, scales), or load single networks "
-                "with --restore_target."
+                f"The checkpoint {path} does not fit this model:{weight_files.listed(problems)}\n"
+                "Check the model's flags (network, sizes, scales), or load single networks with "
+                "--restore_target."
             )
         for variable, key in assignments:
             variable.assign(reader.get_tensor(key))
@@ -322,38 +411,39 @@ class Method(abc.ABC):
         for network in self.networks.values():
             weight_files.finalize(network)
         self._restart_averages(target or ())
+        for average in self.averages.values():
+            weight_files.finalize(average)
 
     def _restart_averages(self, names):
         """Lets the averaged weights of networks begin at their present ones."""
-        for name in names:
-            for variable in _averaged(self.networks[name]):
-                if name in self.averages:
-                    self.averages[name][variable.path].assign(variable.value)
+        for name in set(names) & set(self.averages):
+            for variable, average in self._averaged(name):
+                average.assign(variable)
+            weight_files.finalize(self.averages[name])
 
 
-def _averaged(network):
-    """Returns the variables that have averages: all but the states of random generators."""
-    return [
-        variable
-        for variable in network.variables
-        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(variable.dtype))
-    ]
+def _copy(network):
+    """Returns a network of the same kind with the same weights, which nothing trains."""
+    if isinstance(network, keras.Sequential) or hasattr(network, "operations"):
+        copied = keras.models.clone_model(network)
+    else:
+        copied = type(network).from_config(network.get_config())
+    copied.set_weights(network.get_weights())
+    copied.trainable = False
+    return copied
 
 
 def _named(variables):
-    """Returns {name in checkpoints: tf.Variable} of a network's variables.
-
-    Keras numbers the random generators of a process; here they are numbered within the network, or
-    a network with dropout could be restored only where it is the first one.
-    """
-    names = {variable.path: variable.value for variable in variables}
-    found = [(re.fullmatch(_GENERATOR, path), path) for path in names]
-    numbered = sorted((int(match.group(1) or 0), path) for match, path in found if match)
+    """Returns {name in checkpoints: tf.Variable} of a network's variables."""
+    # Keras numbers the random generators of a process; here they are numbered within the network,
+    # or a network with dropout could be restored only where it is the first one.
+    generators = [v.path for v in variables if re.fullmatch(_GENERATOR, v.path)]
+    generators.sort(key=lambda path: int(re.fullmatch(_GENERATOR, path)[1] or 0))
     renamed = {
         path: f"seed_generator{f'_{place}' if place else ''}/seed_generator_state"
-        for place, (_, path) in enumerate(numbered)
+        for place, path in enumerate(generators)
     }
-    return {renamed.get(path, path): value for path, value in names.items()}
+    return {renamed.get(variable.path, variable.path): variable.value for variable in variables}
 
 
 def _unnumbered(path):

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import shutil
 
 import tensorflow as tf
 
@@ -13,18 +15,18 @@ ARGUMENTS = "arguments.json"
 METADATA = "metadata"
 HISTORY = "history.jsonl"
 CHECKPOINT = "model.ckpt"
+# Folder of the best weights by a method's objective.
 BEST = "best"
-BEST_WEIGHTS = "_best"
 
 
 class RunFolder:
     """Keeps what a run writes under `--train_path`, and finds it again to go on from there."""
 
     def __init__(self, path, method, max_to_keep, is_chief=True, weights_path=None):
-        """Prepares the folder.
+        """Prepares the folder, which is made if missing.
 
         Args:
-            path: the run's folder; made if missing.
+            path: the run's folder.
             method: `Method` whose state is saved.
             max_to_keep: number of newest checkpoints that stay.
             is_chief: whether this process is the one that writes; the others take part in saving
@@ -37,13 +39,13 @@ class RunFolder:
         self.is_chief = is_chief
         self._weights_path = pathlib.Path(weights_path) if weights_path else None
         self.path.mkdir(parents=True, exist_ok=True)
-        checkpoint = method.checkpoint()
-        folder = self.path if is_chief else self.path / f".worker_{os.getpid()}"
-        self._latest = tf.train.CheckpointManager(
-            checkpoint, folder, max_to_keep=max_to_keep, checkpoint_name=CHECKPOINT
-        )
-        self._best = tf.train.CheckpointManager(
-            checkpoint, folder / BEST, max_to_keep=1, checkpoint_name=CHECKPOINT
+        self._folder = self.path if is_chief else self.path / f".worker_{os.getpid()}"
+        self._latest = self._manage("", max_to_keep)
+        self._bests = {name: self._manage(name, 1) for name in method.bests}
+
+    def _manage(self, name, max_to_keep):
+        return tf.train.CheckpointManager(
+            self.method.checkpoint(), self._folder / name, max_to_keep, checkpoint_name=CHECKPOINT
         )
 
     def latest_checkpoint(self):
@@ -53,9 +55,7 @@ class RunFolder:
     def check_settings(self, settings, changeable):
         """Raises ValueError if the folder holds checkpoints of a run with other settings.
 
-        Args:
-            settings: {flag: value} of the run that is to start.
-            changeable: names that may differ between a run and its continuation.
+        Those in `changeable` may differ between a run and its continuation.
         """
         if self.latest_checkpoint() is None:
             return
@@ -76,12 +76,7 @@ class RunFolder:
             )
 
     def write_arguments(self, settings, metadata=None):
-        """Saves the run's flags.
-
-        Args:
-            settings: {flag: value}.
-            metadata: {name: JSON value} that trained models get as their `metadata`.
-        """
+        """Saves {flag: value} and {name: JSON value} that trained models get as `metadata`."""
         if self.is_chief:
             content = settings | ({METADATA: metadata} if metadata else {})
             files.write_json(self.path / ARGUMENTS, content)
@@ -95,19 +90,19 @@ class RunFolder:
         self._remove_copy(self._latest)
         return path
 
-    def save_best(self, step, results):
-        """Saves the state as the best so far, with the validation results beside it."""
+    def save_best(self, step, results, name):
+        """Saves the state as the best of that name, with the validation results beside it."""
         self.method.step.assign(step)
         if self._weights_path:
             stem = weight_files.stem(self._weights_path)
-            name = self._weights_path.name.replace(stem, stem + BEST_WEIGHTS, 1)
-            self._write_weights(self._weights_path.with_name(name), step)
-        path = self._best.save(checkpoint_number=step)
+            file = self._weights_path.name.replace(stem, f"{stem}_{name}", 1)
+            self._write_weights(self._weights_path.with_name(file), step)
+        path = self._bests[name].save(checkpoint_number=step)
         if self.is_chief:
-            files.write_json(self.path / BEST / "results.json", {"step": step, **results})
+            files.write_json(self.path / name / "results.json", {"step": step, **results})
             arguments = self.path / ARGUMENTS
-            files.write_json(self.path / BEST / ARGUMENTS, json.loads(arguments.read_text()))
-        self._remove_copy(self._best)
+            files.write_json(self.path / name / ARGUMENTS, json.loads(arguments.read_text()))
+        self._remove_copy(self._bests[name])
         return path
 
     def _write_weights(self, path, step):
@@ -122,16 +117,14 @@ class RunFolder:
                 file.write(json.dumps({"step": step, **scalars}) + "\n")
 
     def _remove_copy(self, manager):
-        if not self.is_chief and tf.io.gfile.exists(manager.directory):
-            tf.io.gfile.rmtree(manager.directory)
-            tf.io.gfile.makedirs(manager.directory)
+        if not self.is_chief:
+            shutil.rmtree(manager.directory, ignore_errors=True)
+            pathlib.Path(manager.directory).mkdir(parents=True, exist_ok=True)
 
     def close(self):
         """Removes what a process that is not the chief left behind."""
         if not self.is_chief:
-            folder = self.path / f".worker_{os.getpid()}"
-            if folder.exists():
-                tf.io.gfile.rmtree(str(folder))
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def read_history(path):
@@ -153,15 +146,14 @@ def read_history(path):
 def read_arguments(restore_path):
     """Returns the flags of the run that a checkpoint belongs to, {} where none are stored.
 
-    Args:
-        restore_path: a checkpoint `FOLDER/model.ckpt-STEP`, or its folder; or a weight file
-            `PATH/NAME.h5` or `PATH/NAME_best.h5`, whose run is in `PATH/NAME`.
+    It is a checkpoint `FOLDER/model.ckpt-STEP`, or its folder; or a weight file `PATH/NAME.h5` or
+    `PATH/NAME_best.h5`, whose run is in `PATH/NAME`.
     """
     path = pathlib.Path(restore_path)
     folders = [path if path.is_dir() else path.parent]
     if weight_files.is_weight_file(path):
         stem = weight_files.stem(path)
-        names = dict.fromkeys([stem, stem.removesuffix(BEST_WEIGHTS)])
+        names = dict.fromkeys([stem, re.sub(r"_best\w*$", "", stem)])
         folders = [path.with_name(name) for name in names] + folders
     for folder in folders:
         file = folder / ARGUMENTS
@@ -171,24 +163,15 @@ def read_arguments(restore_path):
 
 
 def read_metadata(restore_path):
-    """Returns what the run of a checkpoint kept of its data, {} where nothing is stored.
-
-    Args:
-        restore_path: see `read_arguments`.
-    """
+    """Returns what the run of a checkpoint kept of its data, {} where nothing is stored."""
     return read_arguments(restore_path).get(METADATA, {})
 
 
 def paths_of_run(train_path, weight_filename):
     """Returns the folder of a run, and the path of its weight file or `None`.
 
-    Args:
-        train_path: --train_path.
-        weight_filename: --weight_filename: a run that has one keeps its checkpoints in a folder of
-            that name under `train_path`, so that several runs can share `train_path`.
-
-    Raises:
-        ValueError: for a name that is none of a weight file.
+    A run that has one keeps its checkpoints in a folder of that name under `train_path`, so that
+    several runs can share it. A name that is none of a weight file is a ValueError.
     """
     if not weight_filename:
         return pathlib.Path(train_path), None

@@ -6,18 +6,12 @@ SCHEDULES = ("step", "cosine", "milestones", "plateau", "constant")
 
 
 def create(name, learning_rate, decay, decay_steps, max_steps, milestones=None):
-    """Returns what a Keras optimizer takes as its learning rate.
+    """Returns what a Keras optimizer takes as its learning rate, from that of the first step on.
 
-    Args:
-        name: "step": multiplied by `decay` after every `decay_steps` steps; "cosine": falls to 0
-            at `max_steps` along half a cosine (Loshchilov and Hutter, ICLR 2017, without
-            restarts); "milestones": multiplied by `decay` after each of `milestones`; "plateau":
-            constant until `follow_validation` reduces it; "constant".
-        learning_rate: rate of the first step.
-        decay: factor of "step" and "milestones".
-        decay_steps: steps between two reductions of "step".
-        max_steps: length of "cosine".
-        milestones: ascending list of steps.
+    "step": multiplied by `decay` after every `decay_steps` steps; "cosine": falls to 0 at
+    `max_steps` along half a cosine (Loshchilov and Hutter, ICLR 2017, without restarts);
+    "milestones": multiplied by `decay` after each of `milestones`; "plateau": constant until
+    `Method.after_validation` reduces it; "constant".
 
     Raises:
         ValueError: for an unknown name, or "milestones" without ascending steps.
@@ -42,31 +36,3 @@ def create(name, learning_rate, decay, decay_steps, max_steps, milestones=None):
     if name in SCHEDULES:
         return learning_rate
     raise ValueError(f"--schedule={name} is unknown. Known: {', '.join(SCHEDULES)}")
-
-
-def follow_validation(method, value, patience, factor):
-    """Notes a validation result, and reduces the rates when results stopped getting better.
-
-    Args:
-        method: `Method`; its counters are moved, and its optimizers' rates reduced.
-        value: validation result that `method.objective` names.
-        patience: number of validations without a new best after which the rates are multiplied by
-            `factor`; 0 never reduces them.
-        factor: factor in (0, 1).
-
-    Returns:
-        Whether the result is the best so far.
-    """
-    best = float(method.best_value.numpy())
-    better = value > best if method.higher_is_better else value < best
-    if better:
-        method.best_value.assign(value)
-        method.validations_since_best.assign(0)
-        return True
-    method.validations_since_best.assign(method.validations_since_best.numpy() + 1)
-    if patience and method.validations_since_best.numpy() >= patience:
-        method.validations_since_best.assign(0)
-        for name in method.optimizers:
-            optimizer = method.scaled_optimizer(name)
-            optimizer.learning_rate = float(optimizer.learning_rate.numpy()) * factor
-    return False

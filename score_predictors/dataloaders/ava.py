@@ -6,19 +6,19 @@ two tags and the challenge. The images are ID.jpg, anywhere below the folder.
 """
 
 import functools
+import os
 
 import numpy as np
 from absl import flags, logging
 
-from misc.training import common_flags
-from score_predictors import rated_images, targets, windows
+from misc.training import common_flags, settings
+from score_predictors import metrics, rated_images, targets, windows
 
 MODEL = "mobilenetv2"
 VALUES = np.arange(1, 11)
 COLUMNS = 15
 # titu1994/neural-image-assessment: these files of the distributed archive cannot be decoded.
 BROKEN_IDS = {440774, 179118, 371434, 277832, 230701, 729377}
-_PREFIX = "ava"
 
 
 def define_flags():
@@ -39,66 +39,45 @@ def define_flags():
         False,
         "First decode every image once, and leave out those that are broken. Takes a while.",
     )
-    rated_images.define_image_flags(_PREFIX)
+    common_flags.define_skip_broken_flag()
+    rated_images.define_thread_flag("ava")
     flags.FLAGS.set_default("score_values", VALUES.tolist())
+    settings.local("ava_dataset_path", "ava_image_path", "ava_validate_images")
 
 
-def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns the batches of a split, see `rated_images`.
+def create_data(flags):
+    """Returns the `RatedData`; `'test'` is the same as `'validation'`.
 
     Patches are cut out of a square of the short side, as tf-perceptual-eusr does; smaller pictures
-    are enlarged. `'test'` is the same as `'validation'`.
+    are enlarged.
 
     Raises:
-        ValueError: for missing files, a broken table, a range without images, an unknown split.
+        ValueError: without --ava_image_path.
     """
-    cropping = windows.Cropping(flags.input_patch_size, square=True, small="resize")
-    return rated_images.create_batches(
-        _images, cropping, _PREFIX, flags, split, seed, first_step, shard
-    )
-
-
-def count_images(flags):
-    """Returns the number of training images."""
-    return len(_images(flags, "train"))
-
-
-def _images(flags, split):
     path = rated_images.require(flags.ava_image_path, "ava_image_path", "the folder of AVA's JPEGs")
-    rated = _load(
-        rated_images.absolute(flags.ava_dataset_path),
-        rated_images.absolute(path),
-        flags.ava_validate_images,
-    )
-    name = "ava_train_range" if split == "train" else "ava_validate_range"
-    return rated_images.take_range(rated, getattr(flags, name), name)
+    table, validate = flags.ava_dataset_path, flags.ava_validate_images
+    train, validation = flags.ava_train_range, flags.ava_validate_range
+    load = functools.cache(lambda: _load(table, path, validate))
+
+    def find(split):
+        if split == "train":
+            return rated_images.take_range(load(), train, "ava_train_range")
+        return rated_images.take_range(load(), validation, "ava_validate_range")
+
+    cropping = windows.Cropping(flags.input_patch_size, square=True, small="resize")
+    return rated_images.create_data(flags, find, cropping, flags.ava_num_threads)
 
 
-@functools.lru_cache(maxsize=2)
 def _load(table_path, image_path, validate):
     ids, counts = read_table(table_path)
-    found = rated_images.find_by_name(image_path, "ava_image_path", (".jpg", ".jpeg"))
-    paths = {path.stem: path for path in found.values()}
-    known = {str(number) for number in ids}
-    unrated = [path for stem, path in paths.items() if stem not in known]
-    if unrated:
-        logging.warning(
-            "%d of %d images have no row in %s and are left out: %s",
-            len(unrated),
-            len(paths),
-            table_path,
-            rated_images.shorten_list(unrated),
-        )
-    rows, missing, broken = [], [], []
-    for row, number in enumerate(ids.tolist()):
-        if str(number) not in paths:
-            missing.append(f"{number}.jpg")
-        elif number in BROKEN_IDS:
-            broken.append(paths[str(number)])
-        else:
-            rows.append(row)
+    names = [f"{number}.jpg" for number in ids]
     # Nobody has all images: the archive lacks some, and many people keep a part of it.
-    rated_images.report_missing(missing, len(ids), True, image_path)
+    paths = rated_images.find_images(
+        names, image_path, "ava_image_path", skip=True, extensions=(".jpg", ".jpeg")
+    )
+    broken = [
+        path for path, number in zip(paths, ids, strict=True) if path and number in BROKEN_IDS
+    ]
     if broken:
         logging.warning(
             "%d images are known to be broken and are left out: %s",
@@ -106,23 +85,17 @@ def _load(table_path, image_path, validate):
             rated_images.shorten_list(broken),
         )
     scores = targets.from_counts(counts, table_path)
-    rated = _rated([paths[str(ids[row])] for row in rows], ids[rows], scores[rows])
+    rated = rated_images.RatedImages(
+        [None if path in broken else path for path in paths],
+        scores,
+        metrics.mean_scores(scores, VALUES).astype(np.float32),
+        metrics.score_deviations(scores, VALUES).astype(np.float32),
+        [str(number) for number in ids],
+    ).with_files()
     if validate:
         rated = rated_images.drop_broken(rated, "Checking AVA")
     logging.info("AVA: %d images with votes", len(rated))
     return rated
-
-
-def _rated(paths, ids, scores):
-    means = scores @ VALUES
-    variances = np.sum(scores * (VALUES - means[:, None]) ** 2, axis=1)
-    return rated_images.RatedImages(
-        [str(path) for path in paths],
-        scores,
-        means.astype(np.float32),
-        np.sqrt(variances).astype(np.float32),
-        [str(number) for number in ids],
-    )
 
 
 def read_table(path):
@@ -132,7 +105,7 @@ def read_table(path):
         ValueError: for a missing file, or lines that are not 15 whole numbers.
     """
     try:
-        table = np.loadtxt(path, np.int64, ndmin=2, comments=None)
+        table = np.loadtxt(os.path.expanduser(path), np.int64, ndmin=2, comments=None)
     except OSError as error:
         raise ValueError(f"--ava_dataset_path: there is no such file: {path}") from error
     except ValueError as error:

@@ -10,12 +10,12 @@ import functools
 import numpy as np
 from absl import flags, logging
 
-from score_predictors import rated_images, tables, targets, windows
+from misc.training import common_flags, settings
+from score_predictors import metrics, rated_images, tables, targets, windows
 
 MODEL = "mobilenetv2"
 VALUES = np.arange(1, 6)
 SETS = {"train": "training", "validation": "validation", "test": "test"}
-_PREFIX = "koniq10k"
 
 
 def define_flags():
@@ -33,58 +33,51 @@ def define_flags():
         "Mean scores that predictions are compared with: of the shares, 1-5; or the table's MOS, "
         "which leaves out unreliable people and is scaled from 0-100 to 1-5.",
     )
-    rated_images.define_image_flags(_PREFIX)
+    common_flags.define_skip_broken_flag()
     flags.FLAGS.set_default("score_values", VALUES.tolist())
+    settings.local("koniq10k_score_path", "koniq10k_image_path")
 
 
-def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns the batches of a split, the table's sets, see `rated_images`.
+def create_data(flags):
+    """Returns the `RatedData`, whose splits are the table's sets.
 
     Raises:
-        ValueError: for missing files, a broken table, a set without images, an unknown split.
+        ValueError: without --koniq10k_image_path.
     """
-    cropping = windows.Cropping(flags.input_patch_size, square=False, small="resize")
-    return rated_images.create_batches(
-        _images, cropping, _PREFIX, flags, split, seed, first_step, shard
-    )
-
-
-def count_images(flags):
-    """Returns the number of training images."""
-    return len(_images(flags, "train"))
-
-
-def _images(flags, split):
     image_path = rated_images.require(
         flags.koniq10k_image_path, "koniq10k_image_path", "the folder of KonIQ-10k's images"
     )
-    return _load(
-        rated_images.absolute(flags.koniq10k_score_path),
-        rated_images.absolute(image_path),
-        flags.koniq10k_mean,
-        split,
-        flags.data_skip_broken,
-    )
+    score_path, mean = flags.koniq10k_score_path, flags.koniq10k_mean
+    skip_broken = flags.data_skip_broken
+    load = functools.cache(lambda: read_table(score_path, mean))
+
+    def find(split):
+        return _find(load(), split, score_path, image_path, skip_broken)
+
+    cropping = windows.Cropping(flags.input_patch_size, square=False, small="resize")
+    return rated_images.create_data(flags, find, cropping)
 
 
-@functools.lru_cache(maxsize=4)
-def _load(score_path, image_path, mean, split, skip_broken):
-    names, scores, means, stds, sets = read_table(score_path, mean)
+def _find(table, split, score_path, image_path, skip_broken):
+    names, scores, means, stds, sets = table
     rows = [row for row, name in enumerate(sets) if name == SETS[split]]
     if not rows:
         raise ValueError(f"{score_path} has no image of the set {SETS[split]}")
-    found = rated_images.find_by_name(image_path, "koniq10k_image_path")
-    missing = [names[row] for row in rows if names[row].lower() not in found]
-    rated_images.report_missing(missing, len(rows), skip_broken, image_path)
-    rows = [row for row in rows if names[row].lower() in found]
-    logging.info("KonIQ-10k: %d images of the set %s", len(rows), SETS[split])
-    return rated_images.RatedImages(
-        [str(found[names[row].lower()]) for row in rows],
+    rated = rated_images.RatedImages(
+        rated_images.find_images(
+            [names[row] for row in rows],
+            image_path,
+            "koniq10k_image_path",
+            skip_broken,
+            all_rated=False,
+        ),
         scores[rows],
         means[rows],
         stds[rows],
         [names[row] for row in rows],
-    )
+    ).with_files()
+    logging.info("KonIQ-10k: %d images of the set %s", len(rated), SETS[split])
+    return rated
 
 
 def read_table(path, mean="shares"):
@@ -118,6 +111,6 @@ def read_table(path, mean="shares"):
         raise ValueError(
             f"{path}: the column MOS must be from 0 to 100. Received: {mos.min():g}-{mos.max():g}"
         )
-    means = scores @ VALUES if mean == "shares" else 1 + 4 * mos / 100
+    means = metrics.mean_scores(scores, VALUES) if mean == "shares" else 1 + 4 * mos / 100
     stds = np.array(table.numbers("sd"), np.float32)
     return table.texts("image_name"), scores, means.astype(np.float32), stds, sets

@@ -13,6 +13,7 @@ The first line names the columns, in any order and case; commas, semicolons or t
 - `distortion` (or degradation, category), optional: what results are grouped by; default: `group`.
 """
 
+import dataclasses
 import functools
 import math
 import pathlib
@@ -21,8 +22,8 @@ import re
 import numpy as np
 from absl import flags, logging
 
-from misc.training import common_flags
-from score_predictors import rated_images, tables, targets, windows
+from misc.training import common_flags, settings
+from score_predictors import metrics, rated_images, tables, targets, windows
 
 MODEL = "mobilenetv2"
 COLUMNS = {
@@ -39,7 +40,6 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 _COUNT = re.compile(r"(?:c|counts?|votes?)_?(\d+)")
-_PREFIX = "ratings"
 
 
 def define_flags():
@@ -73,87 +73,68 @@ def define_flags():
         0,
         "Seed of that division: not --seed, so that each run and validation has the same.",
     )
-    define_reading_flags(_PREFIX)
-
-
-def define_reading_flags(prefix):
-    """Defines the flags of a CSV of any origin, for the dataloader of that name."""
     flags.DEFINE_enum(
-        f"{prefix}_target",
+        "ratings_target",
         "maximum_entropy",
         targets.KINDS,
         "Distribution made from mean and standard deviation where there are no counts.",
     )
-    flags.DEFINE_enum(
-        f"{prefix}_small_images",
-        "resize",
-        windows.SMALL,
-        "What happens to images whose short side is below --input_patch_size.",
-    )
-    rated_images.define_image_flags(prefix)
+    common_flags.define_skip_broken_flag()
+    settings.local("ratings_path", "ratings_image_path")
 
 
-def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns the batches of a split, see `rated_images`; None for a validation set of nothing.
+def create_data(flags):
+    """Returns the `RatedData`; there may be no validation set.
 
     `mean` and `std` are on the axis of --score_values. `'test'` is the rows of that split, or
     those of `'validation'` if there are none.
 
     Raises:
-        ValueError: for missing files, a broken table, a split without images, an unknown split.
+        ValueError: without --ratings_path.
     """
-    if split == "validation" and not flags.ratings_validation_fraction:
-        table = _load(*_key(flags))
-        if table.splits is None:
-            return None
-    return batches_of(_images, flags, _PREFIX, split, seed, first_step, shard)
-
-
-def count_images(flags):
-    """Returns the number of training images."""
-    return len(_images(flags, "train"))
-
-
-def batches_of(find_images, flags, prefix, split, seed, first_step, shard):
-    """Returns batches with the settings of the flags that `define_reading_flags` defines."""
-    small = getattr(flags, f"{prefix}_small_images")
-    cropping = windows.Cropping(flags.input_patch_size, square=False, small=small)
-    return rated_images.create_batches(
-        find_images, cropping, prefix, flags, split, seed, first_step, shard
-    )
-
-
-def _key(flags):
     path = rated_images.require(flags.ratings_path, "ratings_path", "a CSV of your ratings")
-    return (
-        rated_images.absolute(path),
-        rated_images.absolute(flags.ratings_image_path or pathlib.Path(path).parent),
+    load = functools.partial(
+        read_ratings,
+        path,
+        flags.ratings_image_path or pathlib.Path(path).parent,
         tuple(flags.score_values),
         tuple(flags.ratings_range or ()),
         flags.ratings_target,
         flags.data_skip_broken,
     )
+    fraction, seed = flags.ratings_validation_fraction, flags.ratings_split_seed
+    return create_from_table(flags, load, fraction, seed)
 
 
-def _images(flags, split):
-    table = _load(*_key(flags))
-    return table.take_split(split, flags.ratings_validation_fraction, flags.ratings_split_seed)
+def create_from_table(flags, load, validation_fraction=0.2, seed=0):
+    """Returns the `RatedData` of a function that returns a `RatingTable`; see its `take_split`."""
+    load = functools.cache(load)
+
+    def find(split):
+        if split == "validation" and not validation_fraction and load().splits is None:
+            return None
+        return load().take_split(split, validation_fraction, seed)
+
+    # Smaller images are enlarged.
+    cropping = windows.Cropping(flags.input_patch_size, square=False, small="resize")
+    return rated_images.create_data(flags, find, cropping)
 
 
+@dataclasses.dataclass(frozen=True)
 class RatingTable:
     """The rows of a CSV that have images.
 
     Attributes:
+        source: the CSV's path, for messages.
         rated: `RatedImages`.
         splits: train, validation or test for each row, or None.
         contents: group of each row that a split must keep together, or None.
     """
 
-    def __init__(self, source, rated, splits, contents):
-        self._source = source
-        self.rated = rated
-        self.splits = splits
-        self.contents = contents
+    source: str
+    rated: rated_images.RatedImages
+    splits: list | None
+    contents: list | None
 
     def take_split(self, split, validation_fraction=0.2, seed=0):
         """Returns the `RatedImages` of a split.
@@ -164,10 +145,8 @@ class RatingTable:
             seed: seed of the division, which depends on names alone, not on their order.
 
         Raises:
-            ValueError: for an unknown split, or one without images.
+            ValueError: for one without images.
         """
-        if split not in SPLITS:
-            raise ValueError(f"split must be train, validation or test. Received: {split!r}")
         if self.splits is not None:
             if split == "test" and "test" not in self.splits:
                 split = "validation"
@@ -181,7 +160,7 @@ class RatingTable:
             ]
             reason = f"--ratings_validation_fraction={validation_fraction:g} leaves none"
         if not taken:
-            raise ValueError(f"{self._source} has no image of the split {split}: {reason}")
+            raise ValueError(f"{self.source} has no image of the split {split}: {reason}")
         return self.rated.take(taken)
 
 
@@ -193,13 +172,6 @@ def _held_out(units, fraction, seed):
         count = min(max(count, 1), len(units) - 1)
     keys = np.random.Generator(np.random.Philox(seed % 2**64)).random(len(units))
     return {units[place] for place in np.argsort(keys, kind="stable")[:count]}
-
-
-@functools.lru_cache(maxsize=2)
-def _load(path, image_path, values, score_range, target, skip_broken):
-    table = read_ratings(path, image_path, values, score_range, target, skip_broken)
-    logging.info("%s: %d rated images", path, len(table.rated))
-    return table
 
 
 def read_ratings(path, image_path, values, score_range=(), target="maximum_entropy", skip=False):
@@ -227,12 +199,13 @@ def read_ratings(path, image_path, values, score_range=(), target="maximum_entro
     scores, means, stds = _read_scores(table, columns, values, score_range, target)
     splits = columns["split"] and _read_splits(table, columns["split"])
     names = table.texts(columns["path"])
-    paths = [str(pathlib.Path(image_path, name)) for name in names]
-    there = [pathlib.Path(name).is_file() for name in paths]
-    missing = [name for name, found in zip(paths, there, strict=True) if not found]
+    image_path = pathlib.Path(image_path).expanduser()
+    paths = [str(image_path / name) for name in names]
+    rows = [row for row, name in enumerate(paths) if pathlib.Path(name).is_file()]
+    missing = [names[row] for row in sorted(set(range(len(names))) - set(rows))]
     rated_images.report_missing(missing, len(paths), skip, f"the place that {path} names")
-    rows = [row for row, found in enumerate(there) if found]
 
+    logging.info("%s: %d rated images", path, len(rows))
     contents = columns["group"] and table.texts(columns["group"])
     groups = table.texts(columns["distortion"]) if columns["distortion"] else contents
     rated = rated_images.RatedImages(paths, scores, means, stds, names, groups)
@@ -263,8 +236,8 @@ def _read_scores(table, columns, values, score_range, target):
             )
         counts = np.stack([table.numbers(counted[number]) for number in expected], axis=1)
         scores = targets.from_counts(counts, table.path)
-        means = scores @ values
-        stds = np.sqrt(np.sum(scores * (values - means[:, None]) ** 2, axis=1))
+        means = metrics.mean_scores(scores, values)
+        stds = metrics.score_deviations(scores, values)
         return scores, means.astype(np.float32), stds.astype(np.float32)
     if columns["mean"] is None:
         raise ValueError(

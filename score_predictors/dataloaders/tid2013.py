@@ -10,9 +10,9 @@ import pathlib
 import re
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
-from misc.training import common_flags
+from misc.training import common_flags, settings
 from score_predictors import rated_images, targets, windows
 
 MODEL = "mobilenetv2"
@@ -51,7 +51,6 @@ DISTORTIONS = (
 # Ranges of tf-perceptual-eusr: contents 1 to 3 are for validation, while no image is missing.
 TRAIN_RANGE, VALIDATE_RANGE = [360, 3000], [0, 360]
 _NAME = re.compile(r"i(\d\d)_(\d\d)_(\d)", re.IGNORECASE)
-_PREFIX = "tid2013"
 
 
 def define_flags():
@@ -90,47 +89,40 @@ def define_flags():
         "Distribution made from mean and standard deviation: gaussian, the original's; "
         "mean_preserving; maximum_entropy, from both; maximum_entropy_mean, from the mean alone.",
     )
-    rated_images.define_image_flags(_PREFIX)
+    common_flags.define_skip_broken_flag()
+    rated_images.define_thread_flag("tid2013")
     flags.FLAGS.set_default("score_values", VALUES.tolist())
+    settings.local("tid2013_score_path", "tid2013_image_path", "tid2013_image_extension")
 
 
-def create_batches(flags, split, seed, first_step=0, shard=(0, 1)):
-    """Returns the batches of a split, see `rated_images`.
+def create_data(flags):
+    """Returns the `RatedData`; `'test'` is the same as `'validation'`.
 
-    `'test'` is the same as `'validation'`. `group` is the distortion's number and name.
+    `group` is the distortion's number and name.
 
     Raises:
-        ValueError: for missing files, a broken table, a split without images, an unknown split.
+        ValueError: without --tid2013_image_path.
     """
-    cropping = windows.Cropping(flags.input_patch_size, square=False, small="pad")
-    return rated_images.create_batches(
-        _images, cropping, _PREFIX, flags, split, seed, first_step, shard
-    )
-
-
-def count_images(flags):
-    """Returns the number of training images."""
-    return len(_images(flags, "train"))
-
-
-def _images(flags, split):
     image_path = rated_images.require(
         flags.tid2013_image_path, "tid2013_image_path", "the folder of TID2013's distorted images"
     )
-    rated = _load(
-        find_scores(flags.tid2013_score_path, image_path),
-        rated_images.absolute(image_path),
-        flags.tid2013_image_extension,
-        flags.tid2013_target,
-        flags.data_skip_broken,
-    )
-    if flags.tid2013_train_range or flags.tid2013_validate_range:
+    score_path, target = flags.tid2013_score_path, flags.tid2013_target
+    extension, skip_broken = flags.tid2013_image_extension, flags.data_skip_broken
+    load = functools.cache(lambda: _load(score_path, image_path, extension, target, skip_broken))
+    train, validation = flags.tid2013_train_range, flags.tid2013_validate_range
+    contents = flags.tid2013_validation_contents
+
+    def find(split):
+        if not (train or validation):
+            return _take_contents(load(), contents, split == "train")
         if split == "train":
-            numbers, name = flags.tid2013_train_range or TRAIN_RANGE, "tid2013_train_range"
+            numbers, name = train or TRAIN_RANGE, "tid2013_train_range"
         else:
-            numbers, name = flags.tid2013_validate_range or VALIDATE_RANGE, "tid2013_validate_range"
-        return rated_images.take_range(rated, numbers, name)
-    return _take_contents(rated, flags.tid2013_validation_contents, split == "train")
+            numbers, name = validation or VALIDATE_RANGE, "tid2013_validate_range"
+        return rated_images.take_range(load(), numbers, name)
+
+    cropping = windows.Cropping(flags.input_patch_size, square=False, small="pad")
+    return rated_images.create_data(flags, find, cropping, flags.tid2013_num_threads)
 
 
 def _take_contents(rated, held_out, for_training):
@@ -148,34 +140,22 @@ def _take_contents(rated, held_out, for_training):
     return rated.take(taken)
 
 
-@functools.lru_cache(maxsize=2)
 def _load(score_path, image_path, extension, target, skip_broken):
+    score_path = find_scores(score_path, image_path)
     names, means, stds = read_scores(score_path)
     scores = targets.from_moments(target, means, stds, VALUES, score_path)
     extensions = EXTENSIONS[extension] if extension else (".bmp", ".png")
-    found = rated_images.find_by_name(image_path, "tid2013_image_path", extensions)
-    paths = {path.stem.lower(): str(path) for path in found.values()}
-    missing = [name for name in names if name.lower() not in paths]
-    rated_images.report_missing(
-        missing, len(names), skip_broken, f"{image_path} ({' or '.join(extensions)})"
+    paths = rated_images.find_images(
+        names, image_path, "tid2013_image_path", skip_broken, extensions
     )
-    unrated = set(paths) - {name.lower() for name in names}
-    if unrated:
-        logging.warning(
-            "%d images of %s have no score and are left out: %s",
-            len(unrated),
-            image_path,
-            rated_images.shorten_list(sorted(paths[name] for name in unrated)),
-        )
-    rated = rated_images.RatedImages(
-        [paths.get(name.lower()) for name in names],
+    return rated_images.RatedImages(
+        paths,
         scores,
         means.astype(np.float32),
         stds.astype(np.float32),
         names,
         [_distortion(name) for name in names],
-    )
-    return rated.take([row for row, path in enumerate(rated.paths) if path is not None])
+    ).with_files()
 
 
 def _distortion(name):
@@ -193,17 +173,17 @@ def find_scores(score_path, image_path):
     Raises:
         ValueError: when there are none.
     """
-    if score_path and not pathlib.Path(score_path).expanduser().is_dir():
-        if pathlib.Path(score_path).expanduser().is_file():
-            return rated_images.absolute(score_path)
-        raise ValueError(f"--tid2013_score_path: there is no such file or folder: {score_path}")
-    image_folder = pathlib.Path(rated_images.absolute(image_path))
     if score_path:
-        folder = pathlib.Path(rated_images.absolute(score_path))
-        candidates = [folder / MEANS, folder / ONE_TABLE]
+        given = pathlib.Path(score_path).expanduser()
+        if given.is_file():
+            return str(given)
+        if not given.is_dir():
+            raise ValueError(f"--tid2013_score_path: there is no such file or folder: {given}")
+        candidates = [given / MEANS, given / ONE_TABLE]
     else:
+        images = pathlib.Path(image_path).expanduser().absolute()
         candidates = [pathlib.Path(ONE_TABLE).absolute()]
-        for folder in (image_folder, image_folder.parent):
+        for folder in (images, images.parent):
             candidates += [folder / MEANS, folder / ONE_TABLE]
     for candidate in candidates:
         if candidate.is_file():

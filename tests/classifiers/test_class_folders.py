@@ -1,7 +1,5 @@
 """Training on files: random windows, decoding side by side, broken images."""
 
-import types
-
 import numpy as np
 import PIL.Image
 import pytest
@@ -9,6 +7,7 @@ import tensorflow as tf
 
 from classifiers import random_resized_crop
 from classifiers.dataloaders import class_folders, imagenet_c, tiny_imagenet
+from misc.training.settings import Settings
 
 # Every image has one colour of its own, whatever is cut out of it.
 CLASSES = ("cat", "dog", "owl")
@@ -30,8 +29,8 @@ def folder(tmp_path):
 
 
 def settings(path, **values):
-    return types.SimpleNamespace(
-        **{
+    return Settings(
+        {
             "data_path": str(path),
             "data_test_path": None,
             "data_resize": None,
@@ -51,7 +50,11 @@ def settings(path, **values):
 
 
 def take(flags, count, split="train", seed=1, **kwargs):
-    batches = class_folders.create_batches(flags, split, seed, **kwargs)
+    data = class_folders.create_data(flags)
+    if split == "train":
+        batches = data.training_batches(seed, **kwargs)
+    else:
+        batches = data.evaluation_batches(split)
     return [{k: v.numpy() for k, v in batch.items()} for batch in batches.take(count)]
 
 
@@ -101,7 +104,7 @@ def test_the_area_of_windows_can_be_chosen(folder):
     assert (batch["image"][:, 0, -1, 0] - batch["image"][:, 0, 0, 0]).min() > 140
     for area in ([0.0, 1.0], [0.5, 0.2], [0.5], [0.5, 1.5]):
         with pytest.raises(ValueError, match=r"--data_crop_area takes two shares"):
-            class_folders.create_batches(settings(folder, data_crop_area=area), "train", 0)
+            class_folders.create_data(settings(folder, data_crop_area=area))
 
 
 @pytest.mark.parametrize("crop", class_folders.TRAINING_CROPS)
@@ -112,7 +115,7 @@ def test_broken_images_end_a_run_and_are_named(crop, folder):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message) as raised:
         take(flags, 4)
     assert "such images out. --data" not in str(raised.value)
-    flags.data_cached, flags.data_training_crop = True, "centre"
+    flags |= {"data_cached": True, "data_training_crop": "centre"}
     with pytest.raises(ValueError, match=message):
         take(flags, 1)
 
@@ -129,7 +132,7 @@ def test_skipped_images_are_the_same_in_memory_and_from_files(folder):
 
     flags = settings(folder, data_skip_broken=True, data_training_crop="centre")
     from_files = {split: take(flags, 7, split) for split in ("train", "validation")}
-    flags.data_cached = True
+    flags |= {"data_cached": True}
     for split, batches in from_files.items():
         for one, other in zip(batches, take(flags, 7, split), strict=True):
             for name, value in one.items():
@@ -138,13 +141,13 @@ def test_skipped_images_are_the_same_in_memory_and_from_files(folder):
     assert all(len(batch["label"]) == 6 for batch in from_files["train"])
     kept = [tuple(i[0, 0]) for batch in from_files["validation"] for i in batch["image"]]
     assert kept == [one for one in held_out if one != colour(2, lost_too)]
-    flags.data_training_crop = "random_resized"
+    flags |= {"data_training_crop": "random_resized"}
     for one, other in zip(take(flags, 7), from_files["train"], strict=True):
         # Features of whole images, which are remembered by this, would be wrong for windows.
         assert "index" not in one
         for name in ("image", "label"):
             np.testing.assert_array_equal(one[name], other[name])
-    assert class_folders.count_images(flags) == 18
+    assert class_folders.create_data(flags).count_images() == 18
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -152,7 +155,7 @@ def test_a_folder_of_broken_images_alone_is_an_error(cached, folder):
     for path in folder.glob("*/*.png"):
         path.write_bytes(b"no image")
     flags = settings(folder, data_skip_broken=True, data_training_crop="centre")
-    flags.data_cached = cached
+    flags |= {"data_cached": cached}
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="All 18 images are"):
         take(flags, 1)
 
@@ -169,35 +172,33 @@ def test_tiny_imagenet_leaves_broken_images_out(tmp_path):
     PIL.Image.new("RGB", (64, 64)).save(tmp_path / "val" / "images" / "b.JPEG")
     flags = settings(tmp_path, num_classes=2, data_held_out=0.25, batch_size=3)
     with pytest.raises(ValueError, match=r"n01/images/2\.JPEG.*--data_skip_broken"):
-        tiny_imagenet.create_batches(flags, "train", 0)
-    flags.data_skip_broken = True
-    (batch,) = list(tiny_imagenet.create_batches(flags, "test", 0))
+        tiny_imagenet.create_data(flags).training_batches(0)
+    data = tiny_imagenet.create_data(flags | {"data_skip_broken": True})
+    (batch,) = list(data.evaluation_batches("test"))
     np.testing.assert_array_equal(batch["label"], [1])
-    for batch in tiny_imagenet.create_batches(flags, "train", 0).take(4):
+    for batch in data.training_batches(0).take(4):
         np.testing.assert_allclose(batch["image"][:, 0, 0, 0], 80 * batch["label"], atol=2)
 
 
 def test_the_folders_tell_the_number_of_classes(folder, tmp_path):
-    flags = settings(folder, num_classes=None)
-    class_folders.complete_flags(flags)
-    assert (flags.num_classes, flags.data_resize) == (3, 18)
-    flags = settings(None, data_path=None, data_test_path=str(folder), num_classes=None)
-    class_folders.complete_flags(flags)
-    assert flags.num_classes == 3
-    assert sum(len(batch["label"]) for batch in take(flags, 9, "test")) == 24
+    def found(flags):
+        return class_folders.create_data(flags).settings
+
+    assert found(settings(folder, num_classes=None)) == {"num_classes": 3, "data_resize": 18}
+    alone = settings(None, data_path=None, data_test_path=str(folder), num_classes=None)
+    assert found(alone)["num_classes"] == 3
+    assert sum(len(batch["label"]) for batch in take(alone, 9, "test")) == 24
     with pytest.raises(ValueError, match=r"--data_path is missing"):
-        class_folders.create_batches(flags, "train", 0)
-    flags = settings(folder, num_classes=7, data_resize=0, data_crop=224)
-    class_folders.complete_flags(flags)
-    assert (flags.num_classes, flags.data_resize) == (7, 0)
-    flags.data_resize = None
-    class_folders.complete_flags(flags)
-    assert flags.data_resize == 256
+        take(alone, 1)
+    given = settings(folder, num_classes=7, data_crop=224)
+    assert found(given | {"data_resize": 0}) == {"data_resize": 0}
+    assert found(given) == {"data_resize": 256}
+    with pytest.raises(ValueError, match="The data have 3 classes: give --num_classes=3"):
+        take(given, 1)
     with pytest.raises(ValueError, match=r"--data_resize=10 leaves less .* --data_crop=16"):
-        class_folders.create_batches(settings(folder, data_resize=10), "train", 0)
+        found(settings(folder, data_resize=10))
     for severity in (1, 2):
         for name in CLASSES:
             (tmp_path / "stored" / "fog" / str(severity) / name).mkdir(parents=True)
-    flags = types.SimpleNamespace(data_path=str(tmp_path / "stored"), num_classes=None)
-    imagenet_c.complete_flags(flags)
-    assert flags.num_classes == 3
+    stored = settings(tmp_path / "stored", num_classes=None, data_corruptions=None, data_resize=0)
+    assert imagenet_c.create_data(stored).settings == {"num_classes": 3}

@@ -6,11 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from classifiers import classify_files
+from classifiers import predict_files
 from misc import predict_folder
-from misc.export import frozen
+from misc.export import frozen, loading
 from misc.images import image_files, sample_data
-from misc.training import registry
 from tests import commands
 
 TRAINING = [
@@ -51,7 +50,7 @@ def test_a_run_keeps_what_its_classes_are_called(trained):
     expected = {"class_names": [str(digit) for digit in range(10)], "resize": 32, "crop": 32}
     for folder in (trained, trained / "best"):
         assert json.loads((folder / "arguments.json").read_text())["metadata"] == expected
-    assert registry.restore_trained(trained / "best").metadata == expected
+    assert loading.restore_trained(trained / "best").metadata == expected
 
 
 def test_a_folder_is_classified_by_a_run(trained, photos, tmp_path):
@@ -71,7 +70,7 @@ def test_a_folder_is_classified_by_a_run(trained, photos, tmp_path):
     with open(tmp_path / "out/predictions.csv") as file:
         rows = list(csv.DictReader(file))
     pixels, _ = sample_data.sample_digits("test")
-    logits = registry.restore_trained(trained / "best").predict(pixels[:5].astype(np.float32))[
+    logits = loading.restore_trained(trained / "best").predict(pixels[:5].astype(np.float32))[
         "logits"
     ]
     best = {row["path"]: row["class_1"] for row in rows}
@@ -84,18 +83,16 @@ def test_a_folder_is_classified_by_a_run(trained, photos, tmp_path):
     "formats", [["pb"], pytest.param(["onnx", "tflite"], marks=pytest.mark.slow)]
 )
 def test_frozen_files_say_the_same_as_their_run(trained, photos, tmp_path, formats):
-    method = registry.restore_trained(trained / "best")
+    method = loading.restore_trained(trained / "best")
     paths = image_files.find_images(photos / "sub0") + image_files.find_images(photos / "sub1")
-    expected, names, _ = classify_files.FileClassifier(method)(paths)
+    expected, names, _ = predict_files.FileClassifier(method)(paths)
     formats = [name for name in formats if not frozen.missing_packages(name)]
     for result in frozen.freeze(method, tmp_path / "model", formats):
         assert result.error is None
         model = frozen.load(result.path)
         assert model.metadata == method.metadata
-        run, foreign = predict_folder.find_kind(model)
-        assert run is predict_folder.make_classes
-        assert {"scale", "scoring", "tile"} < set(foreign)
-        found, found_names, _ = classify_files.FileClassifier(model, batch_size=2)(paths)
+        assert predict_folder.find_kind(tuple(model.export_names["outputs"])) is predict_files
+        found, found_names, _ = predict_files.FileClassifier(model)(paths)
         assert found_names == names
         for path in paths:
             np.testing.assert_allclose(

@@ -1,6 +1,5 @@
 import io
 import pickle
-import types
 
 import numpy as np
 import PIL.Image
@@ -17,6 +16,7 @@ from classifiers.dataloaders import (
     imagenet_c,
     tiny_imagenet,
 )
+from misc.training.settings import Settings
 
 COMMON = {
     "batch_size": 8,
@@ -28,11 +28,20 @@ COMMON = {
 
 
 def settings(**values):
-    return types.SimpleNamespace(**(COMMON | values))
+    return Settings(COMMON | values)
 
 
-def take(dataset, count):
-    return [{k: v.numpy() for k, v in batch.items()} for batch in dataset.take(count)]
+def take(module, flags, count, seed=1, **kwargs):
+    batches = module.create_data(flags).training_batches(seed, **kwargs)
+    return [{k: v.numpy() for k, v in batch.items()} for batch in batches.take(count)]
+
+
+def evaluate(module, flags, split="test"):
+    return list(module.create_data(flags).evaluation_batches(split))
+
+
+def count_images(module, flags):
+    return module.create_data(flags).count_images()
 
 
 def assert_equal(one, other):
@@ -49,28 +58,31 @@ def labels_of(batches):
 
 def test_independent_images_are_as_many_for_each_degradation():
     chosen = {"degradations": ["noise", "blur", "jpeg"], "copies_images": "independent"}
-    (batch,) = take(digits.create_batches(settings(**chosen), "train", seed=1), 1)
+    (batch,) = take(digits, settings(**chosen), 1, 1)
     assert batch["image"].shape == (3 * 8, 32, 32, 3)
     assert len(set(batch["index"])) == 24
     shared = settings(**chosen | {"copies_images": "shared"})
-    (batch,) = take(digits.create_batches(shared, "train", seed=1), 1)
+    (batch,) = take(digits, shared, 1, 1)
     assert len(batch["image"]) == 8
+    # An epoch of independent images has a third of the steps.
+    assert digits.create_data(settings(**chosen)).images_per_step == 24
+    assert digits.create_data(shared).images_per_step == 8
 
 
 def test_digits_are_rgb_floats_with_labels():
     flags = settings()
-    (batch,) = take(digits.create_batches(flags, "train", seed=1), 1)
+    (batch,) = take(digits, flags, 1, 1)
     assert batch["image"].shape == (8, 32, 32, 3)
     assert batch["image"].dtype == np.float32
     assert batch["label"].dtype == np.int32
     assert 200 < batch["image"].max() <= 255
-    test = list(digits.create_batches(flags, "test", seed=1))
+    test = evaluate(digits, flags)
     assert sum(len(b["label"]) for b in test) == 360
     assert len(test[-1]["label"]) == 60  # the last, partial batch is kept
 
 
 def test_digits_are_normalised_by_their_own_figures():
-    data = digits._read("train")
+    data = digits.read("train")
     mean, deviation = networks.NORMALISATIONS["digits"]
     assert data.images.mean() == pytest.approx(255 * mean[0], abs=0.1)
     assert data.images.std() == pytest.approx(255 * deviation[0], abs=0.1)
@@ -78,10 +90,10 @@ def test_digits_are_normalised_by_their_own_figures():
 
 def test_an_epoch_holds_each_image_once_and_no_held_out_one():
     flags = settings(batch_size=1)
-    count = digits.count_images(flags)
-    epoch = take(digits.create_batches(flags, "train", seed=3), count)
+    count = count_images(digits, flags)
+    epoch = take(digits, flags, count, 3)
     trained = {batch["image"].tobytes() for batch in epoch}
-    held_out = [b["image"] for b in digits.create_batches(flags, "validation", seed=3)]
+    held_out = [b["image"] for b in evaluate(digits, flags, "validation")]
     held_out = {image.numpy().tobytes() for batch in held_out for image in batch}
     assert not trained & held_out
     assert count + len(held_out) == 1437
@@ -93,32 +105,32 @@ def test_an_epoch_holds_each_image_once_and_no_held_out_one():
 
 def test_stream_resumes_and_shards_exactly():
     flags = settings()
-    whole = take(digits.create_batches(flags, "train", seed=5), 6)
-    assert_equal(take(digits.create_batches(flags, "train", 5, first_step=4), 2), whole[4:])
-    shards = [take(digits.create_batches(flags, "train", 5, shard=(i, 2)), 3) for i in range(2)]
+    whole = take(digits, flags, 6, 5)
+    assert_equal(take(digits, flags, 2, 5, first_step=4), whole[4:])
+    shards = [take(digits, flags, 3, 5, shard=(i, 2)) for i in range(2)]
     for full, *parts in zip(whole, *shards, strict=False):
         np.testing.assert_array_equal(full["image"], np.concatenate([p["image"] for p in parts]))
-    other = take(digits.create_batches(flags, "train", seed=6), 1)
+    other = take(digits, flags, 1, 6)
     assert (other[0]["image"] != whole[0]["image"]).any()
-    with pytest.raises(ValueError, match="divisible by the number of hosts"):
-        digits.create_batches(flags, "train", 5, shard=(0, 3))
+    with pytest.raises(ValueError, match="multiple of the number of hosts"):
+        take(digits, flags, 1, shard=(0, 3))
 
 
 def test_validating_on_the_test_set_trains_on_everything():
     flags = settings(data_validation="test")
-    assert digits.count_images(flags) == 1437
-    validation = list(digits.create_batches(flags, "validation", 0))
-    test = list(digits.create_batches(flags, "test", 0))
+    assert count_images(digits, flags) == 1437
+    validation = evaluate(digits, flags, "validation")
+    test = evaluate(digits, flags)
     np.testing.assert_array_equal(labels_of(validation), labels_of(test))
 
 
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="Received: 'all'"):
-        digits.create_batches(settings(), "all", 0)
+        evaluate(digits, settings(), "all")
     with pytest.raises(ValueError, match="give --num_classes=10"):
-        digits.create_batches(settings(num_classes=7), "train", 0)
+        take(digits, settings(num_classes=7), 1)
     with pytest.raises(ValueError, match="leaves no image"):
-        digits.create_batches(settings(data_held_out=0.0), "validation", 0)
+        evaluate(digits, settings(data_held_out=0.0), "validation")
 
 
 def random_set(count, classes, seed):
@@ -137,7 +149,7 @@ def write_cifar(folder, form, classes):
     for split, (images, labels) in content.items():
         rows = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
         layout = _cifar.CIFAR10 if classes == 10 else _cifar.CIFAR100
-        names = {"python": layout.python, "binary": layout.binary}.get(form, {}).get(split)
+        names = [name + ".bin" * (form == "binary") for name in layout.files[split]]
         if form == "npz":
             np.savez(folder / f"{split}.npz", images=images, labels=labels)
             continue
@@ -171,19 +183,19 @@ def test_cifar_in_every_form(form, classes, tmp_path):
         data_validation="test",
     )
     images, labels = content["test"]
-    batches = list(module.create_batches(flags, "test", 0))
+    batches = evaluate(module, flags)
     np.testing.assert_array_equal(np.concatenate([b["image"] for b in batches]), images)
     np.testing.assert_array_equal(labels_of(batches), labels)
-    data = _cifar._reader(layout, flags)("train")
+    data = _cifar.read(layout, flags.data_path, False, "train")
     np.testing.assert_array_equal(data.images, content["train"][0])
     np.testing.assert_array_equal(data.labels, content["train"][1])
-    assert module.count_images(flags) == len(labels) * 10
+    assert count_images(module, flags) == len(labels) * 10
 
 
 def test_cifar_finds_the_folder_that_the_archive_unpacks_to(tmp_path):
     write_cifar(tmp_path / "cifar-10-batches-py", "python", 10)
     flags = settings(data_path=str(tmp_path), data_tfds=False)
-    assert cifar10.count_images(flags) == 90
+    assert count_images(cifar10, flags) == 90
 
 
 def test_cifar_never_runs_what_a_file_names(tmp_path):
@@ -199,9 +211,9 @@ def test_cifar_never_runs_what_a_file_names(tmp_path):
 
 def test_cifar_names_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match="--data_path"):
-        cifar10.count_images(settings(data_path=None, data_tfds=False))
+        count_images(cifar10, settings(data_path=None, data_tfds=False))
     with pytest.raises(FileNotFoundError, match="data_batch_1"):
-        cifar10.count_images(settings(data_path=str(tmp_path), data_tfds=False))
+        count_images(cifar10, settings(data_path=str(tmp_path), data_tfds=False))
     (tmp_path / "a.bin").write_bytes(b"12345")
     with pytest.raises(ValueError, match="3073 bytes each"):
         _cifar.read_binary(tmp_path / "a.bin", 1)
@@ -218,17 +230,16 @@ def test_cifar_names_a_damaged_file(tmp_path):
     path = tmp_path / "data" / "data_batch_3"
     whole = path.read_bytes()
     (tmp_path / "data" / "batches.meta").write_bytes(pickle.dumps({b"other": 1}, protocol=2))
-    _cifar.read.cache_clear()
     with pytest.raises(ValueError, match=r"batches.meta should hold label_names"):
-        _cifar.read("cifar10", tmp_path / "data", False, "train")
+        _cifar.read(_cifar.CIFAR10, tmp_path / "data", False, "train")
     short = pickle.dumps({b"data": np.zeros((3, 3072), np.uint8), b"labels": [1]}, protocol=2)
     for content in (whole[: len(whole) // 2], b"", b"<html>", short):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"data_batch_3 is no file of the python version"):
-            _cifar.read("cifar10", tmp_path / "data", False, "train")
+            _cifar.read(_cifar.CIFAR10, tmp_path / "data", False, "train")
     path.unlink()
     with pytest.raises(FileNotFoundError, match="data_batch_3"):
-        _cifar.read("cifar10", tmp_path / "data", False, "train")
+        _cifar.read(_cifar.CIFAR10, tmp_path / "data", False, "train")
     np.savez(tmp_path / "a.npz", images=np.zeros((2, 32, 32, 3), np.uint8), labels=[1])
     with pytest.raises(ValueError, match=r"a.npz must be one integer for each of the 2 images"):
         _cifar.read_npz(tmp_path / "a.npz")
@@ -254,7 +265,7 @@ def test_cifar_from_tensorflow_datasets(layout, tmp_path):
         data_dir=tmp_path,
     )
     for split, (images, labels) in stored.items():
-        data = _cifar.read(layout.name, tmp_path, True, split)
+        data = _cifar.read(layout, tmp_path, True, split)
         # They are shuffled when they are stored.
         order = [np.flatnonzero((images == image).all(axis=(1, 2, 3)))[0] for image in data.images]
         assert sorted(order) == list(range(12))
@@ -288,13 +299,13 @@ def test_class_folders(tmp_path, cached):
         num_classes=2,
         data_held_out=0.5,
     )
-    (batch,) = list(class_folders.create_batches(flags, "test", 0))
+    (batch,) = evaluate(class_folders, flags)
     np.testing.assert_array_equal(batch["label"], [0] * 6 + [1] * 6)
     np.testing.assert_array_equal(batch["image"][7], pixels["zebra", 1][2:18, 4:20])
-    (batch,) = take(class_folders.create_batches(flags, "train", 0), 1)
+    (batch,) = take(class_folders, flags, 1, 0)
     assert batch["image"].shape == (8, 16, 16, 3)
-    flags.data_test_path = None
-    held_out = list(class_folders.create_batches(flags, "test", 0))
+    flags |= {"data_test_path": None}
+    held_out = evaluate(class_folders, flags)
     np.testing.assert_array_equal(labels_of(held_out), [0] * 3 + [1] * 3)
 
 
@@ -302,14 +313,16 @@ def test_class_folders_name_what_is_wrong(tmp_path):
     values = {"data_test_path": None, "data_resize": 0, "data_crop": 16, "data_cached": False}
     values |= {"data_training_crop": "centre", "data_skip_broken": False}
     with pytest.raises(ValueError, match="--data_path"):
-        class_folders.count_images(settings(data_path=None, **values))
+        count_images(class_folders, settings(data_path=None, **values))
     with pytest.raises(ValueError, match="holds no folder"):
-        class_folders.count_images(settings(data_path=str(tmp_path), **values))
+        count_images(class_folders, settings(data_path=str(tmp_path), **values))
     for n in range(20):
         write_photo(tmp_path / "a" / f"{n}.png", n, (8, 8))
     flags = settings(data_path=str(tmp_path), num_classes=1, **values)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"a/.*8x8 pixels, fewer than .* 16"):
-        take(class_folders.create_batches(flags, "train", 0), 1)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"a/.*8x8 pixels is smaller than .* 16"
+    ):
+        take(class_folders, flags, 1, 0)
 
 
 def test_tiny_imagenet(tmp_path):
@@ -321,8 +334,8 @@ def test_tiny_imagenet(tmp_path):
         "val_1.PNG\tn01\t0\t0\t9\t9\nval_0.PNG\tn02\t0\t0\t9\t9\n"
     )
     flags = settings(data_path=str(tmp_path), num_classes=2, data_skip_broken=False)
-    assert tiny_imagenet.count_images(flags) == 18
-    (batch,) = list(tiny_imagenet.create_batches(flags, "test", 0))
+    assert count_images(tiny_imagenet, flags) == 18
+    (batch,) = evaluate(tiny_imagenet, flags)
     np.testing.assert_array_equal(batch["label"], [0, 1])
     np.testing.assert_array_equal(batch["image"], np.stack([pixels[1], pixels[0]]))
 
@@ -340,18 +353,20 @@ def test_imagenet_c_in_folders(tmp_path):
                 write_photo(tmp_path / f"{corruption}/{severity}/cat/{n}.png", n)
                 write_photo(tmp_path / f"{corruption}/{severity}/dog/{n}.png", 9 + n)
     with pytest.raises(ValueError, match="has 2 classes"):
-        imagenet_c.create_batches(imagenet_c_settings(tmp_path), "test", 0)
+        evaluate(imagenet_c, imagenet_c_settings(tmp_path), "test")
     flags = imagenet_c_settings(tmp_path, num_classes=2)
-    batches = list(imagenet_c.create_batches(flags, "test", 0))
+    batches = evaluate(imagenet_c, flags)
     found = [(batch["corruption"], batch["severity"]) for batch in batches]
     assert found == [("fog", 1), ("fog", 3), ("snow", 1), ("snow", 3)]
     np.testing.assert_array_equal(batches[0]["label"], [0, 0, 0, 1, 1, 1])
     assert batches[0]["image"].shape == (6, 16, 16, 3)
+    with pytest.raises(ValueError, match="test images alone"):
+        take(imagenet_c, flags, 1)
+    with pytest.raises(ValueError, match="does not count training images"):
+        count_images(imagenet_c, flags)
     flags = imagenet_c_settings(tmp_path, num_classes=2, data_corruptions=["rain"])
     with pytest.raises(ValueError, match="Found: fog, snow"):
-        imagenet_c.create_batches(flags, "test", 0)
-    with pytest.raises(ValueError, match="test images alone"):
-        imagenet_c.create_batches(flags, "train", 0)
+        evaluate(imagenet_c, flags)
 
 
 def test_imagenet_c_bar_has_fractions_as_severities(tmp_path):
@@ -359,11 +374,11 @@ def test_imagenet_c_bar_has_fractions_as_severities(tmp_path):
         write_photo(tmp_path / f"sparkles/{severity}/cat/0.png", 0)
     (tmp_path / "sparkles" / "notes" / "cat").mkdir(parents=True)
     flags = imagenet_c_settings(tmp_path, num_classes=1)
-    batches = list(imagenet_c.create_batches(flags, "test", 0))
+    batches = evaluate(imagenet_c, flags)
     assert [batch["severity"] for batch in batches] == [2.4, 3, 10]
     (tmp_path / "sparkles" / "4.00" / "cat").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"No images in .*4\.00"):
-        list(imagenet_c.create_batches(flags, "test", 0))
+        evaluate(imagenet_c, flags)
 
 
 @pytest.mark.parametrize(
@@ -387,14 +402,14 @@ def test_cifar_c_names_a_damaged_file(tmp_path, name, content, message):
     else:
         np.save(tmp_path / name, content)
     with pytest.raises(ValueError, match=message):
-        list(imagenet_c.create_batches(imagenet_c_settings(tmp_path), "test", 0))
+        evaluate(imagenet_c, imagenet_c_settings(tmp_path))
 
 
 def test_cifar_c_in_arrays(tmp_path):
     images, labels = random_set(20, 10, 0)
     np.save(tmp_path / "fog.npy", images)
     np.save(tmp_path / "labels.npy", labels)
-    batches = list(imagenet_c.create_batches(imagenet_c_settings(tmp_path), "test", 0))
+    batches = evaluate(imagenet_c, imagenet_c_settings(tmp_path))
     assert [batch["severity"] for batch in batches] == [1, 2, 3, 4, 5]
     np.testing.assert_array_equal(batches[2]["image"], images[8:12])
     np.testing.assert_array_equal(batches[2]["label"], labels[8:12])
@@ -403,4 +418,4 @@ def test_cifar_c_in_arrays(tmp_path):
         grid.update(batch["corruption"], batch["severity"], batch["label"], np.eye(10)[labels[:4]])
     assert [row["level"] for row in grid.rows()] == [1, 2, 3, 4, 5]
     with pytest.raises(ValueError, match="holds no corruptions"):
-        imagenet_c.create_batches(imagenet_c_settings(tmp_path / "nothing"), "test", 0)
+        evaluate(imagenet_c, imagenet_c_settings(tmp_path / "nothing"), "test")

@@ -47,7 +47,7 @@ for strategy in (distribution.create_strategy("none"),
         return [float(step(batch, tf.constant([0, 1]))) for batch in batches]
 
     losses = run(same)
-    averages = np.concatenate([a.numpy().ravel() for a in method.averages["classifier"].values()])
+    averages = np.concatenate([a.numpy().ravel() for a in method.averages["classifier"].variables])
     results.append((losses, averages))
     run(other)
     for variable in networks[0].variables:

@@ -1,7 +1,6 @@
 """Class names of evaluations, and the pictures and tables of whole ones."""
 
 import csv
-import types
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from classifiers.evaluation import Evaluation
 from classifiers.labelled_images import LabelledImages
 from misc.images import image_files
 from misc.reports import report
+from misc.training.settings import Settings
 
 NAMES = ["cat", "dog", "bird"]
 COLOURS = np.eye(3, dtype=np.float32) * 255
@@ -32,7 +32,7 @@ def batches(names=None):
 
 
 def evaluate(folder, texts, levels, names=None, trained=None):
-    evaluation = Evaluation(texts, levels, classes=3, confusion=True, per_class=True, grid=True)
+    evaluation = Evaluation(texts, levels, classes=3, confusion=True)
     results = report.Results(folder)
     means = evaluation.run(classify, batches(names), results, trained)
     results.finish(means, {})
@@ -90,14 +90,34 @@ def test_classes_in_another_order_are_refused(tmp_path):
     evaluate(tmp_path, [], "random", ["Katze", "Hund", "Vogel"], NAMES)
 
 
+def test_each_classifier_gives_its_own_answers_and_is_traced_once():
+    traces = []
+
+    def constant(label):
+        def classify(batch):
+            traces.append(label)
+            return tf.one_hot(tf.fill(tf.shape(batch)[:1], label), 3)
+
+        return classify
+
+    evaluation = Evaluation(["contrast@3", "darken@2"], classes=3)
+    first, second = constant(0), constant(1)
+    for network in (first, second, first):
+        means = evaluation.run(network, batches())
+        assert means["accuracy/clean"] == pytest.approx(100 / 3)
+    assert evaluation.run(lambda batch: batch[:, 0, 0], batches())["accuracy/clean"] == 100
+    # Two shapes, of whole batches and the rest.
+    assert traces.count(0) == traces.count(1) == 2
+
+
 def test_stored_corruptions_are_severities(tmp_path):
     stored = imagenet_c.StoredCorruptions(
-        [(name, severity, _stored_images) for name in ("fog", "snow") for severity in (1, 2, 3)],
-        4,
-        NAMES,
+        parts=[(name, level, _stored_images) for name in ("fog", "snow") for level in (1, 2, 3)],
+        batch_size=4,
+        class_names=NAMES,
     )
     results = report.Results(tmp_path)
-    evaluation = Evaluation(classes=3, grid=True, confusion=True)
+    evaluation = Evaluation(classes=3, confusion=True)
     results.finish(evaluation.run(classify, stored, results), {})
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
     assert written == {"curves.png", "grid.png", "confusion/fog.png", "confusion/snow.png"}
@@ -110,8 +130,13 @@ def _stored_images():
 
 
 def test_dataloaders_describe_their_data(tmp_path):
-    values = types.SimpleNamespace(data_validation="held_out", data_held_out=0.0)
-    assert digits.describe_data(values) == {
+    common = {"batch_size": 2, "evaluation_batch_size": 2, "data_skip_broken": False}
+    common |= {"data_validation": "held_out", "data_held_out": 0.0}
+
+    def describe(dataloader, **values):
+        return dataloader.create_data(Settings(common | values)).describe()
+
+    assert describe(digits) == {
         "class_names": [str(digit) for digit in range(10)],
         "resize": 32,
         "crop": 32,
@@ -120,19 +145,16 @@ def test_dataloaders_describe_their_data(tmp_path):
         for number in range(2):
             pixels = np.full((20, 30, 3), 50 * number, np.uint8)
             image_files.write_image(tmp_path / "folders" / name / f"{number}.png", pixels)
-    values.data_path, values.data_test_path = str(tmp_path / "folders"), None
-    values.data_resize, values.data_crop, values.data_cached = 18, 16, True
-    values.data_skip_broken, values.data_training_crop = False, "centre"
+    folders = {"data_path": str(tmp_path / "folders"), "data_test_path": None, "data_cached": True}
+    folders |= {"data_resize": 18, "data_crop": 16, "data_training_crop": "centre"}
     described = {"class_names": ["cat", "dog"], "resize": 18, "crop": 16}
-    assert class_folders.describe_data(values) == described
-    values.data_resize = 0
-    assert class_folders.describe_data(values)["resize"] is None
+    assert describe(class_folders, **folders) == described
+    assert describe(class_folders, **folders | {"data_resize": 0})["resize"] is None
     for name in ("n01", "n02"):
         pixels = np.zeros((64, 64, 3), np.uint8)
         image_files.write_image(tmp_path / "tiny/train" / name / "images/a.png", pixels)
     (tmp_path / "tiny/val/images").mkdir(parents=True)
     image_files.write_image(tmp_path / "tiny/val/images/v.png", pixels)
     (tmp_path / "tiny/val/val_annotations.txt").write_text("v.png\tn01\t0\n")
-    values.data_path = str(tmp_path / "tiny")
     described = {"class_names": ["n01", "n02"], "resize": 64, "crop": 64}
-    assert tiny_imagenet.describe_data(values) == described
+    assert describe(tiny_imagenet, data_path=str(tmp_path / "tiny")) == described

@@ -1,19 +1,20 @@
 import json
-import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from classifiers import levels, losses, networks
+from classifiers import levels, losses, networks, training_copies
+from classifiers.dataloaders import digits
 from classifiers.evaluation import Evaluation
-from classifiers.models import ensemble
+from classifiers.models import classifier, ensemble, fusion_distill
 from classifiers.models.classifier import Classifier
 from classifiers.models.ensemble import Ensemble
 from classifiers.models.fusion_distill import FusionDistill, last_stage
 from classifiers.training_copies import TrainingCopies
-from misc.training import optimizers
+from misc.training import optimizers, seeds
+from tests import flag_values
 
 CLASSES = 5
 RANDOM = np.random.default_rng(0)
@@ -71,41 +72,22 @@ def test_host_and_device_copies_give_the_same_step():
 
 
 def test_host_batches_of_a_dataloader_equal_those_made_in_the_training_loop():
-    from classifiers import flags as classifier_flags
-    from classifiers.dataloaders import digits
-
-    assert classifier_flags.CUTOUT_ON
-    common = {
-        "batch_size": 4,
-        "data_validation": "held_out",
-        "data_held_out": 0.1,
-        "num_classes": 10,
-        "degradations": ["noise", "blur", "webp:20"],
-        "degradation_size": 32,
-        "copies_images": "shared",
-        "augment_flip": True,
-        "augment_padding": 4,
-        "augment_cutout": 8,
-        "augment_cutout_on": "both",
-        "network": "cifar_resnet20",
-        "image_mean": [1.0, 2.0, 3.0],
-    }
-    host = types.SimpleNamespace(**common, degrade_on="host")
-    device = types.SimpleNamespace(**common, degrade_on="device")
-    from classifiers import training_copies
-
+    values = {"batch_size": 4, "augment_cutout": 8, "degradations": ["noise", "blur", "webp:20"]}
+    host, device = (
+        flag_values.of(classifier, digits, **values, degrade_on=place)
+        for place in ("host", "device")
+    )
     made = training_copies.create(host)
     with pytest.raises(ValueError, match="--degradations=webp:20 runs on the host"):
         training_copies.create(device)
-    seed = tf.constant([0, 7], tf.int32)
     first = 5
     pairs = zip(
-        digits.create_batches(host, "train", 7, first_step=first).take(2),
-        digits.create_batches(device, "train", 7, first_step=first).take(2),
+        digits.create_data(host).training_batches(7, first).take(2),
+        digits.create_data(device).training_batches(7, first).take(2),
         strict=True,
     )
     for step, (ours, raw) in enumerate(pairs, first + 1):
-        expected = made(raw["image"], raw["label"], tf.random.fold_in(seed, step))
+        expected = made(raw["image"], raw["label"], seeds.of_step(7, step))
         for name, value in expected.items():
             np.testing.assert_array_equal(ours[name], value)
 
@@ -188,10 +170,9 @@ def test_cached_teachers_say_the_same_and_are_asked_once():
 
 
 def test_the_number_of_teachers_must_fit():
+    values = {"degradations": ["noise", "blur", "jpeg"], "teacher_weights": ["self", "self"]}
     with pytest.raises(ValueError, match="one for each of the 3"):
-        FusionDistill(
-            tiny_network(), copies=copies(["noise", "blur", "jpeg"]), teachers=[None, None]
-        )
+        fusion_distill.create_teachers(flag_values.of(fusion_distill, digits, **values))
 
 
 def test_reestimated_statistics_are_means_over_batches():
@@ -204,7 +185,7 @@ def test_reestimated_statistics_are_means_over_batches():
     ]
     before = keras.Model(method.network.inputs, method.network.layers[2].output)
     values = [np.asarray(before(batch["image"])) for batch in batches]
-    method.reestimate_statistics(batches, 2, SEED)
+    method.reestimate_statistics(batches, 2, 3)
     mean = np.mean([v.mean((0, 1, 2)) for v in values], axis=0)
     variance = np.mean([v.var((0, 1, 2)) for v in values], axis=0)
     np.testing.assert_allclose(normalisation.moving_mean, mean, atol=1e-5)
@@ -296,7 +277,7 @@ def test_evaluation_measures_every_level_with_seeded_noise():
         means = Classifier(network, evaluation).evaluate(batches, report)
         return means, report
 
-    means, report = run(["noise:0-60,step=20", "jpeg:5-6"], "all", grid=True, confusion=True)
+    means, report = run(["noise:0-60,step=20", "jpeg:5-6"], "all", confusion=True)
     names = [(row["name"], row["level"]) for row in report.rows[1:]]
     assert names == [("noise:0-60,step=20", level) for level in (0, 20, 40, 60)] + [
         ("jpeg:5-6", level) for level in (5, 6)
@@ -317,7 +298,7 @@ def test_evaluation_measures_every_level_with_seeded_noise():
     alone, _ = run(["noise:0-60,step=20"], "20,40")
     both = (rows["noise:0-60,step=20", 20.0] + rows["noise:0-60,step=20", 40.0]) / 2
     assert alone["accuracy"] == pytest.approx(both)
-    random, report = run(["noise"], "random", per_class=True)
+    random, report = run(["noise"], "random")
     assert np.isnan(report.rows[1]["level"])
     assert len(report.tables["per_class"]) == CLASSES
     assert 0 <= random["accuracy/noise"] <= 100
@@ -336,7 +317,7 @@ def test_evaluation_does_not_depend_on_the_size_of_the_batches():
     for size in (130, 50, 33, 7):
         seen[size] = []
         evaluation = Evaluation(["noise:30", "motion_blur@2"], "random", classes=CLASSES)
-        evaluation._compiled = lambda name, function: function
+        evaluation._compiled = lambda function: function
         evaluation.run(classify, data.batch(size))
     for size in (50, 33, 7):
         for test in range(3):

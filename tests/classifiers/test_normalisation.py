@@ -1,16 +1,17 @@
 import json
-import types
 
 import pytest
 
 from classifiers import networks, normalisation, training_copies
+from classifiers.models import classifier
+from tests import flag_values
 
 IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 HALF = ([127.5] * 3, [127.5] * 3)
 
 
 def resolve(network, **values):
-    return tuple(normalisation.resolve(types.SimpleNamespace(network=network, **values)))
+    return tuple(normalisation.create(flag_values.of(classifier, network=network, **values)))
 
 
 def test_cifar_resnets_take_the_data_sets_and_others_their_own():
@@ -39,18 +40,7 @@ def test_flags_win_over_the_restored_run_and_it_over_what_is_usual(tmp_path):
 
 
 def test_cutout_covers_with_the_mean_that_the_network_subtracts():
-    flags = types.SimpleNamespace(
-        network="googlenet",
-        data_normalisation="cifar10",
-        degradations=[],
-        degradation_size=32,
-        degrade_on="device",
-        copies_images="shared",
-        augment_flip=False,
-        augment_padding=0,
-        augment_cutout=8,
-        augment_cutout_on="both",
-    )
+    flags = flag_values.of(classifier, network="googlenet", data_normalisation="cifar10")
     assert training_copies.create(flags).fill == (127.5, 127.5, 127.5)
 
 

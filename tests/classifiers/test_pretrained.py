@@ -2,7 +2,6 @@
 
 import json
 import struct
-import types
 
 import keras
 import numpy as np
@@ -13,32 +12,20 @@ import tensorflow as tf
 from classifiers import networks
 from classifiers.models import classifier, ensemble
 from classifiers.networks import pytorch_weights
-from misc.training import registry, run_folder
-from tests import commands
+from misc.export import loading
+from misc.training import run_folder
+from tests import commands, flag_values
 
 SETTINGS = {
     "model": "classifier",
     "network": "cifar_resnet20",
     "num_classes": 4,
     "data_normalisation": "digits",
-    "degradations": [],
-    "degradation_size": 32,
-    "degrade_on": "device",
-    "copies_images": "shared",
-    "augment_flip": True,
-    "augment_padding": 4,
-    "augment_cutout": 0,
-    "augment_cutout_on": "both",
-    "levels": "random",
-    "evaluation_seed": 0,
-    "confusion_matrix": False,
-    "per_class": False,
-    "corruption_grid": False,
 }
 
 
 def settings(**values):
-    return types.SimpleNamespace(**SETTINGS | values)
+    return flag_values.of(classifier, **SETTINGS | values)
 
 
 def offsets(network):
@@ -58,7 +45,7 @@ def save_run(folder, **values):
     flags = settings(**values)
     method = classifier.create_model(flags)
     run = run_folder.RunFolder(folder, method, 1)
-    run.write_arguments(vars(flags) | method.settings)
+    run.write_arguments((flags | method.settings).to_dict())
     run.save(3)
     return method
 
@@ -73,14 +60,10 @@ def test_restored_runs_are_normalised_as_they_were_trained(network, tmp_path):
     # With other data, which must not matter.
     other = settings(network=network, data_normalisation="cifar100")
     restored = [
-        registry.restore_trained(tmp_path / "run").network,
-        classifier.load_network(tmp_path / "run", other, "teacher_weights"),
-        classifier.create_model(
-            types.SimpleNamespace(**vars(other), restore_path=str(tmp_path / "run"))
-        ).network,
-        ensemble.create_model(
-            types.SimpleNamespace(**vars(other), ensemble_weights=[str(tmp_path / "run")])
-        ).members[0],
+        loading.restore_trained(tmp_path / "run").network,
+        classifier.create_trained_network(other, tmp_path / "run", "teacher_weights"),
+        classifier.create_model(other | {"restore_path": str(tmp_path / "run")}).network,
+        ensemble.create_model(other | {"ensemble_weights": [str(tmp_path / "run")]}).members[0],
     ]
     for one in restored:
         np.testing.assert_array_equal(offsets(one), offsets(method.network))
@@ -94,8 +77,8 @@ def test_old_runs_keep_the_numbers_that_they_were_trained_with(tmp_path):
     save_run(tmp_path / "run", network="squeezenet1_0")
     (tmp_path / "run" / "arguments.json").write_text(json.dumps(arguments))
     for network in (
-        registry.restore_trained(tmp_path / "run").network,
-        classifier.load_network(tmp_path / "run", settings(), "teacher_weights"),
+        loading.restore_trained(tmp_path / "run").network,
+        classifier.create_trained_network(settings(), tmp_path / "run", "teacher_weights"),
     ):
         np.testing.assert_allclose(offsets(network), [-78.9 / 88.8] * 3, rtol=1e-6)
 
@@ -194,4 +177,4 @@ def test_weights_are_tuned_for_a_folder_of_other_classes(weights, tmp_path):
     arguments = json.loads((run / "arguments.json").read_text())
     assert (arguments["num_classes"], arguments["data_resize"]) == (3, 37)
     assert arguments["image_mean"] == [123.675, 116.28, 103.53]
-    assert registry.restore_trained(run).network.output_shape[-1] == 3
+    assert loading.restore_trained(run).network.output_shape[-1] == 3

@@ -11,7 +11,8 @@ from classifiers.models import classifier
 from classifiers.models.classifier import Classifier
 from classifiers.models.fusion_distill import FusionDistill
 from misc.images import files
-from misc.training import optimizers, run_folder
+from misc.training import optimizers, run_folder, seeds
+from tests import flag_values
 from tests.classifiers.test_models import (
     BATCH,
     CLASSES,
@@ -142,7 +143,7 @@ def test_statistics_are_reestimated_on_degraded_copies_by_the_formula():
     parts = [{n: v[rows] for n, v in BATCH.items()} for rows in (slice(0, 2), slice(2, 6))]
     found = {"first": [], "second": []}
     for step, part in enumerate(parts, 1):
-        x = made(part["image"], part["label"], tf.random.fold_in(SEED, step))["degraded"]
+        x = made(part["image"], part["label"], seeds.of_step(0, step))["degraded"]
         x = np.asarray(x, np.float64) / 255
         for name, statistics in found.items():
             convolution = network.get_layer(f"{name}_conv")
@@ -152,7 +153,7 @@ def test_statistics_are_reestimated_on_degraded_copies_by_the_formula():
             layer = network.get_layer(f"{name}_norm")
             gamma, beta = layer.gamma.numpy(), layer.beta.numpy()
             x = np.maximum((x - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta, 0)
-    Classifier(network, copies=made).reestimate_statistics(parts, 2, SEED)
+    Classifier(network, copies=made).reestimate_statistics(parts, 2, 0)
     for name, statistics in found.items():
         layer = network.get_layer(f"{name}_norm")
         mean, variance = np.mean(statistics, axis=0)
@@ -166,7 +167,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     settings = {"network": "cifar_resnet20", "num_classes": CLASSES, "image_mean": [9.0] * 3}
     settings["image_deviation"] = [50.0] * 3
-    method = Classifier(classifier.create_network(types.SimpleNamespace(**settings, weights=None)))
+    method = Classifier(classifier.create_network(flag_values.of(classifier, **settings)))
     saved = run_folder.RunFolder(folder / "ava", method, 1, weights_path=folder / "ava.h5")
     saved.write_arguments(settings)
     saved.save(3)
@@ -178,9 +179,9 @@ def run(tmp_path_factory):
 
 def flags(**changed):
     """Flags of a student of another network."""
-    described = {"network": "cifar_resnet20", "num_classes": CLASSES, "weights": None}
+    described = {"network": "cifar_resnet20", "num_classes": CLASSES}
     described |= {"image_mean": [9.0] * 3, "image_deviation": [50.0] * 3}
-    return types.SimpleNamespace(**described | changed)
+    return flag_values.of(classifier, **described | changed)
 
 
 @pytest.mark.parametrize(
@@ -196,14 +197,18 @@ def flags(**changed):
 def test_teachers_are_what_their_runs_say(name, network, run):
     mean = [9.0] * 3 if network == "cifar_resnet20" else [120.0] * 3
     path = str(run.folder / name)
-    loaded = classifier.load_network(path, flags(network=network, image_mean=mean), "teachers")
+    loaded = classifier.create_trained_network(
+        flags(network=network, image_mean=mean), path, "teachers"
+    )
     logits = loaded(np.tile(IMAGES, [1, 4, 4, 1]), training=False)
     np.testing.assert_allclose(logits, run.expected, rtol=1e-5, atol=1e-6)
 
 
 def test_teachers_that_cannot_be_used_are_named_with_their_flag(run):
     def load(name, **changed):
-        classifier.load_network(str(run.folder / name), flags(**changed), "teacher_weights")
+        classifier.create_trained_network(
+            flags(**changed), str(run.folder / name), "teacher_weights"
+        )
 
     with pytest.raises(FileNotFoundError, match=r"--teacher_weights=.*none is no checkpoint"):
         load("none")

@@ -7,7 +7,7 @@ import pytest
 import scipy.ndimage
 from keras import ops
 
-from degradations import cbar_warp
+from degradations import cbar_warp, filters
 from tests.degradations.test_cbar_noise import SIZES, assert_close, photo, to_float32
 
 
@@ -31,8 +31,10 @@ def warp(image, move):
 def test_border_indices_agree_with_numpy_pad(size):
     length, margin = size[1], 6
     index = np.arange(-margin, length + margin, dtype="int32")
-    mirrored = ops.convert_to_numpy(cbar_warp.mirror_index(ops.convert_to_tensor(index), length))
-    reflected = ops.convert_to_numpy(cbar_warp.reflect_index(ops.convert_to_tensor(index), length))
+    mirrored, reflected = (
+        ops.convert_to_numpy(filters.border_index(ops.convert_to_tensor(index), length, border))
+        for border in ("mirror", "reflect")
+    )
     np.testing.assert_array_equal(reflected, np.pad(np.arange(length), margin, "symmetric"))
     if length > 1:
         np.testing.assert_array_equal(mirrored, np.pad(np.arange(length), margin, "reflect"))

@@ -1,6 +1,5 @@
 import builtins
 import io
-import types
 
 import numpy as np
 import PIL.Image
@@ -9,6 +8,7 @@ import tensorflow as tf
 
 from degradations import resize
 from eusr.dataloaders import div2k
+from misc.training.settings import Settings
 
 tfds = pytest.importorskip(
     "tensorflow_datasets", reason="tensorflow-datasets is of the extra datasets"
@@ -27,7 +27,7 @@ def make_flags(**values):
         "data_service": None,
         "scales": [2, 4],
     }
-    return types.SimpleNamespace(**defaults | values)
+    return Settings(defaults | values)
 
 
 def photo(number):
@@ -61,7 +61,7 @@ def div2k_mock():
 
 
 def take(flags, count, **arguments):
-    dataset = div2k.create_batches(flags, "train", 0, **arguments)
+    dataset = div2k.create_data(flags).training_batches(0, **arguments)
     return [(batch["low"].numpy(), batch["high"].numpy()) for batch in dataset.take(count)]
 
 
@@ -108,9 +108,7 @@ def test_disk_cache_and_resume_give_the_same_batches(tmp_path):
 
 
 def test_evaluation():
-    # Not list(), which asks for the length: the mock has no statistics of the splits.
-    elements = []
-    elements.extend(iter(div2k.create_batches(make_flags(), "validation", 0)))
+    elements = list(div2k.create_data(make_flags()).evaluation_batches("validation"))
     assert [element["scale"] for element in elements] == [2] * COUNT + [4] * COUNT
     for element in elements:
         low, high, scale = element["low"], element["high"], element["scale"]
@@ -123,7 +121,7 @@ def test_evaluation():
 
 def test_scale_that_div2k_lacks():
     with pytest.raises(ValueError, match=r"\[2, 3, 4, 8\]. Received: \[2, 16\]"):
-        div2k.create_batches(make_flags(scales=[2, 16]), "train", 0)
+        div2k.create_data(make_flags(scales=[2, 16]))
 
 
 def test_missing_package_names_the_extra(monkeypatch):
@@ -136,4 +134,4 @@ def test_missing_package_names_the_extra(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError, match=r"degraded-vision\[datasets\]"):
-        div2k.create_batches(make_flags(), "train", 0)
+        div2k.create_data(make_flags())

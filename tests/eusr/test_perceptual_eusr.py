@@ -16,7 +16,7 @@ from misc.export import frozen, tiling
 from misc.training import registry, run_folder
 from tests import commands
 from tests.eusr.tiny_predictor import TinyPredictor
-from tests.test_zoo import parse
+from tests.test_registry import parse
 
 # All losses matter about equally to the tiny networks.
 WEIGHTS = Weights(0.05, 1.0, 0.5, 30.0, 0.7, 20.0)
@@ -348,10 +348,7 @@ def test_frozen_graph_and_onnx_pick_the_path_by_scale(tmp_path, low):
 
 
 def tiny_flags(**changes):
-    flags = parse(perceptual_eusr, training=True)
-    for name, value in changes.items():
-        setattr(flags, name, value)
-    return flags
+    return parse(perceptual_eusr, training=True) | changes
 
 
 @pytest.mark.parametrize(
@@ -376,7 +373,7 @@ def test_wrong_flags_are_named(changes, message):
 def test_a_file_that_is_no_predictor_is_named(tmp_path):
     list(frozen.freeze(create(), tmp_path / "other", ["pb"]))
     changes = {"eusr_weight_lsr": 1.0, "eusr_subjective_nima_path": f"{tmp_path}/other.pb"}
-    with pytest.raises(ValueError, match=r"should give scores and features. It gives: output"):
+    with pytest.raises(ValueError, match=r"should give scores and features, and gives output"):
         perceptual_eusr.create_model(tiny_flags(**changes), training=True)
 
 
@@ -424,7 +421,7 @@ def test_a_predictor_may_be_the_checkpoint_of_a_run(tmp_path):
     trained = module.create_model(settings)
     folder = run_folder.RunFolder(tmp_path / "run", trained, max_to_keep=1)
     folder.save(3)
-    folder.write_arguments(settings.flag_values_dict() | {"model": "mobilenetv2"})
+    folder.write_arguments((settings | {"model": "mobilenetv2"}).to_dict())
     changes = {"eusr_weight_lss": 1.0, "eusr_subjective_nima_path": f"{tmp_path}/run"}
     method = perceptual_eusr.create_model(tiny_flags(**changes), training=True)
     batch = create_batch()
@@ -437,10 +434,10 @@ def test_a_predictor_may_be_the_checkpoint_of_a_run(tmp_path):
 
 def test_defaults_are_the_published_settings():
     flags = tiny_flags()
-    weights = [flags[f"eusr_weight_{name}"].default for name in ("lr", "lg", "las", "lar", "lss")]
+    weights = [getattr(flags, f"eusr_weight_{name}") for name in ("lr", "lg", "las", "lar", "lss")]
     assert weights == [0.05, 0.1, 0.01, 0.1, 0.01]
-    assert flags["eusr_learning_rate"].default == 1e-5
-    assert flags["eusr_learning_rate_decay_steps"].default == 1000000
+    assert flags.eusr_learning_rate == 1e-5
+    assert flags.eusr_learning_rate_decay_steps == 1000000
     method = perceptual_eusr.create_model(flags, training=True)
     assert method.learning_rates() == pytest.approx({"generator": 1e-5, "discriminator": 2e-5})
     assert {optimizer.epsilon for optimizer in method.optimizers.values()} == {1e-8}

@@ -1,5 +1,4 @@
 import signal
-import types
 
 import numpy as np
 import pytest
@@ -7,6 +6,7 @@ import pytest
 from eusr.dataloaders import paired_images
 from misc import data_service
 from misc.images import image_files
+from misc.training.settings import Settings
 from tests import commands
 
 
@@ -15,17 +15,21 @@ def flags(tmp_path):
     for number, shape in enumerate([(40, 48, 3), (56, 44, 3)]):
         pixels = np.random.default_rng(number).integers(0, 256, shape, np.uint8)
         image_files.write_image(tmp_path / f"HR/{number}.png", pixels)
-    return types.SimpleNamespace(
-        data_input_path=None,
-        data_truth_path=str(tmp_path / "HR"),
-        data_skip_broken=False,
-        data_edges="mirror",
-        batch_size=3,
-        input_patch_size=5,
-        data_cached=None,
-        data_cache_path=str(tmp_path / "cache"),
-        data_service=None,
-        scales=[2, 4],
+    return Settings(
+        {
+            "data_truth_path": str(tmp_path / "HR"),
+            "data_skip_broken": False,
+            "data_edges": "mirror",
+            "batch_size": 3,
+            "input_patch_size": 5,
+            "data_cached": None,
+            "data_cache_path": str(tmp_path / "cache"),
+            "data_service": None,
+            "scales": [2, 4],
+            "data_input_path": None,
+            "data_validation_input_path": None,
+            "data_validation_truth_path": None,
+        }
     )
 
 
@@ -54,9 +58,9 @@ def contents(dataset, count):
 
 
 def test_workers_make_the_batches_of_a_local_run(flags, service):
-    local = contents(paired_images.create_batches(flags, "train", 7, first_step=4), 30)
-    flags.data_service = service(workers=2)
-    served = paired_images.create_batches(flags, "train", 7, first_step=4)
+    local = contents(paired_images.create_data(flags).training_batches(7, first_step=4), 30)
+    flags |= {"data_service": service(workers=2)}
+    served = paired_images.create_data(flags).training_batches(7, first_step=4)
     assert served.element_spec["low"].shape == (3, 5, 5, 3)
     batches = contents(served, 12)
     assert len(set(batches)) == 12
@@ -65,16 +69,16 @@ def test_workers_make_the_batches_of_a_local_run(flags, service):
 
 
 def test_one_worker_keeps_the_order(flags, service):
-    local = contents(paired_images.create_batches(flags, "train", 7), 6)
-    flags.data_service = service(workers=1)
-    assert contents(paired_images.create_batches(flags, "train", 7), 6) == local
+    local = contents(paired_images.create_data(flags).training_batches(7), 6)
+    flags |= {"data_service": service(workers=1)}
+    assert contents(paired_images.create_data(flags).training_batches(7), 6) == local
 
 
 def test_several_training_processes_are_refused(flags):
-    flags.data_service = "grpc://127.0.0.1:1"
-    flags.batch_size = 4
+    flags |= {"data_service": "grpc://127.0.0.1:1"}
+    flags |= {"batch_size": 4}
     with pytest.raises(ValueError, match=r"one training process.*2 processes"):
-        paired_images.create_batches(flags, "train", 0, shard=(0, 2))
+        paired_images.create_data(flags).training_batches(0, shard=(0, 2))
 
 
 def test_worker_without_dispatcher():
@@ -92,9 +96,9 @@ def test_commands_serve_until_an_interrupt(flags):
             *command, "--worker", f"--dispatcher_address={target}", "--address=127.0.0.1"
         )
         assert target.split("://")[1] in worker.stdout.readline()
-        local = contents(paired_images.create_batches(flags, "train", 7), 4)
-        flags.data_service = target
-        assert contents(paired_images.create_batches(flags, "train", 7), 4) == local
+        local = contents(paired_images.create_data(flags).training_batches(7), 4)
+        flags |= {"data_service": target}
+        assert contents(paired_images.create_data(flags).training_batches(7), 4) == local
         for process in (worker, dispatcher):
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == -signal.SIGINT

@@ -12,10 +12,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import skimage.data
-from keras import ops
 
 import degradations
-from degradations import combined
 from misc import degrade_folder
 from misc.images import degraded_copies, image_files
 from misc.images.degraded_copies import create_variants
@@ -213,31 +211,20 @@ def test_statistics(tree, tmp_path):
     assert float(table[1]["psnr"]) == pytest.approx(rows[1]["psnr"])
 
 
-class FakeCodec(degradations.NAMES["darken"].load()):
-    """A layer whose streams have 100 bytes."""
-
-    codec_name = "fake"
-
-    def call_with_bytes(self, batch, seed):
-        """Returns the darkened images and their bytes."""
-        return self(batch, seed=seed), ops.full([1], 100, "int32")
-
-
 def test_bytes_of_the_codec_count_where_there_is_one(tree, tmp_path):
-    chain = combined.Chain([degradations.parse("white@1"), FakeCodec(level=1)])
-    seed = degraded_copies.make_seed(0, "x", "y")
-    image = np.full((1, 8, 9, 3), 120, "float32")
-    pixels, counts = degraded_copies.degrade_with_bytes(chain, image, seed)
-    np.testing.assert_array_equal(np.asarray(pixels), np.asarray(chain(image, seed=seed)))
-    assert int(counts[0]) == 100
-    assert degraded_copies.codec_name(chain) == "fake"
-    assert degraded_copies.codec_name(degradations.parse("white@1")) is None
-    variant = degraded_copies.Variant("fake", None, FakeCodec(level=1))
-    degrade_folder.degrade_folder(tree, tmp_path / "out", [variant])
-    row = json.loads((tmp_path / "out" / "statistics.json").read_text())[0]
-    assert row["bytes_of"] == "fake"
-    assert row["mean_bytes"] == 100
-    assert row["bits_per_pixel"] == pytest.approx(8 * 300 / (24 * 32 + 20 * 20 + 21 * 17))
+    output = tmp_path / "out"
+    variants = create_variants(["jpeg:30|white@1", "white@1"], [1])
+    degrade_folder.degrade_folder(tree, output, variants)
+    coded, plain = json.loads((output / "statistics.json").read_text())
+    sizes = []
+    for source in read_tree(tree).values():
+        buffer = io.BytesIO()
+        PIL.Image.fromarray(source).save(buffer, "JPEG", quality=30)
+        sizes.append(buffer.tell())
+    assert coded["bytes_of"] == "Jpeg"
+    assert coded["mean_bytes"] == pytest.approx(np.mean(sizes))
+    assert coded["bits_per_pixel"] == pytest.approx(8 * sum(sizes) / (24 * 32 + 20 * 20 + 21 * 17))
+    assert plain["bytes_of"] == "stored png"
 
 
 def test_broken_images_are_named(tree, tmp_path):

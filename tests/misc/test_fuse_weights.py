@@ -84,8 +84,7 @@ def test_fusion_is_the_mean_in_float64(statistics, tmp_path):
 
 def test_averaged_weights_of_a_run_are_fused_unless_the_last_are_asked_for(tmp_path):
     method = Tiny(4.0)
-    averages = {"network": {v.path: v.value for v in Tiny(8.0).networks["network"].variables}}
-    method.averages = {"network": {n: tf.Variable(v) for n, v in averages["network"].items()}}
+    method.averages = Tiny(8.0).networks
     run_folder.RunFolder(tmp_path, method, 1).save(1)
     for use_averages, expected in ((True, 5.0), (False, 3.0)):
         fused = Tiny(2.0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from eusr import network, upscale_files
+from eusr import network, predict_files
 from eusr.models import eusr
 from misc import predict_folder
 from misc.export import frozen, tiling
@@ -23,7 +23,7 @@ def method():
 
 @pytest.fixture(scope="module")
 def upscaler(method):
-    return upscale_files.FileUpscaler(method)
+    return predict_files.FileUpscaler(method)
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +88,14 @@ def test_colours_under_transparent_pixels_do_not_bleed(upscaler, tmp_path):
 
 def test_opaque_alpha_stays_opaque():
     alpha = np.full((5, 6), 255, np.uint8)
-    np.testing.assert_array_equal(upscale_files.resize_alpha(alpha, (20, 24)), 255)
+    np.testing.assert_array_equal(predict_files.resize_alpha(alpha, (20, 24)), 255)
 
 
 @pytest.mark.parametrize("ensemble", [False, True])
 def test_tiled_equals_untiled(method, tmp_path, ensemble):
     image_files.write_image(tmp_path / "in.png", random_pixels((80, 120, 3)))
     for tile in (0, 64):
-        upscaler = upscale_files.FileUpscaler(method, 2, tile, ensemble=ensemble)
+        upscaler = predict_files.FileUpscaler(method, 2, tile, ensemble=ensemble)
         upscaler(tmp_path / "in.png", tmp_path / f"{tile}.png")
     whole = image_files.read_image(tmp_path / "0.png").pixels.astype(int)
     difference = np.abs(image_files.read_image(tmp_path / "64.png").pixels - whole)
@@ -104,43 +104,47 @@ def test_tiled_equals_untiled(method, tmp_path, ensemble):
 
 
 def test_default_tile_follows_the_method(method):
-    upscaler = upscale_files.FileUpscaler(method)
+    upscaler = predict_files.FileUpscaler(method)
     assert upscaler.scale == 2
     assert upscaler.overlap == method.receptive_radius(2)
     assert upscaler.tile == tiling.default_tile(2, upscaler.overlap)
     with pytest.raises(ValueError, match="--scale is one of"):
-        upscale_files.FileUpscaler(method, 3)
+        predict_files.FileUpscaler(method, 3)
     with pytest.raises(ValueError, match="--tile"):
-        upscale_files.FileUpscaler(method, 2, tile=10)
+        predict_files.FileUpscaler(method, 2, tile=10)
 
 
 def test_file_without_known_reach_needs_an_overlap(method):
     class Unknown:
         scales = (2,)
         export_names = method.export_names
-        predict = method.predict
+        compiled = method.compiled
         factor = method.factor
 
         def receptive_radius(self, scale=None):
             return None
 
     with pytest.raises(ValueError, match="--overlap"):
-        upscale_files.FileUpscaler(Unknown())
-    assert upscale_files.FileUpscaler(Unknown(), tile=0).overlap == 0
-    assert upscale_files.FileUpscaler(Unknown(), overlap=20).overlap == 20
+        predict_files.FileUpscaler(Unknown())
+    assert predict_files.FileUpscaler(Unknown(), tile=0).overlap == 0
+    assert predict_files.FileUpscaler(Unknown(), overlap=20).overlap == 20
+
+
+def plan(source, output, *names):
+    return predict_files.plan(*predict_folder.find_inputs(source, output), output, *names)
 
 
 def test_plan_mirrors_the_folder(tmp_path):
     for name in ("a.JPG", "deep/er/b.png", "results/a.png"):
         image_files.write_image(tmp_path / name, random_pixels((4, 4, 3)))
-    jobs = predict_folder.plan(tmp_path, tmp_path / "results")
+    jobs = plan(tmp_path, tmp_path / "results")
     targets = [job.target.relative_to(tmp_path).as_posix() for job in jobs]
     assert targets == ["results/a.png", "results/deep/er/b.png"]
-    jobs = predict_folder.plan(tmp_path, tmp_path / "results", "same", "_x2")
+    jobs = plan(tmp_path, tmp_path / "results", "same", "_x2")
     assert jobs[0].target.name == "a_x2.JPG"
-    (job,) = predict_folder.plan(tmp_path / "a.JPG", tmp_path / "other/name.tif")
+    (job,) = plan(tmp_path / "a.JPG", tmp_path / "other/name.tif")
     assert job.target == tmp_path / "other/name.tif"
-    (job,) = predict_folder.plan(tmp_path / "a.JPG", tmp_path / "other")
+    (job,) = plan(tmp_path / "a.JPG", tmp_path / "other")
     assert job.target == tmp_path / "other/a.png"
 
 
@@ -148,14 +152,14 @@ def test_plan_refuses_to_lose_files(tmp_path):
     image_files.write_image(tmp_path / "in/a.jpg", random_pixels((4, 4, 3)))
     image_files.write_image(tmp_path / "in/a.webp", random_pixels((4, 4, 3)))
     with pytest.raises(ValueError, match=r"a\.jpg and .*a\.webp would both become"):
-        predict_folder.plan(tmp_path / "in", tmp_path / "out")
+        plan(tmp_path / "in", tmp_path / "out")
     with pytest.raises(ValueError, match="would replace an input"):
-        predict_folder.plan(tmp_path / "in", tmp_path / "in", "same")
+        plan(tmp_path / "in", tmp_path / "in", "same")
     with pytest.raises(ValueError, match="file or a folder"):
-        predict_folder.plan(tmp_path / "missing", tmp_path / "out")
+        plan(tmp_path / "missing", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no images"):
-        predict_folder.plan(tmp_path / "empty", tmp_path / "out")
+        plan(tmp_path / "empty", tmp_path / "out")
 
 
 def write_folder(folder):
@@ -168,10 +172,10 @@ def write_folder(folder):
 
 def test_broken_file_stops_or_is_skipped(upscaler, tmp_path, caplog):
     write_folder(tmp_path / "in")
-    jobs = predict_folder.plan(tmp_path / "in", tmp_path / "out")
+    jobs = plan(tmp_path / "in", tmp_path / "out")
     with pytest.raises(ValueError, match=r"broken\.png"):
-        predict_folder.apply(upscaler, jobs)
-    assert predict_folder.apply(upscaler, jobs, skip_broken=True) == 1
+        predict_files.apply(upscaler, jobs)
+    assert predict_files.apply(upscaler, jobs, skip_broken=True) == 1
     found = [path.name for path in image_files.find_images(tmp_path / "out")]
     assert found == ["a.png", "b.png"]
 
@@ -180,16 +184,15 @@ def test_out_of_memory_names_the_file_and_a_way_out(tmp_path):
     def process(source, target, on_pixels):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    process.description = "failing"
-    jobs = [predict_folder.Job(tmp_path / "a.png", tmp_path / "b.png")]
+    jobs = [predict_files.Job(tmp_path / "a.png", tmp_path / "b.png")]
     with pytest.raises(ValueError, match=r"a\.png: out of memory; a smaller --tile"):
-        predict_folder.apply(process, jobs)
+        predict_files.apply(process, jobs)
 
 
 def test_frozen_file_gives_the_pixels_of_a_client_of_tensorflow_1(graph_path, tmp_path):
     pixels = random_pixels((70, 60, 3))
     image_files.write_image(tmp_path / "in.png", pixels)
-    upscaler = upscale_files.FileUpscaler(frozen.load(graph_path), tile=56)
+    upscaler = predict_files.FileUpscaler(frozen.load(graph_path), tile=56)
     upscaler(tmp_path / "in.png", tmp_path / "out.png")
     expected = run_client(graph_path, pixels, 2)
     difference = np.abs(image_files.read_rgb(tmp_path / "out.png").astype(int) - expected)

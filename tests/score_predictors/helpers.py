@@ -1,31 +1,15 @@
-"""Flags and image files for the tests of this package."""
-
-import types
+"""Settings and image files for the tests of this package."""
 
 import numpy as np
 import PIL.Image
-from absl import flags
 
-from misc.training import common_flags
+from score_predictors.models import mobilenetv2
+from tests import flag_values
 
 
 def default_flags(module, **values):
-    """The flags that a dataloader defines, with their defaults, and those of a model."""
-    before = set(flags.FLAGS)
-    if "score_values" not in before:
-        common_flags.define_numbers("score_values", list(range(1, 11)), "", float)
-    model_default = flags.FLAGS["score_values"].default
-    try:
-        module.define_flags()
-        defined = set(flags.FLAGS) - before | {"score_values"}
-        found = {name: flags.FLAGS[name].value for name in defined}
-    finally:
-        flags.FLAGS.set_default("score_values", model_default)
-        for name in set(flags.FLAGS) - before:
-            delattr(flags.FLAGS, name)
-    unknown = set(values) - set(found) - {"input_patch_size", "batch_size"}
-    assert not unknown, unknown
-    return types.SimpleNamespace(**{"input_patch_size": 24, "batch_size": 4} | found | values)
+    """The flags of a dataloader and of a model of small pictures."""
+    return flag_values.of(mobilenetv2, module, **{"input_patch_size": 24, "batch_size": 4} | values)
 
 
 def photo(rows, columns, seed=0):
@@ -45,9 +29,10 @@ def save(path, pixels, **options):
     return path
 
 
-def take(dataset, count):
-    """The first batches as dicts of arrays."""
-    return [{name: value.numpy() for name, value in batch.items()} for batch in dataset.take(count)]
+def take(data, count, seed=0, **arguments):
+    """The first training batches as dicts of arrays."""
+    batches = data.training_batches(seed, **arguments)
+    return [{name: value.numpy() for name, value in batch.items()} for batch in batches.take(count)]
 
 
 def assert_equal_batches(batches, others):

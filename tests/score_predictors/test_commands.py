@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from misc.export import frozen
+from misc.export import frozen, loading
 from misc.images import image_files
-from misc.training import registry, run_folder
+from misc.training import run_folder
 from tests import commands
 from tests.score_predictors import helpers
 
@@ -95,8 +95,8 @@ def test_two_stages_share_a_folder_and_never_mix(trained):
     arguments = json.loads((trained / "ava/arguments.json").read_text())
     assert arguments["model"] == "mobilenetv2"
     assert arguments["max_steps"] == 4
-    last_only = registry.restore_trained(trained / "ava_lastonly.h5")
-    both = registry.restore_trained(trained / "ava.h5")
+    last_only = loading.restore_trained(trained / "ava_lastonly.h5")
+    both = loading.restore_trained(trained / "ava.h5")
     assert last_only.restored_step == both.restored_step == 4
     kernels = [m.predictor.get_layer("Conv1").kernel.numpy() for m in (last_only, both)]
     assert (kernels[0] != kernels[1]).any()
@@ -115,7 +115,7 @@ def test_the_second_stage_resumes_exactly(trained, ava, tmp_path):
     commands.run(*command, "--epochs=1")
     assert f"Going on from {folder}/ava/model.ckpt-2" in commands.run(*command)
     assert losses(folder / "ava") == losses(trained / "ava")
-    expected, actual = (registry.restore_trained(path / "ava.h5") for path in (trained, folder))
+    expected, actual = (loading.restore_trained(path / "ava.h5") for path in (trained, folder))
     for a, b in zip(expected.predictor.weights, actual.predictor.weights, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -125,7 +125,7 @@ def test_two_lengths_are_refused(ava, tmp_path):
     errors = commands.run(*command, "--epochs=1", "--max_steps=3", status=1)
     assert "--epochs and --max_steps" in errors
     errors = commands.run(*command, "--batch_size=9", status=1)
-    assert "--batch_size=9 is larger than the number of images, 8" in errors
+    assert "--batch_size=9: a step uses 9 images, more than the 8" in errors
 
 
 def test_freezing_needs_no_model_name(trained, tmp_path):
@@ -137,8 +137,8 @@ def test_freezing_needs_no_model_name(trained, tmp_path):
     )
     assert "mobilenetv2, step 4" in output
     pixels = np.random.default_rng(0).uniform(0, 255, (1, 50, 40, 3)).astype(np.float32)
-    expected = registry.restore_trained(trained / "ava").predict(pixels)
-    actual = registry.restore_trained(tmp_path / "ava.pb")
+    expected = loading.restore_trained(trained / "ava").predict(pixels)
+    actual = loading.restore_trained(tmp_path / "ava.pb")
     assert isinstance(actual, frozen.FrozenMethod)
     np.testing.assert_allclose(actual.predict(pixels)["scores"], expected["scores"], atol=1e-5)
 
@@ -187,14 +187,14 @@ def test_a_folder_is_scored_from_weights(trained, ava, tmp_path):
 
 def test_checkpoints_say_what_they_need():
     with pytest.raises(FileNotFoundError, match="Found in"):
-        registry.restore_trained("nowhere/ava.h5")
+        loading.restore_trained("nowhere/ava.h5")
 
 
 def test_weights_without_their_settings_are_explained(trained, tmp_path):
     path = tmp_path / "alone.h5"
     path.write_bytes((trained / "ava.h5").read_bytes())
     with pytest.raises(ValueError, match=r"no arguments\.json"):
-        registry.restore_trained(path)
+        loading.restore_trained(path)
 
 
 def test_summaries_are_written(trained):

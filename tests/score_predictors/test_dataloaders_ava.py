@@ -32,7 +32,7 @@ def make_flags(folder, **values):
 
 
 def names(flags, split="validation"):
-    return helpers.join(ava.create_batches(flags, split, 0), "name")
+    return helpers.join(ava.create_data(flags).evaluation_batches(split), "name")
 
 
 def test_flags_have_the_defaults_of_the_seed():
@@ -46,7 +46,7 @@ def test_flags_have_the_defaults_of_the_seed():
 
 
 def test_votes_become_distributions(dataset):
-    (batch,) = ava.create_batches(make_flags(dataset), "test", 0)
+    (batch,) = ava.create_data(make_flags(dataset)).evaluation_batches("test")
     lines = (dataset / "AVA.txt").read_text().splitlines()
     rows = {line.split()[1]: line.split()[2:12] for line in lines}
     assert batch["name"] == ["5", "1234"]
@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_reported(dataset, monkeypatch):
     report = "\n".join(lines)
     assert "1 of 7 rated images are not in" in report
     assert "99.jpg" in report
-    assert "1 of 7 images have no row" in report
+    assert "1 of the images have no row" in report
     assert "777.jpg" in report
     assert "known to be broken" in report
     assert "440774.jpg" in report
@@ -76,10 +76,10 @@ def test_what_does_not_fit_is_reported(dataset, monkeypatch):
 
 def test_training_batches_and_their_count(dataset):
     flags = make_flags(dataset)
-    assert ava.count_images(flags) == 3
-    batches = helpers.take(ava.create_batches(flags, "train", 1), 3)
+    assert ava.create_data(flags).count_images() == 3
+    batches = helpers.take(ava.create_data(flags), 3, 1)
     assert batches[0]["image"].shape == (4, 24, 24, 3)
-    resumed = helpers.take(ava.create_batches(flags, "train", 1, first_step=2), 1)
+    resumed = helpers.take(ava.create_data(flags), 1, 1, first_step=2)
     helpers.assert_equal_batches(batches[2:], resumed)
 
 
@@ -88,8 +88,11 @@ def test_broken_images_are_dropped_before_the_ranges_are_taken(dataset, monkeypa
     flags = make_flags(dataset, ava_validate_images=True, ava_validate_range=[0, 0])
     lines = []
     monkeypatch.setattr(logging, "warning", lambda text, *values: lines.append(text % values))
-    assert names(flags) == ["953619", "17", "5", "1234"]
-    assert ava.count_images(flags) == 2
+    data = ava.create_data(flags)
+    found = helpers.join(data.evaluation_batches("validation"), "name")
+    assert found == ["953619", "17", "5", "1234"]
+    # Looking for the training images does not check all files again.
+    assert data.count_images() == 2
     assert sum("42.jpg" in line for line in lines) == 1
     assert any("skipped 1 of 5" in line for line in lines)
     assert "Checking AVA" in capsys.readouterr().err
@@ -97,15 +100,15 @@ def test_broken_images_are_dropped_before_the_ranges_are_taken(dataset, monkeypa
 
 def test_ranges_that_leave_nothing_and_missing_flags(dataset):
     with pytest.raises(ValueError, match="--ava_train_range=0,-5 leaves none of the 5 images"):
-        ava.count_images(make_flags(dataset, ava_train_range=[0, -5]))
+        ava.create_data(make_flags(dataset, ava_train_range=[0, -5])).count_images()
     with pytest.raises(ValueError, match=r"--ava_image_path is missing.*sample_ratings"):
-        ava.count_images(make_flags(dataset, ava_image_path=None))
+        ava.create_data(make_flags(dataset, ava_image_path=None)).count_images()
     with pytest.raises(ValueError, match="--ava_dataset_path: there is no such file"):
-        ava.count_images(make_flags(dataset, ava_dataset_path=f"{dataset}/no.txt"))
+        ava.create_data(make_flags(dataset, ava_dataset_path=f"{dataset}/no.txt")).count_images()
     with pytest.raises(ValueError, match="--ava_image_path must be a folder"):
-        ava.count_images(make_flags(dataset, ava_image_path=f"{dataset}/no"))
+        ava.create_data(make_flags(dataset, ava_image_path=f"{dataset}/no")).count_images()
     with pytest.raises(ValueError, match="Received: 'all'"):
-        ava.create_batches(make_flags(dataset), "all", 0)
+        ava.create_data(make_flags(dataset)).evaluation_batches("all")
 
 
 @pytest.mark.parametrize(

@@ -41,34 +41,38 @@ def make_flags(folder, **values):
 def test_sets_are_the_splits(dataset):
     flags = make_flags(dataset)
     assert flags.score_values == [1, 2, 3, 4, 5]
-    assert koniq10k.count_images(flags) == 3
+    assert koniq10k.create_data(flags).count_images() == 3
     for split, name in [("test", "10007357496.jpg"), ("validation", "12345.jpg")]:
-        assert helpers.join(koniq10k.create_batches(flags, split, 0), "name") == [name]
-    (batch,) = helpers.take(koniq10k.create_batches(flags, "train", 0), 1)
+        assert helpers.join(koniq10k.create_data(flags).evaluation_batches(split), "name") == [name]
+    (batch,) = helpers.take(koniq10k.create_data(flags), 1, 0)
     assert batch["image"].shape == (4, 24, 24, 3)
     assert batch["scores"].shape == (4, 5)
 
 
 def test_shares_means_and_deviations(dataset):
-    (batch,) = koniq10k.create_batches(make_flags(dataset), "validation", 0)
+    (batch,) = koniq10k.create_data(make_flags(dataset)).evaluation_batches("validation")
     np.testing.assert_allclose(batch["scores"], [[0.2, 0.4, 0.3, 0.1, 0]], atol=1e-6)
     np.testing.assert_allclose(batch["mean"], [2.3], atol=1e-6)
     np.testing.assert_allclose(batch["std"], [0.9], atol=1e-6)
-    (batch,) = koniq10k.create_batches(make_flags(dataset, koniq10k_mean="mos"), "validation", 0)
+    (batch,) = koniq10k.create_data(make_flags(dataset, koniq10k_mean="mos")).evaluation_batches(
+        "validation"
+    )
     np.testing.assert_allclose(batch["mean"], [1 + 4 * 0.305], atol=1e-6)
 
 
 def test_missing_images(dataset):
     (dataset / "512x384/777.jpg").unlink()
     with pytest.raises(ValueError, match=r"1 of 3 rated images.*777\.jpg.*--data_skip_broken"):
-        koniq10k.count_images(make_flags(dataset))
-    assert koniq10k.count_images(make_flags(dataset, data_skip_broken=True)) == 2
+        koniq10k.create_data(make_flags(dataset)).count_images()
+    assert koniq10k.create_data(make_flags(dataset, data_skip_broken=True)).count_images() == 2
     with pytest.raises(ValueError, match=r"--koniq10k_image_path is missing.*sample_ratings"):
-        koniq10k.count_images(make_flags(dataset, koniq10k_image_path=None))
+        koniq10k.create_data(make_flags(dataset, koniq10k_image_path=None)).count_images()
     with pytest.raises(ValueError, match="--koniq10k_score_path: cannot read"):
-        koniq10k.count_images(make_flags(dataset, koniq10k_score_path=f"{dataset}/no.csv"))
+        koniq10k.create_data(
+            make_flags(dataset, koniq10k_score_path=f"{dataset}/no.csv")
+        ).count_images()
     with pytest.raises(ValueError, match="split must be"):
-        koniq10k.create_batches(make_flags(dataset), "training", 0)
+        koniq10k.create_data(make_flags(dataset)).evaluation_batches("training")
 
 
 @pytest.mark.parametrize(
@@ -86,4 +90,4 @@ def test_wrong_tables_are_errors(dataset, old, new, message):
     path = dataset / "table.csv"
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ValueError, match=message):
-        koniq10k.count_images(make_flags(dataset))
+        koniq10k.create_data(make_flags(dataset)).count_images()

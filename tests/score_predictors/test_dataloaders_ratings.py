@@ -31,7 +31,7 @@ def make_flags(folder, text, **values):
 
 
 def evaluate(flags, split="validation"):
-    batches = list(ratings.create_batches(flags, split, 0))
+    batches = list(ratings.create_data(flags).evaluation_batches(split))
     return {name: np.array(helpers.join(batches, name)) for name in batches[0]}
 
 
@@ -46,7 +46,7 @@ def test_means_alone(folder):
     assert found["image"].shape == (10, 24, 24, 3)
     assert "group" not in found
     with pytest.raises(ValueError, match="no image of the split train"):
-        ratings.count_images(flags)
+        ratings.create_data(flags).count_images()
 
 
 def test_means_and_deviations_of_another_scale(folder):
@@ -93,7 +93,7 @@ def test_random_split_does_not_depend_on_order_or_seed_of_training(folder):
     flags = make_flags(folder, text, ratings_validation_fraction=0.3)
     held_out = set(evaluate(flags)["name"])
     assert len(held_out) == 3
-    assert ratings.count_images(flags) == 7
+    assert ratings.create_data(flags).count_images() == 7
     header, *lines = text.splitlines()
     reversed_rows = ratings.read_ratings(
         write(folder, "\n".join([header, *lines[::-1]])), folder, TEN
@@ -119,48 +119,44 @@ def test_column_of_splits(folder):
     names = ["train", "val", "Training", "test", "validation"] * 2
     lines = [f"photos/{n}.png,5,{name},g{n % 2}" for n, name in enumerate(names)]
     flags = make_flags(folder, "image,rating,Set,group\n" + "\n".join(lines))
-    assert ratings.count_images(flags) == 4
+    assert ratings.create_data(flags).count_images() == 4
     assert [name[7] for name in evaluate(flags)["name"]] == ["1", "4", "6", "9"]
     found = evaluate(flags, "test")
     assert [name[7] for name in found["name"]] == ["3", "8"]
     assert list(found["group"]) == ["g1", "g0"]
     with pytest.raises(ValueError, match="split must be"):
-        ratings.create_batches(flags, "all", 0)
+        ratings.create_data(flags).evaluation_batches("all")
 
 
 def test_training_without_validation(folder):
     text = "path,mean\n" + rows("photos/{n}.png,5")
     flags = make_flags(folder, text, ratings_validation_fraction=0.0)
-    assert ratings.count_images(flags) == 10
-    assert ratings.create_batches(flags, "validation", 0) is None
+    assert ratings.create_data(flags).count_images() == 10
+    assert ratings.create_data(flags).evaluation_batches("validation") is None
     with pytest.raises(ValueError, match="--ratings_validation_fraction=0 leaves none"):
-        ratings.create_batches(flags, "test", 0)
-    batches = helpers.take(ratings.create_batches(flags, "train", 0), 3)
-    resumed = helpers.take(ratings.create_batches(flags, "train", 0, first_step=1), 2)
+        ratings.create_data(flags).evaluation_batches("test")
+    batches = helpers.take(ratings.create_data(flags), 3, 0)
+    resumed = helpers.take(ratings.create_data(flags), 2, 0, first_step=1)
     helpers.assert_equal_batches(batches[1:], resumed)
 
 
-def test_small_images(folder):
+def test_small_images_are_enlarged(folder):
     text = "path,mean\n" + rows("photos/{n}.png,5")
-    common = {"input_patch_size": 40, "ratings_validation_fraction": 1.0}
-    resized = evaluate(make_flags(folder, text, **common))["image"]
-    padded = evaluate(make_flags(folder, text, **common, ratings_small_images="pad"))["image"]
-    assert resized[:, 0].max() > 0
-    assert padded[:, :5].max() == 0
-    assert padded[:, 5:35, 7:33].max() > 0
+    flags = make_flags(folder, text, input_patch_size=40, ratings_validation_fraction=1.0)
+    assert evaluate(flags)["image"][:, 0].max() > 0
 
 
 def test_missing_images_and_folders(folder):
     text = "path,mean\n" + rows("{n}.png,5", 11)
     flags = {"ratings_image_path": f"{folder}/photos", "ratings_validation_fraction": 0.0}
     with pytest.raises(ValueError, match=r"1 of 11 rated.*10\.png.*--data_skip_broken"):
-        ratings.count_images(make_flags(folder, text, **flags))
+        ratings.create_data(make_flags(folder, text, **flags)).count_images()
     found = make_flags(folder, text, **flags, data_skip_broken=True)
-    assert ratings.count_images(found) == 10
+    assert ratings.create_data(found).count_images() == 10
     with pytest.raises(ValueError, match="11 of 11 rated images are not in"):
-        ratings.count_images(make_flags(folder, text, data_skip_broken=True))
+        ratings.create_data(make_flags(folder, text, data_skip_broken=True)).count_images()
     with pytest.raises(ValueError, match=r"--ratings_path is missing.*sample_ratings"):
-        ratings.count_images(helpers.default_flags(ratings))
+        ratings.create_data(helpers.default_flags(ratings)).count_images()
 
 
 @pytest.mark.parametrize(
@@ -183,14 +179,14 @@ def test_missing_images_and_folders(folder):
 )
 def test_wrong_tables_are_errors(folder, text, message):
     with pytest.raises(ValueError, match=message):
-        ratings.count_images(make_flags(folder, text))
+        ratings.create_data(make_flags(folder, text)).count_images()
 
 
 @pytest.mark.parametrize("score_range", [[1], [5, 5], [10, 1], [1, 2, 3]])
 def test_wrong_ranges_are_errors(folder, score_range):
     text = "path,mean\n" + rows("photos/{n}.png,5")
     with pytest.raises(ValueError, match="--ratings_range must be the lowest and the highest"):
-        ratings.count_images(make_flags(folder, text, ratings_range=score_range))
+        ratings.create_data(make_flags(folder, text, ratings_range=score_range)).count_images()
 
 
 NAMES = st.text(st.characters(categories=("L", "Nd"), include_characters=" ,;'-"), min_size=1)

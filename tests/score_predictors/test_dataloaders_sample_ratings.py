@@ -58,8 +58,8 @@ def test_photographs_of_the_splits_differ(flags, rows):
     }
     assert groups["validation"] == {"chelsea", "coffee"}
     assert not groups["train"] & groups["validation"]
-    assert dataloader.count_images(flags) == 210
-    found = list(dataloader.create_batches(flags, "test", 0))
+    assert dataloader.create_data(flags).count_images() == 210
+    found = list(dataloader.create_data(flags).evaluation_batches("test"))
     assert len(helpers.join(found, "name")) == 84
     assert set(helpers.join(found, "group")) == {"none", *sample_ratings.LEVELS}
     scores = np.array(helpers.join(found, "scores"))
@@ -68,9 +68,9 @@ def test_photographs_of_the_splits_differ(flags, rows):
 
 
 def test_training_batches(flags):
-    batches = helpers.take(dataloader.create_batches(flags, "train", 0), 3)
+    batches = helpers.take(dataloader.create_data(flags), 3, 0)
     assert batches[0]["image"].shape == (4, 64, 64, 3)
-    resumed = helpers.take(dataloader.create_batches(flags, "train", 0, first_step=2), 1)
+    resumed = helpers.take(dataloader.create_data(flags), 1, 0, first_step=2)
     helpers.assert_equal_batches(batches[2:], resumed)
 
 

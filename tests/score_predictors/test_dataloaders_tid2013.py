@@ -43,7 +43,7 @@ def make_flags(folder, **values):
 
 
 def evaluate(flags, split="validation"):
-    batches = list(tid2013.create_batches(flags, split, 0))
+    batches = list(tid2013.create_data(flags).evaluation_batches(split))
     united = {
         name: np.concatenate([batch[name] for batch in batches])
         for name in ("scores", "mean", "std")
@@ -71,16 +71,14 @@ def test_contents_are_held_out(dataset):
     np.testing.assert_array_equal(
         found["scores"], targets.gaussian_bins(MEANS[:12], STDS[:12], np.arange(10))
     )
-    assert tid2013.count_images(flags) == 8
+    assert tid2013.create_data(flags).count_images() == 8
     other = make_flags(dataset, tid2013_validation_contents=[5])
     assert evaluate(other)["name"] == NAMES[16:]
-    assert tid2013.count_images(other) == 16
+    assert tid2013.create_data(other).count_images() == 16
 
 
 def test_training_shows_the_other_contents(dataset):
-    (batch,) = helpers.take(
-        tid2013.create_batches(make_flags(dataset, batch_size=8), "train", 0), 1
-    )
+    (batch,) = helpers.take(tid2013.create_data(make_flags(dataset, batch_size=8)), 1, 0)
     assert batch["image"].shape == (8, 24, 24, 3)
     expected = targets.gaussian_bins(MEANS[12:], STDS[12:], np.arange(10))
     assert sorted(map(tuple, batch["scores"])) == sorted(map(tuple, expected))
@@ -92,18 +90,18 @@ def test_missing_images_do_not_move_the_border_between_contents(dataset):
         evaluate(make_flags(dataset))
     flags = make_flags(dataset, data_skip_broken=True)
     assert evaluate(flags)["name"] == NAMES[1:12]
-    assert tid2013.count_images(flags) == 8
+    assert tid2013.create_data(flags).count_images() == 8
     ranges = {"tid2013_train_range": [12, 0], "tid2013_validate_range": [0, 12]}
     by_place = make_flags(dataset, data_skip_broken=True, **ranges)
     assert evaluate(by_place)["name"] == NAMES[1:13]
-    assert tid2013.count_images(by_place) == 7
+    assert tid2013.create_data(by_place).count_images() == 7
 
 
 def test_one_range_alone_is_completed_by_the_default_of_the_seed(dataset):
     flags = make_flags(dataset, tid2013_validate_range=[18, 0])
     assert evaluate(flags)["name"] == NAMES[18:]
     with pytest.raises(ValueError, match="--tid2013_train_range=360,3000 leaves none of the 20"):
-        tid2013.count_images(flags)
+        tid2013.create_data(flags).count_images()
 
 
 @pytest.mark.parametrize("kind", targets.KINDS)
@@ -138,7 +136,7 @@ def test_extension_and_images_without_score(dataset, monkeypatch):
     lines = []
     monkeypatch.setattr(logging, "warning", lambda text, *values: lines.append(text % values))
     assert evaluate(make_flags(dataset))["name"] == NAMES[:12]
-    assert "1 images" in lines[0]
+    assert "1 of the images have no row of their own" in lines[0]
     assert "i09_01_1.png" in lines[0]
     with pytest.raises(ValueError, match="20 of 20 rated images are not in"):
         evaluate(make_flags(dataset, tid2013_image_extension="png"))
@@ -153,7 +151,9 @@ def test_missing_flags_files_and_contents(dataset):
     with pytest.raises(ValueError, match=r"leaves no image to validate on.*1,2,3,4,5"):
         evaluate(make_flags(dataset, tid2013_validation_contents=[6]))
     with pytest.raises(ValueError, match="leaves no image to train on"):
-        tid2013.count_images(make_flags(dataset, tid2013_validation_contents=[1, 2, 3, 4, 5]))
+        tid2013.create_data(
+            make_flags(dataset, tid2013_validation_contents=[1, 2, 3, 4, 5])
+        ).count_images()
     with pytest.raises(ValueError, match="split must be"):
         evaluate(make_flags(dataset), "all")
 

@@ -1,7 +1,5 @@
 """The training method: stages, dropout, evaluation, frozen files."""
 
-import types
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,30 +8,20 @@ from misc.export import frozen
 from misc.training import weight_files
 from score_predictors import losses
 from score_predictors.models import mobilenetv2
+from tests import flag_values
 
 SETTINGS = {
-    "score_values": [float(value) for value in range(1, 11)],
     "input_patch_size": 32,
-    "emd_r": 2.0,
     "learning_rate": 0.01,
-    "learning_rate_decay": 1.0,
-    "learning_rate_decay_steps": 1000,
-    "schedule": "step",
-    "max_steps": 10,
-    "milestones": [],
     "dropout": 0.0,
     "pretrained_weights": "none",
-    "batch_norm_momentum": None,
-    "average_decay": 0.0,
-    "gradient_clip_norm": 0.0,
     "mobilenetv2_alpha": 0.35,
-    "mobilenetv2_train_last_only": False,
 }
 SEED = tf.constant([0, 1])
 
 
 def create(training=False, **changes):
-    flags = types.SimpleNamespace(**(SETTINGS | changes))
+    flags = flag_values.of(mobilenetv2, **SETTINGS | changes)
     return mobilenetv2.create_model(flags, training)
 
 
@@ -164,7 +152,7 @@ def check_frozen_files(trained, paths):
         actual = model.predict(images)
         np.testing.assert_allclose(actual["scores"], expected["scores"], atol=1e-5)
         np.testing.assert_allclose(actual["features"], expected["features"], atol=1e-4)
-        assert model.metadata["score_values"] == SETTINGS["score_values"]
+        assert model.metadata["score_values"] == [float(value) for value in range(1, 11)]
         assert model.metadata["patch_size"] == 32
 
 
@@ -211,6 +199,6 @@ def test_pretrained_weights_from_a_file_of_the_whole_or_a_part(trained, tmp_path
     for ours, theirs in zip(method.backbone.weights, trained.backbone.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(method.head.kernel, head)
-    path = method.backbone.weights[0].path
-    np.testing.assert_array_equal(method.averages["predictor"][path], method.backbone.weights[0])
+    average = method.averages["predictor"].variables[0]
+    np.testing.assert_array_equal(average, method.backbone.weights[0])
     assert not create(True).load_pretrained()

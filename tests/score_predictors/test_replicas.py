@@ -6,15 +6,14 @@ from tests import commands
 
 # A process of its own, because logical devices are set before TensorFlow is used.
 SCRIPT = """
-import types, numpy as np, tensorflow as tf
+import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from misc.training import distribution
-from score_predictors.models import mobilenetv2
-from tests.score_predictors.test_nima import SETTINGS
+from tests.score_predictors.test_nima import create
 strategy = distribution.create_strategy("mirrored", ["CPU:0", "CPU:1"])
 with strategy.scope():
-    method = mobilenetv2.create_model(types.SimpleNamespace(**SETTINGS), True)
+    method = create(True)
 random = np.random.default_rng(0)
 batch = {
     "image": random.uniform(0, 255, (4, 32, 32, 3)).astype("float32"),

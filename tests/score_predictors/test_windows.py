@@ -61,7 +61,7 @@ def check_random_windows(path):
             return window
 
         np.testing.assert_array_equal(
-            windows.read_window(path, choose), whole[top : top + rows, left : left + columns]
+            windows.read_window(path, choose)[0], whole[top : top + rows, left : left + columns]
         )
 
 

@@ -64,7 +64,7 @@ def test_scripted_module(tmp_path):
 
 def write_safetensors(path, tensors, **changes):
     header, data = {"__metadata__": {"format": "pt"}}, b""
-    codes = {kind: code for code, kind in pytorch_files.SAFETENSORS_DTYPES.items()}
+    codes = {str(kind): code for code, kind in pytorch_files.SAFETENSORS_DTYPES.items()}
     for name, tensor in tensors.items():
         content = tensor.tobytes()
         header[name] = {
@@ -208,7 +208,7 @@ def test_big_endian_files_are_errors(tmp_path):
 )
 def test_windows_are_what_strides_mean_or_errors(offset, shape, strides):
     values = np.arange(30, dtype=np.float32)
-    storage = pytorch_files.Storage("float32", 30, values.tobytes())
+    storage = pytorch_files.Storage(np.dtype("float32"), 30, values.tobytes())
     window = pytorch_files.Tensor(storage, offset, tuple(shape), tuple(strides))
     valid = offset >= 0 and len(shape) == len(strides) and min([0, *shape, *strides]) >= 0
     if valid:

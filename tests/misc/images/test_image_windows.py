@@ -19,7 +19,7 @@ def test_reduced_windows_equal_those_of_the_reduced_picture(reduction, subsampli
     assert whole.shape[0] == -(-397 // reduction)
     top, left, rows, columns = WINDOW
     size = rows // (2 * reduction)
-    part, box = image_windows.read_reduced_window(path, lambda *_: WINDOW, size)
+    part, box = image_windows.read_window(path, lambda *_: WINDOW, size)
     first, start = top // reduction, left // reduction
     height, width = part.shape[:2]
     np.testing.assert_array_equal(part, whole[first : first + height, start : start + width])
@@ -34,8 +34,8 @@ def test_only_jpeg_files_are_reduced_and_only_as_far_as_they_may(tmp_path):
     pixels, window = skimage.data.astronaut()[:100, :120], (3, 4, 90, 100)
     for name, size in (("a.png", 10), ("a.jpg", 23)):
         PIL.Image.fromarray(pixels).save(tmp_path / name)
-        part, box = image_windows.read_reduced_window(tmp_path / name, lambda *_: window, size)
+        part, box = image_windows.read_window(tmp_path / name, lambda *_: window, size)
         np.testing.assert_array_equal(part, image_files.read_rgb(tmp_path / name)[3:93, 4:104])
         assert box == (0, 0, 100, 90)
-    part, _ = image_windows.read_reduced_window(tmp_path / "a.jpg", lambda *_: window, 22)
+    part, _ = image_windows.read_window(tmp_path / "a.jpg", lambda *_: window, 22)
     assert part.shape[:2] == (46, 50)

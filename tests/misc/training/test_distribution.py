@@ -43,7 +43,7 @@ for strategy in (distribution.create_strategy("none"),
         return strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None)
 
     losses = [float(step(b)) for b in distribution.distribute(strategy, lambda i, n: dataset)]
-    averages = np.concatenate([a.numpy().ravel() for a in method.averages["generator"].values()])
+    averages = np.concatenate([a.numpy().ravel() for a in method.averages["generator"].variables])
     results.append((losses, averages))
     iterations = method.scaled_optimizer("generator").iterations.numpy()
     assert int(iterations) == 6, "a step was skipped"

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from eusr.models.eusr import EUSR
 from eusr.network import Generator
-from misc.training.method import Method
+from misc.training.method import Decision, Method
 
 
 def create(scales=(2,), features=3, **kwargs):
@@ -61,7 +61,10 @@ def test_averages_follow_their_formula_and_serve_use(batch, tmp_path):
     last = variable.numpy()
     with method.averaged_weights():
         np.testing.assert_allclose(variable, expected, rtol=1e-5)
+        outputs = method.generator(batch["low"])
     np.testing.assert_array_equal(variable, last)
+    # The average is a network that can be called.
+    np.testing.assert_array_equal(method.averages["generator"](batch["low"]), outputs)
 
     path = method.checkpoint().write(str(tmp_path / "model.ckpt-3"))
     used = create()
@@ -78,7 +81,7 @@ def test_averaging_can_begin_at_a_checkpoint_without_averages(batch, tmp_path):
     again = create(average_decay=0.9)
     again.restore(path)
     variable = again.generator.variables[0]
-    np.testing.assert_array_equal(again.averages["generator"][variable.path], variable)
+    np.testing.assert_array_equal(again.averages["generator"].variables[0], variable)
 
 
 def test_branches_not_taken_are_moved_by_momentum_alone(batch):
@@ -129,6 +132,77 @@ def test_half_precision_scales_the_loss_and_skips_overflows(batch):
     assert float(optimizer.dynamic_scale.numpy()) == scale / 2
     for before, variable in zip(weights, method.generator.variables, strict=True):
         np.testing.assert_array_equal(before, variable)
+
+
+def test_gradients_can_be_had_apart_from_applying_them(batch):
+    whole, parts = create(), create()
+    parts.generator.set_weights(whole.generator.get_weights())
+    low, high = batch["low"], batch["high"]
+    whole.train_step(batch, None)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.abs(parts.generator(low, scale=2) - high))
+    parts.apply("generator", parts.gradients("generator", loss, tape))
+    for one, other in zip(whole.generator.variables, parts.generator.variables, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+class Validated(EUSR):
+    """Keeps two bests."""
+
+    objective = "accuracy"
+    validates_first = True
+
+    @property
+    def bests(self):
+        return {"best": ("accuracy", True), "best_loss": ("loss", False)}
+
+
+def test_bests_of_several_names_are_kept_apart_and_survive_a_checkpoint(tmp_path):
+    def make():
+        network = Generator((2,), 3, shared_blocks=1)
+        return Validated(network, optimizers={"generator": keras.optimizers.Adam(1.0)})
+
+    method = make()
+    results = [(1, 5), (2, 6), (2, 4), (1, 4)]
+    found = [method.after_validation({"accuracy": a, "loss": b}).bests for a, b in results]
+    assert found == [("best", "best_loss"), ("best",), ("best_loss",), ()]
+    path = method.checkpoint().write(str(tmp_path / "model.ckpt-1"))
+    again = make()
+    again.restore(path)
+    assert {name: float(v.numpy()) for name, v in again.best_values.items()} == {
+        "best": 2,
+        "best_loss": 4,
+    }
+    assert again.validations_since_best.numpy() == 2
+
+
+@pytest.mark.parametrize(
+    ("higher", "values"), [(True, [1, 2, 1.5, 2, 1, 3]), (False, [9, 8, 8.5, 8, 9, 7])]
+)
+def test_rates_fall_where_validations_get_no_better(higher, values):
+    method = create(plateau_patience=2, plateau_factor=0.1)
+    method.higher_is_better, method.objective = higher, "result"
+    method.best_values["best"].assign(-np.inf if higher else np.inf)
+    found = []
+    for value in values:
+        decision = method.after_validation({"result": value})
+        method.follow(decision)
+        rate = method.learning_rates()["generator"]
+        found.append((decision.bests == ("best",), round(rate / 1e-2, 6)))
+    assert found == [(True, 1), (True, 1), (False, 1), (False, 0.1), (False, 0.1), (True, 0.1)]
+
+
+def test_an_optimizer_that_starts_afresh_steps_like_a_new_one(batch):
+    method, new = create(), create()
+    for _ in range(3):
+        method.train_step(batch, None)
+    new.generator.set_weights(method.generator.get_weights())
+    method.follow(Decision(rate_factor=0.5, restart=True))
+    new.follow(Decision(rate_factor=0.5))
+    for one in (method, new):
+        one.train_step(batch, None)
+    for one, other in zip(method.generator.variables, new.generator.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_misfit_checkpoints_name_the_variables(tmp_path):

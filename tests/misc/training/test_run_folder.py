@@ -84,7 +84,9 @@ def test_runs_with_a_weight_file_have_a_folder_of_their_own(tmp_path):
 
 
 def test_a_value_and_the_list_of_it_are_the_same_setting(folder):
-    run = run_folder.RunFolder(folder, types.SimpleNamespace(checkpoint=tf.train.Checkpoint), 1)
+    run = run_folder.RunFolder(
+        folder, types.SimpleNamespace(checkpoint=tf.train.Checkpoint, bests={}), 1
+    )
     run.write_arguments({"weights": "a.pth", "seed": 1})
     run.check_settings({"weights": ["a.pth"], "seed": 1}, ())
     with pytest.raises(ValueError, match=r"--weights: 'a.pth' there, \['b.pth'\] now"):

@@ -4,9 +4,12 @@ Files are decoded, resized and cut on several threads while the classifier works
 """
 
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
+import scipy.special
+from absl import flags
 
 from classifiers import voting
 from misc.export import inference
@@ -14,6 +17,8 @@ from misc.images import files, image_files
 from misc.images.degraded_copies import resize_and_crop
 from misc.reports import contact_sheet, report
 
+# What models give that are applied here.
+OUTPUTS = (("logits",), ("votes", "logits"))
 RESULTS = "predictions.json"
 TABLE = "predictions.csv"
 SHEET = "predictions.png"
@@ -21,6 +26,63 @@ SHOWN_ROWS = 20
 SHEET_IMAGES = 60
 SHEET_TILE = 128
 SHEET_COLUMNS = 10
+
+
+def define_flags():
+    """Defines the flags of classifying files."""
+    flags.DEFINE_integer(
+        "classify_top", 5, "Likeliest classes to write of an image.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "classify_resize",
+        None,
+        "Length that the shorter side is resized to for a classifier, 0: none; default: as in the "
+        "evaluation of its run.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "classify_crop",
+        None,
+        "Side of the central square that a classifier sees; default: as in the evaluation of its "
+        "run.",
+        lower_bound=1,
+    )
+    flags.DEFINE_string(
+        "classify_names",
+        None,
+        "Text file with the name of a class in each line; default: the names in the run's data.",
+    )
+
+
+def create_predictor(flags, model, source):
+    """Returns the function `classify_files` with the model and the settings of the flags."""
+    names = read_names(flags.classify_names) if flags.classify_names else None
+    classifier = FileClassifier(
+        model, flags.classify_resize, flags.classify_crop, names, flags.classify_top
+    )
+    return functools.partial(classify_files, classifier, source)
+
+
+def classify_files(
+    classifier, source, found, folder, output_path, overwrite=False, skip_broken=False
+):
+    """Classifies images in a folder, and writes their table and contact sheet.
+
+    Returns:
+        Exit status: 0 if every image was classified.
+    """
+    files.check_free(output_path, (RESULTS, TABLE, SHEET), overwrite)
+    predictions, names, broken = classifier(found, skip_broken, spread(found))
+    description = {
+        "model": source,
+        "resize": classifier.resize,
+        "crop": classifier.crop,
+        "broken": [str(path) for path in broken],
+    }
+    if predictions:
+        write_results(output_path, predictions, folder, names, description, classifier.pictures)
+    print(f"{len(predictions)} of {len(found)} images classified, {len(broken)} failed")
+    return 1 if broken else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +103,10 @@ class Prediction:
 class FileClassifier:
     """Applies a model with "logits", and maybe "votes", to files.
 
-    Attributes:
-        resize: length that the shorter side is resized to, or `None`.
-        crop: side of the central square that the model sees.
-        top: number of classes that are kept of an image.
-        pictures: {path: what the model saw of it, uint8 RGB}, of the files that `__call__` was to
-            keep.
+    `pictures` holds {path: what the model saw of it, uint8 RGB} of the files that it was to keep.
     """
 
-    def __init__(self, model, resize=None, crop=None, class_names=None, top=5, batch_size=32):
+    def __init__(self, model, resize=None, crop=None, class_names=None, top=5):
         """Sets how images become classes.
 
         Args:
@@ -58,15 +115,11 @@ class FileClassifier:
                 what the model was evaluated with.
             crop: side of the central square; `None`: what the model was evaluated with.
             class_names: list of names; `None`: those that the model was trained with.
-            top: number of classes to keep, at least 1.
-            batch_size: images that are worked on together, at least 1.
+            top: number of classes to keep.
 
         Raises:
             ValueError: for values that cannot be, or where the model does not say the size.
         """
-        for name, value in (("top", top), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"--classify_{name} is at least 1. Received: {value}")
         metadata = model.metadata
         if crop is None and "crop" not in metadata:
             raise ValueError(
@@ -74,11 +127,6 @@ class FileClassifier:
                 "--classify_resize where the shorter side is to be resized to another length."
             )
         self.crop = metadata["crop"] if crop is None else crop
-        if self.crop < 1 or (resize or 0) < 0:
-            raise ValueError(
-                "--classify_crop is at least 1, --classify_resize at least 0. "
-                f"Received: {self.crop}, {resize}"
-            )
         # Without a word about it, the square is all of the image's shorter side.
         usual = metadata.get("resize", self.crop)
         self.resize = usual if resize is None else resize or None
@@ -88,18 +136,13 @@ class FileClassifier:
                 "that is cut out: give --classify_resize and --classify_crop that fit."
             )
         self.top = top
-        self.batch_size = batch_size
         self.pictures = {}
         self._names = class_names or metadata.get("class_names")
         outputs = tuple(model.export_names["outputs"])
         self._function = inference.compile_outputs(model, outputs, (self.crop, self.crop))
 
     def class_names(self, classes):
-        """Returns the names of the classes, their numbers where neither flag nor model says them.
-
-        Raises:
-            ValueError: if there are names of another number of classes.
-        """
+        """Returns the names of the classes; their numbers where neither flag nor model has them."""
         if not self._names:
             return [str(number) for number in range(classes)]
         if len(self._names) != classes:
@@ -107,7 +150,7 @@ class FileClassifier:
         return list(self._names)
 
     def __call__(self, paths, skip_broken=False, keep=()):
-        """Classifies files, with a progress bar.
+        """Classifies files, with a progress bar; see `inference.apply_to_files`.
 
         Args:
             paths: list of image files.
@@ -117,40 +160,27 @@ class FileClassifier:
         Returns:
             `(predictions, class_names, broken)`: {path: `Prediction`}; list of names, `None` if no
             file could be used; and the list of the files left out.
-
-        Raises:
-            ValueError: for the first broken file, without `skip_broken`; the message names it.
         """
-        found, broken, group = {}, [], []
         keep = set(keep)
-        names = None
 
-        def run():
-            outputs = self._function(np.stack([pixels for _, pixels in group]))
-            chosen = most_likely(outputs, self.top)
-            found.update(zip([path for path, _ in group], chosen, strict=True))
-            group.clear()
-            return names or self.class_names(outputs["logits"].shape[-1])
-
-        prepared = inference.prepare_files(
-            self.prepare, paths, 2 * self.batch_size, "classifying", skip_broken, broken
-        )
-        for path, pixels in prepared:
+        def prepare(path):
+            pixels = self.prepare(path)
             if path in keep:
                 self.pictures[path] = pixels
-            group.append((path, pixels))
-            if len(group) == self.batch_size:
-                names = run()
-        if group:
-            names = run()
-        return found, names, broken
+            return [pixels]
+
+        found, broken = inference.apply_to_files(
+            self._function, prepare, paths, "classifying", skip_broken
+        )
+        if not found:
+            return {}, None, broken
+        outputs = list(found.values())
+        together = {name: np.concatenate([one[name] for one in outputs]) for name in outputs[0]}
+        names = self.class_names(together["logits"].shape[-1])
+        return dict(zip(found, most_likely(together, self.top), strict=True)), names, broken
 
     def prepare(self, path):
-        """Returns what the model sees of a file, uint8 RGB `[crop, crop, 3]`.
-
-        Raises:
-            ValueError: if the file is broken, or smaller than the square; the message names it.
-        """
+        """Returns what the model sees of a file, uint8 RGB `[crop, crop, 3]`."""
         pixels = image_files.read_rgb(path)
         height, width = pixels.shape[:2]
         if not self.resize and min(height, width) < self.crop:
@@ -177,8 +207,7 @@ def most_likely(outputs, top):
         votes = np.asarray(outputs["votes"], np.float32)
         ranks = np.asarray(voting.rank(votes, np.asarray(outputs["logits"], np.float32)))
         logits = logits / votes.sum(axis=1, keepdims=True)
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    probabilities = scipy.special.softmax(logits, axis=1)
     # Stable: of equal values the first is the largest, as in an argmax.
     order = np.argsort(-ranks, axis=1, kind="stable")[:, :top]
     return [
@@ -198,12 +227,8 @@ def spread(paths, count=SHEET_IMAGES):
     return [paths[index] for index in np.linspace(0, len(paths) - 1, count).round().astype(int)]
 
 
-def write_results(
-    folder, predictions, root, class_names, description, pictures=None, overwrite=False
-):
-    """Prints the classes, and writes predictions.json, .csv and, of pictures, .png.
-
-    All are sorted by path.
+def write_results(folder, predictions, root, class_names, description, pictures):
+    """Prints the classes, and writes predictions.json, .csv and .png, sorted by path.
 
     Args:
         folder: where to write.
@@ -211,10 +236,8 @@ def write_results(
         root: folder that paths are shown relative to.
         class_names: list of names of all classes.
         description: {name: value} of how it was classified, for the JSON file.
-        pictures: {path: uint8 RGB} for a contact sheet, or `None`.
-        overwrite: see `check_free`.
+        pictures: {path: uint8 RGB} for a contact sheet.
     """
-    check_free(folder, overwrite)
     folder = pathlib.Path(folder)
     by_name = {pathlib.Path(path).relative_to(root).as_posix(): path for path in predictions}
     rows = [
@@ -225,35 +248,18 @@ def write_results(
     content = description | {"class_names": list(class_names), "images": rows}
     files.write_json(folder / RESULTS, content)
     report.write_table(folder / TABLE, [_flat(row) for row in rows])
-    written = [folder / RESULTS, folder / TABLE]
-    if pictures:
-        tiles = [
-            (pictures[by_name[row["path"]]], _caption(row))
-            for row in rows
-            if by_name[row["path"]] in pictures
-        ]
-        sheet = contact_sheet.draw_captioned(tiles, SHEET_TILE, SHEET_COLUMNS)
-        image_files.write_image(folder / SHEET, sheet)
-        written.append(folder / SHEET)
-    else:
-        (folder / SHEET).unlink(missing_ok=True)  # of what is replaced now
-    print(f"Results: {', '.join(map(str, written))}")
-
-
-def check_free(folder, overwrite):
-    """Raises FileExistsError if the folder holds predictions and they may not be replaced."""
-    for name in (RESULTS, TABLE, SHEET):
-        path = pathlib.Path(folder) / name
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists: give another --output_path, or --overwrite.")
+    tiles = [
+        (pictures[by_name[row["path"]]], _caption(row))
+        for row in rows
+        if by_name[row["path"]] in pictures
+    ]
+    sheet = contact_sheet.draw_captioned(tiles, SHEET_TILE, SHEET_COLUMNS)
+    image_files.write_image(folder / SHEET, sheet)
+    print(f"Results: {folder / RESULTS}, {folder / TABLE}, {folder / SHEET}")
 
 
 def read_names(path):
-    """Returns the names in a text file with one in each line.
-
-    Raises:
-        ValueError: if the file is missing or holds none.
-    """
+    """Returns the names in a text file with one in each line."""
     try:
         lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

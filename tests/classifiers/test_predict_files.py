@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from classifiers import classify_files
+from classifiers import predict_files
 from misc.images import image_files
 
 NAMES = ["red", "green", "blue"]
@@ -28,7 +28,7 @@ class Model:
 @pytest.fixture(autouse=True)
 def _uncompiled(monkeypatch):
     monkeypatch.setattr(
-        classify_files.inference, "compile_outputs", lambda model, names, size: model.predict
+        predict_files.inference, "compile_outputs", lambda model, names, size: model.predict
     )
 
 
@@ -39,11 +39,12 @@ def write(path, colour, size=(20, 30)):
     return path
 
 
-def test_files_are_cut_batched_and_named(tmp_path):
+def test_files_are_cut_batched_and_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(predict_files.inference, "BATCH_PIXELS", 2 * 8 * 8)
     colours = ["red", "blue", "green", "blue", "red"]
     paths = [write(tmp_path / f"{i}.png", colour) for i, colour in enumerate(colours)]
     model = Model(class_names=NAMES, resize=10, crop=8)
-    classifier = classify_files.FileClassifier(model, top=2, batch_size=2)
+    classifier = predict_files.FileClassifier(model, top=2)
     predictions, names, broken = classifier(paths, keep=paths[1:2])
     assert model.shapes == [(2, 8, 8, 3), (2, 8, 8, 3), (1, 8, 8, 3)]
     assert (names, broken) == (NAMES, [])
@@ -63,49 +64,43 @@ def test_images_are_resized_and_cut_as_in_evaluation(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (30, 47, 3), np.uint8)
     image_files.write_image(tmp_path / "a.png", pixels)
     model = Model(resize=20, crop=16)
-    seen = classify_files.FileClassifier(model).prepare(tmp_path / "a.png")
+    seen = predict_files.FileClassifier(model).prepare(tmp_path / "a.png")
     np.testing.assert_array_equal(seen, resize_and_crop(pixels, 20, 16))
-    as_it_is = classify_files.FileClassifier(model, resize=0, crop=24)
+    as_it_is = predict_files.FileClassifier(model, resize=0, crop=24)
     np.testing.assert_array_equal(as_it_is.prepare(tmp_path / "a.png"), pixels[3:27, 12:36])
     with pytest.raises(ValueError, match=r"a\.png has 30x47 pixels, less than the square of 31"):
-        classify_files.FileClassifier(model, resize=0, crop=31).prepare(tmp_path / "a.png")
+        predict_files.FileClassifier(model, resize=0, crop=31).prepare(tmp_path / "a.png")
 
 
 def test_what_a_model_does_not_say_must_be_given(tmp_path):
     with pytest.raises(ValueError, match="--classify_crop"):
-        classify_files.FileClassifier(Model())
-    classifier = classify_files.FileClassifier(Model(), crop=8)
+        predict_files.FileClassifier(Model())
+    classifier = predict_files.FileClassifier(Model(), crop=8)
     assert classifier.resize == 8
     _, names, _ = classifier([write(tmp_path / "a.png", "green")])
     assert names == ["0", "1", "2"]
-    wrong = classify_files.FileClassifier(Model(crop=8, class_names=["a"]))
+    wrong = predict_files.FileClassifier(Model(crop=8, class_names=["a"]))
     with pytest.raises(ValueError, match="has 3 classes"):
         wrong([tmp_path / "a.png"])
-    for name, arguments in (
-        ("classify_top", {"top": 0}),
-        ("classify_batch_size", {"batch_size": 0}),
-        ("classify_crop", {"crop": 0}),
-        ("less than the square of 9", {"resize": 8, "crop": 9}),
-    ):
-        with pytest.raises(ValueError, match=name):
-            classify_files.FileClassifier(Model(crop=8), **arguments)
+    with pytest.raises(ValueError, match="less than the square of 9"):
+        predict_files.FileClassifier(Model(crop=8), resize=8, crop=9)
 
 
 def test_votes_decide_and_logits_rank_the_others():
     logits = np.array([[0.0, 6.0, 4.0, -2.0], [3.0, 0.0, 0.0, 6.0]])
     votes = np.array([[2, 1, 0, 0], [1, 1, 1, 0]])
-    first, tied = classify_files.most_likely({"logits": logits, "votes": votes}, 4)
+    first, tied = predict_files.most_likely({"logits": logits, "votes": votes}, 4)
     assert first.classes == [0, 1, 2, 3]
     assert first.votes == [2, 1, 0, 0]
     shares = np.exp(logits[0] / 3) / np.exp(logits[0] / 3).sum()
     np.testing.assert_allclose(first.probabilities, shares[[0, 1, 2, 3]])
     assert tied.classes == [3, 0, 1, 2]
-    (several,) = classify_files.most_likely({"logits": np.array([[1.0, 1.0]])}, 5)
+    (several,) = predict_files.most_likely({"logits": np.array([[1.0, 1.0]])}, 5)
     assert several.classes == [0, 1]
 
 
 def test_large_logits_are_no_problem():
-    (prediction,) = classify_files.most_likely({"logits": np.array([[1e4, 0.0]])}, 1)
+    (prediction,) = predict_files.most_likely({"logits": np.array([[1e4, 0.0]])}, 1)
     assert prediction.probabilities == [1.0]
 
 
@@ -113,7 +108,7 @@ def test_broken_files_are_named_or_skipped(tmp_path):
     good = write(tmp_path / "good.png", "red")
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"nothing")
-    classifier = classify_files.FileClassifier(Model(crop=8))
+    classifier = predict_files.FileClassifier(Model(crop=8))
     with pytest.raises(ValueError, match=r"broken\.jpg"):
         classifier([good, broken])
     predictions, names, left_out = classifier([broken, good], skip_broken=True)
@@ -124,11 +119,11 @@ def test_broken_files_are_named_or_skipped(tmp_path):
 
 
 def test_results_are_sorted_by_path_and_not_replaced_silently(tmp_path, capsys):
-    prediction = classify_files.Prediction([2, 0], [0.75, 0.2])
+    prediction = predict_files.Prediction([2, 0], [0.75, 0.2])
     predictions = {tmp_path / f"in/{name}.png": prediction for name in ("sub/b", "a")}
     pictures = {path: np.full((8, 8, 3), 90, np.uint8) for path in predictions}
     arguments = (tmp_path / "out", predictions, tmp_path / "in", NAMES, {"crop": 8})
-    classify_files.write_results(*arguments, pictures)
+    predict_files.write_results(*arguments, pictures)
     content = json.loads((tmp_path / "out/predictions.json").read_text())
     assert content["crop"] == 8
     assert content["class_names"] == NAMES
@@ -147,33 +142,41 @@ def test_results_are_sorted_by_path_and_not_replaced_silently(tmp_path, capsys):
         }
     assert "75.0  blue" in capsys.readouterr().out
     sheet = image_files.read_rgb(tmp_path / "out/predictions.png")
-    assert (sheet == 90).all(axis=2).sum() == 2 * classify_files.SHEET_TILE**2
+    assert (sheet == 90).all(axis=2).sum() == 2 * predict_files.SHEET_TILE**2
+
+
+def test_tables_that_are_there_are_kept(tmp_path):
+    classifier = predict_files.FileClassifier(Model(crop=8))
+    found = [write(tmp_path / "a.png", "red")]
+    arguments = (classifier, "run", found, tmp_path, tmp_path / "out")
+    assert predict_files.classify_files(*arguments) == 0
+    assert json.loads((tmp_path / "out/predictions.json").read_text())["model"] == "run"
     with pytest.raises(FileExistsError, match="--overwrite"):
-        classify_files.write_results(*arguments)
-    classify_files.write_results(*arguments, overwrite=True)
-    # A sheet of what is no longer there would mislead.
-    assert not (tmp_path / "out/predictions.png").exists()
+        predict_files.classify_files(*arguments)
+    assert predict_files.classify_files(*arguments, overwrite=True) == 0
 
 
 def test_votes_are_columns_too(tmp_path):
-    prediction = classify_files.Prediction([1], [0.5], [3])
-    classify_files.write_results(tmp_path, {tmp_path / "a.png": prediction}, tmp_path, NAMES, {})
+    prediction = predict_files.Prediction([1], [0.5], [3])
+    predictions = {tmp_path / "a.png": prediction}
+    pictures = {tmp_path / "a.png": np.zeros((8, 8, 3), np.uint8)}
+    predict_files.write_results(tmp_path, predictions, tmp_path, NAMES, {}, pictures)
     with open(tmp_path / "predictions.csv") as file:
         assert next(csv.DictReader(file))["votes_1"] == "3"
 
 
 def test_the_sheet_shows_images_of_the_whole_list():
-    chosen = classify_files.spread(list(range(1000)), 10)
+    chosen = predict_files.spread(list(range(1000)), 10)
     assert (chosen[0], chosen[-1], len(set(chosen))) == (0, 999, 10)
-    assert classify_files.spread([1, 2], 10) == [1, 2]
+    assert predict_files.spread([1, 2], 10) == [1, 2]
 
 
 def test_names_are_read_from_lines(tmp_path):
     path = tmp_path / "names.txt"
     path.write_text("tench, Tinca tinca\n\ngoldfish\n")
-    assert classify_files.read_names(path) == ["tench, Tinca tinca", "goldfish"]
+    assert predict_files.read_names(path) == ["tench, Tinca tinca", "goldfish"]
     path.write_text("\n")
     with pytest.raises(ValueError, match=r"names\.txt should hold a name"):
-        classify_files.read_names(path)
+        predict_files.read_names(path)
     with pytest.raises(ValueError, match="nowhere"):
-        classify_files.read_names(tmp_path / "nowhere")
+        predict_files.read_names(tmp_path / "nowhere")

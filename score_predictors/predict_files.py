@@ -3,17 +3,20 @@
 Files are decoded on several threads while the predictor works on batches of equal size.
 """
 
-import collections
+import functools
 import math
 import pathlib
 
 import cv2
 import numpy as np
+from absl import flags
 
 from misc.export import inference
 from misc.images import files, image_files
 from misc.reports import report
 
+# What models give that are applied here.
+OUTPUTS = (("scores", "features"),)
 SCORING = ("centre", "patches", "whole")
 RESULTS = "scores.json"
 TABLE = "scores.csv"
@@ -22,10 +25,54 @@ DEFAULT_PATCH_SIZE = 192
 SHOWN_ROWS = 20
 
 
+def define_flags():
+    """Defines the flags of scoring files."""
+    flags.DEFINE_enum(
+        "scoring",
+        "centre",
+        SCORING,
+        "What a score predictor sees of an image: the central patch, several, or all of it.",
+    )
+    flags.DEFINE_integer("scoring_patches", None, "Patches of --scoring=patches; default: 5.")
+    flags.DEFINE_integer(
+        "scoring_patch_size", None, "Side of the patches; default: as trained.", lower_bound=1
+    )
+
+
+def create_predictor(flags, model, source):
+    """Returns `score_files` with the model, the flags' settings and the source, for the results."""
+    if flags.scoring_patches is not None and flags.scoring != "patches":
+        raise ValueError("--scoring_patches is for --scoring=patches.")
+    patches = 5 if flags.scoring_patches is None else flags.scoring_patches
+    scorer = FileScorer(model, flags.scoring, patches, flags.scoring_patch_size)
+    return functools.partial(score_files, scorer, source)
+
+
+def score_files(scorer, source, found, folder, output_path, overwrite=False, skip_broken=False):
+    """Scores images found in a folder with a `FileScorer`, and writes their table.
+
+    Returns the exit status: 0 if every image was scored.
+    """
+    files.check_free(output_path, (RESULTS, TABLE), overwrite)
+    distributions, broken = scorer(found, skip_broken)
+    description = {
+        "model": str(source),
+        "scoring": scorer.scoring,
+        "patches": scorer.patches if scorer.scoring == "patches" else 1,
+        "patch_size": None if scorer.scoring == "whole" else scorer.patch_size,
+        "broken": [str(path) for path in broken],
+    }
+    if distributions:
+        values = scorer.values(len(next(iter(distributions.values()))))
+        write_results(output_path, distributions, folder, values, description)
+    print(f"{len(distributions)} of {len(found)} images scored, {len(broken)} failed")
+    return 1 if broken else 0
+
+
 class FileScorer:
     """Applies a model with "scores" to files."""
 
-    def __init__(self, model, scoring="centre", patches=5, patch_size=None, batch_size=32):
+    def __init__(self, model, scoring="centre", patches=5, patch_size=None):
         """Sets how images become scores.
 
         Args:
@@ -35,59 +82,38 @@ class FileScorer:
             patches: number of patches of "patches".
             patch_size: side of a patch in pixels; `None` for what the model was trained with.
                 Images with a shorter side are enlarged to it, bilinearly, in all three ways.
-            batch_size: patches or images of equal size that are worked on together.
 
         Raises:
             ValueError: for values that cannot be.
         """
         if scoring not in SCORING:
             raise ValueError(f"--scoring is one of {', '.join(SCORING)}. Received: {scoring}")
-        for name, value in (("patches", patches), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"--scoring_{name} is at least 1. Received: {value}")
+        if patches < 1:
+            raise ValueError(f"--scoring_patches is at least 1. Received: {patches}")
         self.scoring = scoring
         self.patches = patches
         self.patch_size = patch_size or model.metadata.get("patch_size", DEFAULT_PATCH_SIZE)
-        self.batch_size = batch_size
         self._values = model.metadata.get("score_values")
-        self._function = _scores_function(model)
+        self._function = inference.compile_outputs(model, ["scores"])
 
     def values(self, bins):
         """Returns the scores that the bins stand for; 1, 2, ... where the model does not say."""
         return self._values or [float(value) for value in range(1, bins + 1)]
 
     def __call__(self, paths, skip_broken=False):
-        """Scores files, with a progress bar.
+        """Returns `({path: float64 [K]}, broken files)`; see `inference.apply_to_files`."""
 
-        Args:
-            paths: list of image files.
-            skip_broken: report files that cannot be read and go on, instead of stopping.
-
-        Returns:
-            `(distributions, broken)`: {path: float64 `[K]`}, and the list of the files left out.
-
-        Raises:
-            ValueError: for the first broken file, without `skip_broken`; the message names it.
-        """
-        sums = {}
-        broken = []
-        waiting = collections.defaultdict(list)
-
-        def decode(path):
+        def prepare(path):
             return self.cut(image_files.read_rgb(path))
 
-        prepared = inference.prepare_files(
-            decode, paths, 2 * self.batch_size, "scoring", skip_broken, broken
+        found, broken = inference.apply_to_files(
+            self._function, prepare, paths, "scoring", skip_broken
         )
-        for path, cut in prepared:
-            for patch in cut:
-                group = waiting[patch.shape]
-                group.append((path, patch, len(cut)))
-                if len(group) == self.batch_size:
-                    self._run(waiting.pop(patch.shape), sums)
-        for group in waiting.values():
-            self._run(group, sums)
-        return {path: sums[path] for path in paths if path in sums}, broken
+        distributions = {
+            path: np.mean(outputs["scores"], axis=0, dtype=np.float64)
+            for path, outputs in found.items()
+        }
+        return distributions, broken
 
     def cut(self, pixels):
         """Returns the list of uint8 arrays `[height, width, 3]` to score of an image."""
@@ -101,13 +127,6 @@ class FileScorer:
         else:
             corners = spread(rows, columns, self.patches)
         return [pixels[top : top + side, left : left + side] for top, left in corners]
-
-    def _run(self, group, sums):
-        scores = self._function(np.stack([patch for _, patch, _ in group]))
-        for (path, _, count), distribution in zip(
-            group, np.asarray(scores, np.float64), strict=True
-        ):
-            sums[path] = sums.get(path, 0.0) + distribution / count
 
 
 def enlarge(pixels, side):
@@ -123,11 +142,7 @@ def spread(rows, columns, count):
     """Returns the (top, left) corners of `count` patches, spread evenly over an image.
 
     Patches stand on lines that reach from edge to edge; the longer side has more of them in a line.
-
-    Args:
-        rows: largest top edge.
-        columns: largest left edge.
-        count: number of patches.
+    `rows` and `columns` are the largest top and left edge.
     """
     lines = max(1, min(count, round(math.sqrt(count * (rows + 1) / (columns + 1)))))
     corners = []
@@ -138,18 +153,17 @@ def spread(rows, columns, count):
     return corners
 
 
-def write_results(folder, distributions, root, values, description, overwrite=False):
+def write_results(folder, distributions, root, values, description):
     """Prints mean and deviation of each image, and writes scores.json and scores.csv.
 
     Both are sorted by the mean score, highest first.
 
     Args:
-        folder: where to write; `None` to print alone.
+        folder: where to write.
         distributions: {path: `[K]`}.
         root: folder that paths are shown relative to.
         values: scores of the K bins.
         description: {name: value} of how it was scored, for the JSON file.
-        overwrite: see `check_free`.
     """
     rows = []
     values = np.asarray(values, np.float64)
@@ -161,10 +175,9 @@ def write_results(folder, distributions, root, values, description, overwrite=Fa
             {"image": name, "mean": mean, "std": deviation, "scores": distribution.tolist()}
         )
     rows.sort(key=lambda row: (-row["mean"], row["image"]))
-    _print_rows(rows)
-    if folder is None:
-        return
-    check_free(folder, overwrite)
+    print(f"{'mean':>8}  {'std':>8}  image")
+    lines = [f"{row['mean']:8.3f}  {row['std']:8.3f}  {row['image']}" for row in rows]
+    report.print_ends(lines, SHOWN_ROWS)
     folder = pathlib.Path(folder)
     content = description | {"score_values": values.tolist(), "images": rows}
     files.write_json(folder / RESULTS, content)
@@ -177,24 +190,5 @@ def write_results(folder, distributions, root, values, description, overwrite=Fa
     print(f"Results: {folder / RESULTS}, {folder / TABLE}")
 
 
-def check_free(folder, overwrite):
-    """Raises FileExistsError if the folder holds scores and they may not be replaced."""
-    for name in (RESULTS, TABLE):
-        path = pathlib.Path(folder) / name
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists: give another --output_path, or --overwrite.")
-
-
-def _print_rows(rows):
-    print(f"{'mean':>8}  {'std':>8}  image")
-    lines = [f"{row['mean']:8.3f}  {row['std']:8.3f}  {row['image']}" for row in rows]
-    report.print_ends(lines, SHOWN_ROWS)
-
-
 def _place(index, count, largest):
     return largest // 2 if count == 1 else round(index * largest / (count - 1))
-
-
-def _scores_function(model):
-    function = inference.compile_outputs(model, ["scores"])
-    return lambda batch: function(batch)["scores"]

@@ -1,0 +1,248 @@
+"""Upscales image files, keeping grey, alpha, 16 bits and colour profile."""
+
+import dataclasses
+import functools
+import pathlib
+
+import cv2
+import numpy as np
+import scipy.ndimage
+import tensorflow as tf
+from absl import flags, logging
+
+from misc.export import tiling
+from misc.export.self_ensemble import self_ensemble
+from misc.images import image_files, progress
+from misc.training import common_flags
+
+# What models give that are applied here.
+OUTPUTS = (("output",),)
+SAME_EXTENSION = "same"
+
+
+def define_flags():
+    """Defines the flags of upscaling files."""
+    flags.DEFINE_integer("scale", None, "Upscaling factor; default: the model's, if it has one.")
+    flags.DEFINE_enum(
+        "output_extension",
+        "png",
+        [SAME_EXTENSION, *(extension[1:] for extension in image_files.EXTENSIONS)],
+        "Format of results; PNG and TIFF keep grey, alpha and 16 bits.",
+    )
+    flags.DEFINE_string("output_suffix", "", "Text that is added to the names of results.")
+    common_flags.define_tiling_flags(default_tile=None)
+
+
+def create_predictor(flags, model, source):
+    """Returns `upscale_files` with the model and the settings of the flags."""
+    del source  # images do not tell it
+    upscaler = FileUpscaler(model, flags.scale, flags.tile, flags.overlap, flags.self_ensemble)
+    return functools.partial(upscale_files, upscaler, flags.output_extension, flags.output_suffix)
+
+
+def upscale_files(
+    upscaler, extension, suffix, found, folder, output_path, overwrite=False, skip_broken=False
+):
+    """Writes one image for each that has none, or for all; prints how many; see `plan`, `apply`.
+
+    Returns the exit status: 0 if every image has its result now.
+    """
+    jobs = plan(found, folder, output_path, extension, suffix)
+    todo = [job for job in jobs if overwrite or not job.target.exists()]
+    failed = apply(upscaler, todo, skip_broken)
+    print(
+        f"{len(todo) - failed} of {len(jobs)} images written to {output_path}, "
+        f"{len(jobs) - len(todo)} skipped because their results exist, {failed} failed"
+    )
+    return 1 if failed else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One image file and where its result goes."""
+
+    source: pathlib.Path
+    target: pathlib.Path
+
+
+def plan(found, folder, output_path, extension="png", suffix=""):
+    """Returns a `Job` for each image found in a folder.
+
+    Args:
+        found: paths of the images.
+        folder: folder that they are in.
+        output_path: folder for results; or a file, for a single image.
+        extension: extension of results without dot, or "same".
+        suffix: text added to the names of results.
+
+    Raises:
+        ValueError: when two results (or a result and an image) would be the same file.
+    """
+    output = pathlib.Path(output_path)
+    if len(found) == 1 and output.suffix.lower() in image_files.EXTENSIONS:
+        jobs = [Job(found[0], output)]
+    else:
+        jobs = []
+        for path in found:
+            ending = suffix + (path.suffix if extension == SAME_EXTENSION else f".{extension}")
+            target = output / path.relative_to(folder)
+            jobs.append(Job(path, target.with_name(path.stem + ending)))
+    _check_targets(jobs)
+    return jobs
+
+
+def apply(process, jobs, skip_broken=False):
+    """Calls `process(source, target, on_pixels)` for each job, with a progress bar.
+
+    Returns how many failed and were reported; without `skip_broken` the first is a ValueError.
+    """
+    sizes = [_count_pixels(job.source) for job in jobs]
+    failed = 0
+    with progress.track(total=sum(sizes), description="upscaling", unit="pixel") as bar:
+        bar.unit_scale = True
+        for job, size in zip(jobs, sizes, strict=True):
+            start = bar.n
+            try:
+                process(job.source, job.target, bar.update)
+            except (ValueError, OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:
+                message = _message(job.source, error)
+                if not skip_broken:
+                    raise ValueError(message) from error
+                bar.clear()
+                logging.error("skipped: %s", message)
+                failed += 1
+            bar.update(start + size - bar.n)
+    return failed
+
+
+def _message(source, error):
+    if isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
+        error = "out of memory; a smaller --tile needs less"
+    return str(error) if str(source) in str(error) else f"{source}: {error}"
+
+
+def _count_pixels(path):
+    try:
+        height, width = image_files.image_size(path)
+        return height * width
+    except ValueError:
+        return 0  # reported when its turn comes
+
+
+def _check_targets(jobs):
+    sources = {}
+    for job in jobs:
+        if job.target in sources:
+            raise ValueError(
+                f"{sources[job.target]} and {job.source} would both become {job.target}: "
+                f"--output_extension={SAME_EXTENSION} keeps them apart."
+            )
+        sources[job.target] = job.source
+    inputs = {job.source.resolve() for job in jobs}
+    for job in jobs:
+        if job.target.resolve() in inputs:
+            raise ValueError(
+                f"The result {job.target} would replace an input: give another --output_path, or "
+                "an --output_suffix."
+            )
+
+
+class FileUpscaler:
+    """Applies a model with images as "output" to files."""
+
+    def __init__(self, model, scale=None, tile=None, overlap=None, ensemble=False):
+        """Checks how a `Method` or `FrozenMethod` can be applied.
+
+        Args:
+            model: what gives "output".
+            scale: one of the model's scales; may be left out if it has only one or none.
+            tile: side of the tiles that larger images are cut into, in input pixels; 0 for whole
+                images, `None` for a size that keeps memory low.
+            overlap: input pixels by which tiles reach over each other; `None` for as many as make
+                the result equal to the untiled one.
+            ensemble: whether to average over the 8 flips and rotations of the input.
+
+        Raises:
+            ValueError: for a scale that the model does not have, or tiles that cannot be.
+        """
+        self.scale = choose_scale(model, scale)
+        self.factor = model.factor(self.scale)
+        if overlap is None:
+            overlap = _exact_overlap(model, self.scale, tile)
+        self.overlap = overlap
+        self.tile = tiling.default_tile(self.factor, overlap) if tile is None else tile
+        tiling.check(self.tile, self.overlap)
+        self._function = model.compiled("output", self.scale)
+        if ensemble:
+            self._function = self_ensemble(self._function)
+
+    def __call__(self, source, target, on_pixels=None):
+        """Reads the image file `source` and writes it upscaled, in the format of `target`.
+
+        `on_pixels` is called with the number of input pixels done since. A file that cannot be
+        read, or a format that cannot hold the result, is a ValueError.
+        """
+        image = image_files.read_image(source)
+        pixels = image.pixels
+        if image.alpha is not None:
+            pixels = fill_transparent(pixels, image.alpha)
+        function = _grey(self._function) if image.grey else self._function
+        output = tiling.apply_tiled(
+            function, pixels, self.tile, self.overlap, self.factor, on_pixels=on_pixels
+        )
+        alpha = None if image.alpha is None else resize_alpha(image.alpha, output.shape[:2])
+        if image.grey:
+            output = output[..., 0]
+        image_files.write_image(target, output, alpha, image.icc_profile)
+
+
+def choose_scale(model, scale):
+    """Returns `scale`, or the only one that the model has; else a ValueError."""
+    scales = list(model.scales)
+    if not scales and model.export_names["scale"] is None:
+        if scale is not None:
+            raise ValueError(f"This model takes no --scale. Received: {scale}")
+        return None
+    if scale is None and len(scales) == 1:
+        return scales[0]
+    if scale is None or (scales and scale not in scales):
+        raise ValueError(
+            f"--scale is one of {scales or 'the scales of the graph'}. Received: {scale}"
+        )
+    return scale
+
+
+def fill_transparent(pixels, alpha):
+    """Returns pixels `[height, width, 3]` with the nearest visible colours where alpha is 0.
+
+    What is stored under transparent pixels is arbitrary, often black, and would otherwise bleed
+    into the visible edge.
+    """
+    hidden = alpha == 0
+    if not hidden.any() or hidden.all():
+        return pixels
+    rows, columns = scipy.ndimage.distance_transform_edt(
+        hidden, return_distances=False, return_indices=True
+    )
+    filled = pixels.copy()
+    filled[hidden] = pixels[rows[hidden], columns[hidden]]
+    return filled
+
+
+def resize_alpha(alpha, size):
+    """Returns an alpha channel resized to (height, width), by bicubic interpolation."""
+    return cv2.resize(alpha, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
+
+
+def _exact_overlap(model, scale, tile):
+    radius = model.receptive_radius(scale)
+    if radius is not None or tile == 0:
+        return radius or 0
+    raise ValueError(
+        "The frozen file does not say how far its outputs see: give --overlap in input pixels "
+        "(its receptive radius, about 96 for the published EUSR), or --tile=0."
+    )
+
+
+def _grey(function):
+    return lambda batch: np.mean(np.asarray(function(batch)), axis=-1, keepdims=True)

@@ -1,0 +1,64 @@
+"""Pages of results: HTML with tables and pictures, and the same tables as lines of text."""
+
+import html
+import re
+
+from misc.images import files, image_files
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font-family: sans-serif; margin: 2em; max-width: 1800px; }}
+td, th {{ padding: 2px 1em 2px 0; text-align: right; }}
+th:first-child {{ text-align: left; }}
+img {{ max-width: 100%; }}
+</style>
+<h1>{title}</h1>
+{body}
+</html>
+"""
+
+
+def write(path, title, *parts):
+    """Writes a page of a title and parts in HTML, from top to bottom, atomically."""
+    text = PAGE.format(title=html.escape(title), body="\n".join(parts))
+    with files.write_atomically(path) as temporary:
+        temporary.write_text(text)
+
+
+def table(rows):
+    """Returns rows of cells, the first one the header, as an HTML table; cells are HTML."""
+    lines = []
+    for number, row in enumerate(rows):
+        tags = ["td" if number and column else "th" for column in range(len(row))]
+        cells = [f"<{tag}>{cell}</{tag}>" for tag, cell in zip(tags, row, strict=True)]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return "\n".join(["<table>", *lines, "</table>"])
+
+
+def picture(path, alt):
+    """Returns an image as HTML; `path` is relative to the page."""
+    return f'<img src="{path}" alt="{html.escape(alt)}">'
+
+
+def enlarged_window(page, name, image, window):
+    """Writes a window of a uint8 RGB image, twice as large, beside a page; returns it as HTML.
+
+    The window is top, left and side in pixels; the picture lies in the folder `page` beside the
+    page.
+    """
+    top, left, side = window
+    path = "page/" + "_".join(re.findall(r"[\w-]+", name)) + ".png"
+    crop = image[top : top + side, left : left + side]
+    image_files.write_image(page.parent / path, crop.repeat(2, 0).repeat(2, 1))
+    return picture(path, name)
+
+
+def align(rows):
+    """Returns rows of texts as lines: the first column stands left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([f"{first:<{widths[0]}}", *cells]))
+    return "\n".join(lines)
