@@ -91,8 +91,9 @@ def main(settings, selection):
     folder.check_settings(arguments, _may_change(settings))
     first = _restore(method, folder, settings)
     folder.write_arguments(arguments, data.describe())
-    if first >= settings.max_steps:
-        print(f"{path} is already at step {first}; --max_steps={settings.max_steps}.")
+    if first >= settings.max_steps or method.ended.numpy():
+        reason = "a validation ended it" if method.ended.numpy() else "--max_steps is no higher"
+        print(f"{path} is already at step {first}: {reason}.")
         return 0
 
     batches = distribution.distribute(
@@ -283,7 +284,7 @@ class _Validation:
         mark = ", ".join(f"{name} so far" for name in decision.bests) or f"best {best:.4g}"
         self._progress.note(f"validation at step {step}: {method.summarize(results)} ({mark})")
         if decision.stop:
-            self._progress.note(f"The run ends at step {step}: its method asked for it.")
+            self._progress.note(f"The validation ends the run at step {step}.")
         return decision.stop
 
 

@@ -1,7 +1,8 @@
 """Random flips, shifts and Cutout, drawn per image, the same for several copies of an image.
 
-All functions take float32 images `[B, H, W, C]` and draw from a seed alone; image i of a batch
-depends on the seed and on i, not on the batch size.
+All functions take float32 images `[B, H, W, C]`, H and W known, or lists of copies of them, and
+return the same. They draw from a seed alone, an integer or an integer tensor of shape [2]; image i
+of a batch depends on the seed and on i, not on the batch size.
 """
 
 from keras import ops
@@ -11,12 +12,7 @@ from degradations.base import choose
 
 
 def flip(images, seed):
-    """Mirrors each image left-right with probability one half.
-
-    Args:
-        images: float32 `[B, H, W, C]`.
-        seed: integer, or integer tensor of shape [2].
-    """
+    """Mirrors each image left-right with probability one half."""
     mirrored = random.uniform([ops.shape(images)[0]], random.make_seed(seed)) < 0.5
     return choose(mirrored, ops.flip(images, axis=2), images)
 
@@ -27,14 +23,6 @@ def crop_pair(copies, padding, seed):
     It pads with zeros on all sides and cuts out a random window of the old size (He et al., "Deep
     Residual Learning for Image Recognition", CVPR 2016, section 4.2). All copies of an image are
     shifted by the same amount.
-
-    Args:
-        copies: list of float32 tensors `[B, H, W, C]` of the same shape, H and W known.
-        padding: pixels on each side.
-        seed: integer, or integer tensor of shape [2].
-
-    Returns:
-        List of tensors of the same shape.
     """
     if not padding:
         return list(copies)
@@ -62,14 +50,11 @@ def cutout(copies, length, fill, seed):
     the centre is uniform over all pixels, so that a part of the square may lie outside.
 
     Args:
-        copies: list of float32 tensors `[B, H, W, C]` of the same shape, H and W known.
+        copies: list of images of the same shape.
         length: side of the square in pixels.
         fill: what covers it, one value per channel: the mean, where the original works on
             normalised images and writes 0.
-        seed: integer, or integer tensor of shape [2].
-
-    Returns:
-        List of tensors of the same shape.
+        seed: see above.
     """
     if not length:
         return list(copies)

@@ -26,8 +26,6 @@ class Evaluation:
         seed: seed of all draws.
         classes: number of classes.
         confusion: whether to report the confusion matrices.
-        per_class: whether to report the recall of each class.
-        grid: whether to report accuracy against level.
     """
 
     degradations: list = dataclasses.field(default_factory=list)
@@ -36,8 +34,6 @@ class Evaluation:
     seed: int = 0
     classes: int = 10
     confusion: bool = False
-    per_class: bool = False
-    grid: bool = False
 
     def __post_init__(self):
         self.tested = levels.test_degradations(self.degradations, self.levels, self.size)
@@ -65,7 +61,7 @@ class Evaluation:
             ValueError: if the images' classes are those of the network in another order.
         """
         names = _names_of_classes(getattr(batches, "class_names", None), class_names, self.classes)
-        grid = metrics.CorruptionGrid(self.classes, self.confusion or self.per_class)
+        grid = metrics.CorruptionGrid(self.classes, confusion=report is not None)
         tests = [(None, metrics.CLEAN, None)]
         tests += [(tested, tested.name, value) for tested in self.tested for value in tested.values]
         total = None
@@ -138,18 +134,16 @@ class Evaluation:
         curves = pictures.draw_curves(rows, units)
         if curves is not None:
             report.add_picture("curves", curves)
-        if self.grid:
-            report.add_table("grid", grid.grid())
-            picture = pictures.draw_grid(rows, units)
-            if picture is not None:
-                report.add_picture("grid", picture)
+        report.add_table("grid", grid.grid())
+        picture = pictures.draw_grid(rows, units)
+        if picture is not None:
+            report.add_picture("grid", picture)
+        report.add_table("per_class", grid.per_class(names))
         if self.confusion:
             report.add_table("confusion", grid.confusion(names))
             for name, matrix in grid.confusion_matrices().items():
                 picture = pictures.draw_confusion(name, matrix, names)
                 report.add_picture(f"confusion/{pictures.file_name(name)}", picture)
-        if self.per_class:
-            report.add_table("per_class", grid.per_class(names))
 
 
 def _names_of_classes(names, trained, classes):
@@ -187,6 +181,4 @@ def create(flags, classes):
         seed=flags.get("seed", 0),
         classes=classes,
         confusion=flags.confusion_matrix,
-        per_class=flags.per_class,
-        grid=flags.corruption_grid,
     )

@@ -5,18 +5,13 @@ import tensorflow as tf
 
 
 class FeatureCache:
-    """Keeps features by the index of their image, in the host's memory, up to a limit.
+    """Keeps features by the index of their image, in the host's memory, up to a limit of bytes.
 
     Of a batch, only the images that are missing are computed: a cache for half of the images saves
     half of the work.
     """
 
     def __init__(self, limit_bytes):
-        """Starts empty.
-
-        Args:
-            limit_bytes: what the features may need; images beyond it are computed every time.
-        """
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self._features = {}

@@ -136,13 +136,6 @@ def define_evaluation_flags():
     flags.DEFINE_bool(
         "confusion_matrix", False, "Also write confusion.csv, and a picture for each degradation."
     )
-    flags.DEFINE_bool("per_class", False, "Also write per_class.csv, the recall of each class.")
-    flags.DEFINE_bool(
-        "corruption_grid",
-        False,
-        "Also write grid.csv, accuracy against level, and, of few levels such as severities, a "
-        "heat map.",
-    )
 
 
 def create_optimizer(flags):

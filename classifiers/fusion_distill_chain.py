@@ -38,10 +38,6 @@ class Chain:
         factor: factor of the recipes' steps.
         statistics: moving statistics of the fused weights to go on from.
         names: degradations, in the order of the batch's blocks.
-
-    Raises:
-        FileNotFoundError: if there is no such recipe.
-        ValueError: for settings that a later stage would stop at.
     """
 
     folder: pathlib.Path
@@ -52,7 +48,7 @@ class Chain:
     names: tuple = DEGRADATIONS
 
     def __post_init__(self):
-        """Completes and checks the settings."""
+        """Checks the settings, where a later stage would stop."""
         object.__setattr__(self, "folder", pathlib.Path(self.folder).resolve())
         object.__setattr__(self, "names", tuple(name.strip() for name in self.names))
         meant = self.recipe("clean").get("dataloader")
@@ -73,13 +69,10 @@ class Chain:
             scale_steps(self.recipe(recipe), self.factor)
 
     def run(self, changeable=()):
-        """Runs all stages that are not done and writes the table.
+        """Runs all stages that are not done; returns the table as text, and its page's path.
 
         Args:
             changeable: flags that may change between a chain and its continuation.
-
-        Returns:
-            The table as text, and the path of the page that shows it.
 
         Raises:
             ValueError: if a stage fails, or the folder was begun with other settings.
@@ -133,7 +126,7 @@ class Chain:
         return [*runs, *evaluations, self._evaluate("ensemble", "ensemble", voting)]
 
     def recipe(self, name):
-        """Returns {flag: last value} of a recipe and of those that it includes."""
+        """Returns the flags of a step; see `read_recipe`."""
         return read_recipe(self.recipes, name)
 
     def _train(self, name, recipe, title, values=None, start=None):
@@ -172,7 +165,6 @@ class Chain:
         values = {
             "model": model,
             "levels": "all",
-            "corruption_grid": "true",
             **self._passed(model),
             **values,
             "save_path": results.parent,
@@ -198,12 +190,10 @@ def _flags_of(model):
 
 
 def _folder_name(degradation):
-    """Returns what the folder of a degradation's model is called: the degradation, where it can."""
     return re.sub(r"[^\w@.=-]+", "_", degradation)
 
 
 def _arguments(values):
-    """Returns {flag: value, or list of values of a repeated flag} as arguments."""
     return [
         f"--{name}={value}"
         for name, one in values.items()
@@ -212,11 +202,7 @@ def _arguments(values):
 
 
 def read_recipe(recipes, name):
-    """Returns {flag: last value} of a recipe and of those that it includes.
-
-    Raises:
-        FileNotFoundError: if there is no such recipe.
-    """
+    """Returns {flag: last value} of a recipe, which must exist, and of those that it includes."""
     path = ROOT / RECIPES / f"{recipes}_{name}.flags"
     if not path.is_file():
         known = sorted(p.name.split("_clean")[0] for p in path.parent.glob("*_clean.flags"))
@@ -229,10 +215,6 @@ def read_recipe(recipes, name):
 
 def scale_steps(recipe, factor):
     """Returns the flags of a recipe that count steps, multiplied by a factor, at least 1 each.
-
-    Args:
-        recipe: {flag: text}, with max_steps.
-        factor: number above 0.
 
     Raises:
         ValueError: if several milestones fall on the same step.

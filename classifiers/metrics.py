@@ -43,13 +43,6 @@ def rank_of_label(labels, logits):
     return np.where(np.isfinite(logits).all(axis=1), ahead.sum(axis=1), logits.shape[1])
 
 
-def confusion_matrix(labels, predicted, classes):
-    """Returns counts `[K, K]`: row: right class; column: predicted class."""
-    matrix = np.zeros([classes, classes], np.int64)
-    np.add.at(matrix, (labels, predicted), 1)
-    return matrix
-
-
 class CorruptionGrid:
     """Counts right answers for every degradation and level.
 
@@ -82,8 +75,10 @@ class CorruptionGrid:
         cell = self._cells.setdefault((name, level), np.zeros(3, np.int64))
         cell += [len(labels), (rank == 0).sum(), (rank < TOP).sum()]
         if self._counts_confusion:
-            matrix = confusion_matrix(labels, logits.argmax(axis=1), self.classes)
-            self._confusion[name] = self._confusion.get(name, 0) + matrix
+            # In place: a thousand classes have a million counts.
+            empty = np.zeros([self.classes, self.classes], np.int64)
+            matrix = self._confusion.setdefault(name, empty)
+            np.add.at(matrix, (labels, logits.argmax(axis=1)), 1)
 
     def rows(self):
         """Returns [{"name", "level", "top1", "top5"}], in percent; the level of one is NaN."""
@@ -164,7 +159,7 @@ class CorruptionGrid:
         ]
 
     def confusion_matrices(self):
-        """Returns {degradation: counts `[K, K]` over all its levels}; see `confusion_matrix`."""
+        """Returns {degradation: counts `[K, K]` over all levels, rows by the right class}."""
         return dict(self._confusion)
 
     def confusion(self, class_names=None):

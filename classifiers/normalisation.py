@@ -10,16 +10,10 @@ _DIGITS = 9
 
 
 def create(flags):
-    """Returns the mean and the deviation of R, G and B in 0-255, two lists.
+    """Returns the mean and the deviation of R, G and B in 0-255, two lists of three.
 
     Each of them is what --image_mean or --image_deviation says; else that of the run whose weights
     are restored; else see `usual`.
-
-    Args:
-        flags: values of the flags of `classifiers.flags`.
-
-    Raises:
-        ValueError: unless there are three values each, which look like those of images in 0-255.
     """
     restored = {}
     if flags.get("restore_path"):

@@ -80,7 +80,7 @@ def draw_confusion(name, matrix, class_names=None):
 
     Args:
         name: degradation.
-        matrix: see `metrics.confusion_matrix`.
+        matrix: counts `[K, K]`, rows by the right class, columns by the predicted one.
         class_names: names of the K classes; `None` for their numbers.
     """
     counts = matrix.sum(axis=1, keepdims=True)

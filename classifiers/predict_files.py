@@ -8,6 +8,7 @@ import functools
 import pathlib
 
 import numpy as np
+import scipy.special
 from absl import flags
 
 from classifiers import voting
@@ -54,13 +55,7 @@ def define_flags():
 
 
 def create_predictor(flags, model, source):
-    """Returns the function `classify_files` with the model and the settings of the flags.
-
-    Args:
-        flags: values of the flags of `define_flags`.
-        model: `Method` or `FrozenMethod`.
-        source: where it comes from, which the results tell.
-    """
+    """Returns the function `classify_files` with the model and the settings of the flags."""
     names = read_names(flags.classify_names) if flags.classify_names else None
     classifier = FileClassifier(
         model, flags.classify_resize, flags.classify_crop, names, flags.classify_top
@@ -71,16 +66,7 @@ def create_predictor(flags, model, source):
 def classify_files(
     classifier, source, found, folder, output_path, overwrite=False, skip_broken=False
 ):
-    """Classifies images and writes their table and contact sheet.
-
-    Args:
-        classifier: `FileClassifier`.
-        source: what the results call the model.
-        found: paths of the images.
-        folder: folder that they are in.
-        output_path: folder for the results.
-        overwrite: whether they may replace others.
-        skip_broken: see `FileClassifier`.
+    """Classifies images in a folder, and writes their table and contact sheet.
 
     Returns:
         Exit status: 0 if every image was classified.
@@ -117,12 +103,7 @@ class Prediction:
 class FileClassifier:
     """Applies a model with "logits", and maybe "votes", to files.
 
-    Attributes:
-        resize: length that the shorter side is resized to, or `None`.
-        crop: side of the central square that the model sees.
-        top: number of classes that are kept of an image.
-        pictures: {path: what the model saw of it, uint8 RGB}, of the files that `__call__` was to
-            keep.
+    `pictures` holds {path: what the model saw of it, uint8 RGB} of the files that it was to keep.
     """
 
     def __init__(self, model, resize=None, crop=None, class_names=None, top=5):
@@ -161,11 +142,7 @@ class FileClassifier:
         self._function = inference.compile_outputs(model, outputs, (self.crop, self.crop))
 
     def class_names(self, classes):
-        """Returns the names of the classes, their numbers where neither flag nor model says them.
-
-        Raises:
-            ValueError: if there are names of another number of classes.
-        """
+        """Returns the names of the classes; their numbers where neither flag nor model has them."""
         if not self._names:
             return [str(number) for number in range(classes)]
         if len(self._names) != classes:
@@ -173,7 +150,7 @@ class FileClassifier:
         return list(self._names)
 
     def __call__(self, paths, skip_broken=False, keep=()):
-        """Classifies files, with a progress bar.
+        """Classifies files, with a progress bar; see `inference.apply_to_files`.
 
         Args:
             paths: list of image files.
@@ -183,9 +160,6 @@ class FileClassifier:
         Returns:
             `(predictions, class_names, broken)`: {path: `Prediction`}; list of names, `None` if no
             file could be used; and the list of the files left out.
-
-        Raises:
-            ValueError: for the first broken file, without `skip_broken`; the message names it.
         """
         keep = set(keep)
 
@@ -206,11 +180,7 @@ class FileClassifier:
         return dict(zip(found, most_likely(together, self.top), strict=True)), names, broken
 
     def prepare(self, path):
-        """Returns what the model sees of a file, uint8 RGB `[crop, crop, 3]`.
-
-        Raises:
-            ValueError: if the file is broken, or smaller than the square; the message names it.
-        """
+        """Returns what the model sees of a file, uint8 RGB `[crop, crop, 3]`."""
         pixels = image_files.read_rgb(path)
         height, width = pixels.shape[:2]
         if not self.resize and min(height, width) < self.crop:
@@ -237,8 +207,7 @@ def most_likely(outputs, top):
         votes = np.asarray(outputs["votes"], np.float32)
         ranks = np.asarray(voting.rank(votes, np.asarray(outputs["logits"], np.float32)))
         logits = logits / votes.sum(axis=1, keepdims=True)
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    probabilities = scipy.special.softmax(logits, axis=1)
     # Stable: of equal values the first is the largest, as in an argmax.
     order = np.argsort(-ranks, axis=1, kind="stable")[:, :top]
     return [
@@ -259,9 +228,7 @@ def spread(paths, count=SHEET_IMAGES):
 
 
 def write_results(folder, predictions, root, class_names, description, pictures):
-    """Prints the classes, and writes predictions.json, .csv and, of pictures, .png.
-
-    All are sorted by path.
+    """Prints the classes, and writes predictions.json, .csv and .png, sorted by path.
 
     Args:
         folder: where to write.
@@ -281,7 +248,6 @@ def write_results(folder, predictions, root, class_names, description, pictures)
     content = description | {"class_names": list(class_names), "images": rows}
     files.write_json(folder / RESULTS, content)
     report.write_table(folder / TABLE, [_flat(row) for row in rows])
-    written = [folder / RESULTS, folder / TABLE]
     tiles = [
         (pictures[by_name[row["path"]]], _caption(row))
         for row in rows
@@ -289,16 +255,11 @@ def write_results(folder, predictions, root, class_names, description, pictures)
     ]
     sheet = contact_sheet.draw_captioned(tiles, SHEET_TILE, SHEET_COLUMNS)
     image_files.write_image(folder / SHEET, sheet)
-    written.append(folder / SHEET)
-    print(f"Results: {', '.join(map(str, written))}")
+    print(f"Results: {folder / RESULTS}, {folder / TABLE}, {folder / SHEET}")
 
 
 def read_names(path):
-    """Returns the names in a text file with one in each line.
-
-    Raises:
-        ValueError: if the file is missing or holds none.
-    """
+    """Returns the names in a text file with one in each line."""
     try:
         lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

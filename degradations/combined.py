@@ -99,12 +99,14 @@ class Chain(Degradation):
 class OneOf(Chain):
     """Applies one of several degradations to each image, chosen at random per image.
 
-    Each part is computed for the images that drew it alone, and these come out as if it had been
+    Each part is computed for the images that drew it alone, and they come out as if it had been
     computed for all. `call_with_bytes` gives the size of the part that an image drew.
 
-    Where shapes must be known (under XLA, in traced functions of JAX), the number of images of a
-    part cannot depend on the draw. There one image follows the other, each through its own part:
-    the work is no more, but nothing is computed side by side.
+    Where shapes must be known (under XLA, in traced functions of JAX), how many images a part gets
+    cannot depend on the draw. There one image follows the other, each through its own part alone:
+    no work is wasted, but images are not computed side by side. What a choice costs beyond the mean
+    of its parts is the start of each part, which counts with many parts, few and small images
+    (`benchmarks/one_of.py`).
 
     Args:
         layers: degradations to choose from, all with the same probability.

@@ -45,10 +45,10 @@ def training_arguments(photo_folder):
 
     settings = eusr.TINY | {
         "model": "eusr",
-        "max_steps": 60,
+        "max_steps": 24,
         "log_freq": 1,
-        "save_freq": 20,
-        "summary_freq": 5,
+        "save_freq": 8,
+        "summary_freq": 4,
         "seed": 7,
         "eusr_residual_factor": 0.1,
     }
@@ -62,7 +62,10 @@ def training_arguments(photo_folder):
 @pytest.fixture(scope="session")
 def trained(training_arguments, tmp_path_factory):
     """The folder of a finished training run; `output.txt` in it holds what was printed."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    output = commands.run("train.py", *training_arguments, f"--train_path={folder}")
+    return train(training_arguments, tmp_path_factory.mktemp("trained") / "run")
+
+
+def train(arguments, folder):
+    output = commands.run("train.py", *arguments, f"--train_path={folder}")
     (folder / "output.txt").write_text(output)
     return folder

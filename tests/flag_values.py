@@ -19,4 +19,5 @@ def of(*modules, **values):
         for module in modules:
             module.define_flags()
 
-    return settings.of_run(define, values)
+    # Flags of a place are not taken over from runs, but given here.
+    return settings.of_run(define, values) | values

@@ -15,26 +15,40 @@ from eusr import metrics
 from misc.images import image_files
 from misc.training import run_folder
 from tests import commands
+from tests.conftest import train
+
+# Each scale is compiled by itself: what does not depend on their number is tried with one.
+ONE_SCALE = ["--scales=2", "--summary_freq=1000"]
 
 
 def losses(folder):
     return {row["step"]: row["loss"] for row in run_folder.read_history(folder) if "loss" in row}
 
 
+@pytest.fixture(scope="module")
+def one_scale(training_arguments):
+    return [*training_arguments, *ONE_SCALE]
+
+
+@pytest.fixture(scope="module")
+def trained_one_scale(one_scale, tmp_path_factory):
+    return train(one_scale, tmp_path_factory.mktemp("one_scale") / "run")
+
+
 def test_training_leaves_what_the_manual_says(trained):
     output = (trained / "output.txt").read_text()
     assert f"tensorboard --logdir={trained}" in output
-    assert "step 60/60" in output
+    assert "step 24/24" in output
     assert "steps/s" in output
     assert "left" in output
     arguments = json.loads((trained / "arguments.json").read_text())
     assert arguments["scales"] == [2, 4]
     assert arguments["model"] == "eusr"
-    assert sorted(p.name for p in trained.glob("model.ckpt-*.index")) == [
-        f"model.ckpt-{step}.index" for step in (20, 40, 60)
-    ]
+    assert {p.name for p in trained.glob("model.ckpt-*.index")} == {
+        f"model.ckpt-{step}.index" for step in (8, 16, 24)
+    }
     assert len(list((trained / "best").glob("model.ckpt-*.index"))) == 1
-    assert len(losses(trained)) == 60
+    assert len(losses(trained)) == 24
 
 
 def test_tensorboard_shows_losses_rate_and_pictures_per_scale(trained):
@@ -51,32 +65,32 @@ def test_tensorboard_shows_losses_rate_and_pictures_per_scale(trained):
     assert any(tag.startswith("validation/x4/") and tag[-4:].isdigit() for tag in tags)
 
 
-def test_a_killed_run_goes_on_exactly(trained, training_arguments, tmp_path):
+def test_a_killed_run_goes_on_exactly(trained_one_scale, one_scale, tmp_path):
     folder = tmp_path / "run"
-    command = ["train.py", *training_arguments, f"--train_path={folder}"]
+    command = ["train.py", *one_scale, f"--train_path={folder}"]
     process = commands.start(*command)
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         history = folder / "history.jsonl"
-        if history.exists() and '"step": 25' in history.read_text():
+        if history.exists() and '"step": 9,' in history.read_text():
             process.send_signal(signal.SIGKILL)
         time.sleep(0.005)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert 25 <= max(losses(folder)) < 60
+    assert 9 <= max(losses(folder)) < 24
     output = commands.run(*command)
     assert f"Going on from {folder}/model.ckpt-" in output
-    assert losses(folder) == losses(trained)
-    expected = tf.train.load_checkpoint(str(trained / "model.ckpt-60"))
-    actual = tf.train.load_checkpoint(str(folder / "model.ckpt-60"))
+    assert losses(folder) == losses(trained_one_scale)
+    expected = tf.train.load_checkpoint(str(trained_one_scale / "model.ckpt-24"))
+    actual = tf.train.load_checkpoint(str(folder / "model.ckpt-24"))
     for name in expected.get_variable_to_shape_map():
         if "CHECKPOINTABLE" not in name and "save_counter" not in name:
             np.testing.assert_array_equal(expected.get_tensor(name), actual.get_tensor(name))
 
 
-def test_ctrl_c_saves_and_the_run_is_refused_with_other_settings(training_arguments, tmp_path):
+def test_ctrl_c_saves_and_the_run_is_refused_with_other_settings(one_scale, tmp_path):
     folder = tmp_path / "run"
-    command = ["train.py", *training_arguments, f"--train_path={folder}", "--max_steps=100000"]
+    command = ["train.py", *one_scale, f"--train_path={folder}", "--max_steps=100000"]
     process = commands.start(*command, "--save_freq=1000")
     while process.poll() is None and not (folder / "history.jsonl").exists():
         time.sleep(0.005)
@@ -90,10 +104,10 @@ def test_ctrl_c_saves_and_the_run_is_refused_with_other_settings(training_argume
     assert "Traceback" not in errors
 
 
-def test_a_non_finite_loss_stops_the_run_and_names_the_step(training_arguments, tmp_path):
+def test_a_non_finite_loss_stops_the_run_and_names_the_step(one_scale, tmp_path):
     errors = commands.run(
         "train.py",
-        *training_arguments,
+        *one_scale,
         f"--train_path={tmp_path}/run",
         "--eusr_learning_rate=1e30",
         "--log_freq=5",
@@ -110,13 +124,13 @@ def test_validation_reports_every_image(trained, photo_folder, tmp_path):
     command = [
         "validate.py",
         "--model=eusr",
-        f"--restore_path={trained}/model.ckpt-40",
+        f"--restore_path={trained}/model.ckpt-16",
         f"--data_truth_path={photo_folder}",
         f"--save_path={results}",
     ]
     output = commands.run(*command, "--compare_bicubic", "--shave_size=5")
     report = json.loads((results / "results.json").read_text())
-    assert report["step"] == 40
+    assert report["step"] == 16
     assert len(report["images"]) == 16  # the scales come from the run's arguments.json
     row = report["images"][3]
     assert row["name"] in output
@@ -142,7 +156,7 @@ def test_validation_in_tiles_equals_whole_images(trained, photo_folder, tmp_path
     command = [
         "validate.py",
         f"--restore_path={trained}",  # the model is known from its arguments.json
-        "--restore_global_step=60",
+        "--restore_global_step=24",
         "--cuda_device=-1",
         "--scales=2",
         f"--data_truth_path={photo_folder}",
@@ -157,28 +171,28 @@ def test_validation_in_tiles_equals_whole_images(trained, photo_folder, tmp_path
 def test_wrong_checkpoints_are_explained(trained, photo_folder, tmp_path):
     command = ["validate.py", "--model=eusr", f"--data_truth_path={photo_folder}"]
     errors = commands.run(*command, f"--restore_path={trained}/model.ckpt-5", status=1)
-    assert "model.ckpt-60" in errors
+    assert "model.ckpt-24" in errors
     errors = commands.run(*command, f"--restore_path={trained}", "--eusr_conv_features=5", status=1)
     assert "shape [3, 3, 3, 4], the model's is [3, 3, 3, 5]" in errors
     assert "missing" in commands.run(*command, status=1)
 
 
-def test_fine_tuning_starts_from_the_weights_of_one_network(trained, training_arguments, tmp_path):
+def test_fine_tuning_starts_from_the_weights_of_one_network(trained_one_scale, one_scale, tmp_path):
     folder = tmp_path / "tuned"
     output = commands.run(
         "train.py",
-        *training_arguments,
+        *one_scale,
         f"--train_path={folder}",
-        f"--restore_path={trained}",
+        f"--restore_path={trained_one_scale}",
         "--restore_target=generator",
         "--max_steps=1",
         "--average_decay=0.5",
         "--gradient_clip_norm=1",
         "--schedule=plateau",
     )
-    assert f"Starting from {trained}" in output
+    assert f"Starting from {trained_one_scale}" in output
     # The data of step 1 are those of the first run, the weights are not.
-    assert losses(folder)[1] < losses(trained)[1]
+    assert losses(folder)[1] < losses(trained_one_scale)[1]
 
 
 def test_help_shows_the_flags_of_the_chosen_model_only():
@@ -191,18 +205,18 @@ def test_help_shows_the_flags_of_the_chosen_model_only():
 
 
 def test_unknown_names_list_the_known_ones():
-    errors = commands.run("train.py", "--model=esur", status=1)
+    errors = commands.run("train.py", "--model=esur", status=1, from_scratch=True)
     assert "--model=esur is unknown. Known:" in errors
     assert "eusr" in errors.split("Known:")[1]
 
 
-def test_two_hosts_train_as_one(trained, training_arguments, tmp_path):
+def test_two_hosts_train_as_one(trained_one_scale, one_scale, tmp_path):
     folder = tmp_path / "run"
     addresses = [f"127.0.0.1:{port}" for port in _free_ports(2)]
     processes = [
         commands.start(
             "train.py",
-            *training_arguments,
+            *one_scale,
             f"--train_path={folder}",
             "--distribute=multi_worker",
             environment={
@@ -224,14 +238,13 @@ def test_two_hosts_train_as_one(trained, training_arguments, tmp_path):
     assert len(checksums) == 1
 
     # Together they did what one process does, but for rounding, and one file restores it.
-    alone, together = losses(trained), losses(folder)
+    alone, together = losses(trained_one_scale), losses(folder)
     assert together.keys() == alone.keys()
     np.testing.assert_allclose(list(together.values()), list(alone.values()), rtol=1e-3)
     assert not list(folder.glob(".worker*"))
-    output = commands.run(
-        "train.py", *training_arguments, f"--train_path={folder}", "--max_steps=61"
-    )
-    assert f"Going on from {folder}/model.ckpt-60" in output
+    output = commands.run("train.py", *one_scale, f"--train_path={folder}")
+    assert f"Going on from {folder}/model.ckpt-24" in output
+    assert "already at step 24" in output
 
 
 def test_several_hosts_need_their_addresses(training_arguments, tmp_path):
@@ -256,10 +269,8 @@ def _free_ports(count):
     return ports
 
 
-def test_own_copy_of_a_run_can_be_continued_elsewhere(trained, training_arguments, tmp_path):
-    shutil.copytree(trained, tmp_path / "copy")
-    output = commands.run(
-        "train.py", *training_arguments, f"--train_path={tmp_path}/copy", "--max_steps=61"
-    )
+def test_own_copy_of_a_run_can_be_continued_elsewhere(trained_one_scale, one_scale, tmp_path):
+    shutil.copytree(trained_one_scale, tmp_path / "copy")
+    output = commands.run("train.py", *one_scale, f"--train_path={tmp_path}/copy", "--max_steps=25")
     assert "Going on from" in output
-    assert max(losses(tmp_path / "copy")) == 61
+    assert max(losses(tmp_path / "copy")) == 25

@@ -1,6 +1,7 @@
 """Every model: one step on its TINY settings, predict, save, restore, freeze."""
 
 import importlib
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import tensorflow as tf
 from absl import flags
 
 from misc.export import frozen
-from misc.training import registry, settings
+from misc.training import common_flags, registry, settings
 from tests import flag_values
 
 TINY_TRAINING = {"max_steps": 1, "average_decay": 0.5, "gradient_clip_norm": 10.0}
@@ -119,3 +120,24 @@ def test_a_model_made_of_others_needs_them():
     values = settings.Settings({"restore_path": None, "ensemble_weights": None})
     with pytest.raises(ValueError, match="--ensemble_weights is missing"):
         selection.restore(values)
+
+
+def test_what_gives_data_their_meaning_comes_back_with_a_run_and_places_do_not(tmp_path):
+    arguments = {
+        "model": "mobilenetv2",
+        "dataloader": "ratings",
+        "ratings_range": [0.0, 100.0],
+        "ratings_target": "maximum_entropy_mean",
+        "score_values": [1.0, 2.0, 3.0],
+        "ratings_path": "elsewhere.csv",
+    }
+    (tmp_path / "arguments.json").write_text(json.dumps(arguments))
+    argv = ["validate.py", f"--restore_path={tmp_path}", "--ratings_target=gaussian"]
+    with settings.fresh_flags():
+        common_flags.define_restore_flags()
+        selection = registry.select(argv, with_dataloader=True)
+        flags.FLAGS(argv)
+        found = settings.parsed()
+    assert selection.dataloader_name == "ratings"
+    assert (found.ratings_range, found.score_values) == ([0, 100], [1, 2, 3])
+    assert (found.ratings_target, found.ratings_path) == ("gaussian", None)

@@ -56,14 +56,7 @@ def create_model(flags, training=False):
 
 
 def create_method(method, flags, training, **kwargs):
-    """Returns a method with one classifier.
-
-    Args:
-        method: `Classifier` or a subclass.
-        flags: values of the flags of `classifiers.flags`.
-        training: whether to make the optimizer and what is needed for training alone.
-        **kwargs: for `method`.
-    """
+    """Returns a method with one classifier: `Classifier` or a subclass, with `kwargs`."""
     # First what is read fast, and where most mistakes are.
     copies = training_copies.create(flags)
     network = create_starting_network(flags, training)
@@ -98,13 +91,7 @@ def create_starting_network(flags, training=False):
 
 
 def create_network(flags, weights=None, load_head=True):
-    """Returns the network that the flags describe, with random weights or those of files.
-
-    Args:
-        flags: values of the flags of `classifiers.flags.define_network_flags`.
-        weights: see `networks.build`.
-        load_head: see `networks.build`.
-    """
+    """Returns the network that the flags describe, with random weights or those of files."""
     mean, deviation = normalisation.create(flags)
     return networks.build(
         flags.network,
@@ -121,7 +108,7 @@ def create_trained_network(flags, path, flag):
     """Returns a trained network.
 
     Args:
-        flags: values of the flags of `classifiers.flags`.
+        flags: values of the flags.
         path: folder, checkpoint or weight file of a run, whose arguments.json says what network it
             is; or a file of weights for the network that the flags describe.
         flag: name of the flag that the path comes from, for messages.
@@ -247,16 +234,10 @@ class Classifier(Method):
         return {name: tf.gather(copies[name], chosen) for name in names}
 
     def reestimate_statistics(self, batches, steps, seed):
-        """Sets the moving statistics of batch normalisation to their means over training batches.
+        """Sets the moving statistics to their means over `steps` training batches.
 
         As Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization",
-        UAI 2018, do for averaged weights: the trainable variables stay, means and variances are
-        averaged over the batches, each weighing the same.
-
-        Args:
-            batches: iterable of training batches, as for `train_step`.
-            steps: number of batches.
-            seed: seed of the draws, a number.
+        UAI 2018, do for averaged weights: the trainable variables stay, all batches weigh the same.
         """
         normalisations = [
             layer for layer in self.network.layers if hasattr(layer, "moving_variance")

@@ -49,11 +49,7 @@ def define_flags():
 
 
 def create_model(flags, training=False):
-    """Returns the `Ensemble` of the classifiers that the flags name.
-
-    Raises:
-        ValueError: when it is to be trained.
-    """
+    """Returns the `Ensemble` of the classifiers that the flags name, which cannot be trained."""
     if training:
         raise ValueError(
             "--model=ensemble cannot be trained: train classifiers, and give --ensemble_weights."
@@ -71,32 +67,22 @@ def create_model(flags, training=False):
 
 
 def _common_metadata(paths):
-    """Returns what the members' runs kept of their data; of the first that has it.
-
-    Raises:
-        ValueError: if two of them name the classes differently: their votes would not add up.
-    """
-    found = {path: run_folder.read_metadata(path) for path in paths}
-    described = {path: metadata for path, metadata in found.items() if metadata}
-    if not described:
-        return {}
-    first, metadata = next(iter(described.items()))
-    for path, other in described.items():
-        if other.get("class_names") != metadata.get("class_names"):
+    """Returns what the first member's run kept of its data, that kept anything."""
+    first, metadata = None, {}
+    for path in paths:
+        found = run_folder.read_metadata(path)
+        if not metadata:
+            first, metadata = path, found
+        elif found and found.get("class_names") != metadata.get("class_names"):
+            # Their votes would not add up.
             raise ValueError(f"--ensemble_weights: {path} has other classes than {first}.")
     return metadata
 
 
 class Ensemble(Classifier):
-    """Networks that vote."""
+    """Networks that vote: a list of those of `networks.build`, with the same classes."""
 
     def __init__(self, members, evaluation=None):
-        """Sets the method up.
-
-        Args:
-            members: networks of `networks.build` with the same classes.
-            evaluation: see `Classifier`.
-        """
         super().__init__(members[0], evaluation)
         self.members = members
         self.networks = {f"member{number}": member for number, member in enumerate(members)}

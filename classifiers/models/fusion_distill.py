@@ -89,11 +89,7 @@ def create_model(flags, training=False):
 
 
 def create_teachers(flags):
-    """Returns the networks that --teacher_weights names; `None` stands for the student itself.
-
-    Raises:
-        ValueError: if there are none, or neither one nor as many as degradations.
-    """
+    """Returns the networks that --teacher_weights names; `None` stands for the student itself."""
     paths = flags.teacher_weights
     if not paths:
         raise ValueError(
@@ -101,18 +97,14 @@ def create_teachers(flags):
         )
     blocks = max(len(degradations.expand(flags.degradations)), 1)
     if len(paths) not in (1, blocks):
-        raise ValueError(_wrong_count(len(paths), blocks))
+        raise ValueError(
+            f"--teacher_weights must name one teacher, or one for each of the {blocks} "
+            f"--degradations. Received: {len(paths)}"
+        )
     return [
         None if path == SELF else classifier.create_trained_network(flags, path, "teacher_weights")
         for path in paths
     ]
-
-
-def _wrong_count(teachers, blocks):
-    return (
-        f"--teacher_weights must name one teacher, or one for each of the {blocks} "
-        f"--degradations. Received: {teachers}"
-    )
 
 
 class FusionDistill(Classifier):
@@ -131,13 +123,13 @@ class FusionDistill(Classifier):
         cache_bytes=0,
         **kwargs,
     ):
-        """Sets the method up.
+        """Sets the method up; see `Classifier` too.
 
         Args:
             network: the student, of `networks.build`.
-            evaluation: see `Classifier`.
-            copies: see `Classifier`.
-            optimizers: see `Classifier`.
+            evaluation: as there.
+            copies: as there.
+            optimizers: as there.
             teachers: networks in the order of the degradations, or one for all of them; `None`
                 stands for the student itself. Empty without training.
             teacher_input: "clean" or "degraded".
@@ -148,8 +140,7 @@ class FusionDistill(Classifier):
             **kwargs: for `Method`.
 
         Raises:
-            ValueError: if the number of teachers does not fit, or a network has not that stage, or
-                with other features than the student.
+            ValueError: if a network has not that stage, or with other features than the student.
         """
         super().__init__(network, evaluation, copies, optimizers, **kwargs)
         self.teacher_input = "image" if teacher_input == "clean" else "degraded"
@@ -160,14 +151,11 @@ class FusionDistill(Classifier):
                 _check_stage(compared, stage, network)
         self.stage = stage
         self._student = networks.with_stages(network, ["logits", stage])
-        blocks = max(len(copies.layers), 1) if copies else 1
-        if teachers and len(teachers) not in (1, blocks):
-            raise ValueError(_wrong_count(len(teachers), blocks))
         self.teachers = [
             networks.with_stages(network if teacher is None else teacher, [stage])
             for teacher in teachers
         ]
-        self._blocks = blocks
+        self._blocks = max(len(copies.layers), 1) if copies else 1
         # Only frozen teachers that see unchanged images say the same every time.
         constant = copies and copies.draws_nothing and teacher_input == "clean"
         self._caches = []

@@ -21,6 +21,7 @@ from classifiers.networks import (
     efficientnet,
     googlenet,
     inception,
+    keras_weights,
     layers,
     mnasnet,
     mobilenet,
@@ -31,7 +32,6 @@ from classifiers.networks import (
     swin,
     vgg,
     vit,
-    weight_files,
 )
 
 # Mean and standard deviation of the channels, on the scale 0-1. CIFAR: Zagoruyko and Komodakis,
@@ -61,7 +61,8 @@ class Network:
     """What is known of a network.
 
     Attributes:
-        builder: function of normalised images and the number of classes that returns the stages.
+        builder: function of normalised images `[batch, height, width, 3]` and the number of classes
+            that returns the stages, {name: tensor}; see `with_stages`.
         head: name of the classifying layer.
         normalisation: the one of `NORMALISATIONS` that it is usually fed with.
         image_size: side of the images that it is usually fed with, in pixels.
@@ -179,10 +180,13 @@ def build(
     network = NETWORKS[name]
     if weights is None and not load_head:
         raise ValueError(f"load_head=False needs weights. Received: weights={weights}")
-    file = None if weights is None else _read(weights, network)
-    if num_classes is None and file is not None and load_head:
-        # Without a last layer in the file, any number serves to list that among what is missing.
-        num_classes = file.num_classes or 1
+    stored_classes = None
+    if weights is not None:
+        tensors, kind, settings = _read(weights, network)
+        stored_classes = kind.count_classes(tensors, network.head)
+        if num_classes is None and load_head:
+            # Without a last layer there, any number serves to list that among what is missing.
+            num_classes = stored_classes or 1
     if num_classes is None or num_classes < 1:
         raise ValueError(
             f"num_classes must be at least 1, --num_classes=... Received: {num_classes}"
@@ -198,8 +202,17 @@ def build(
     stages = network.builder(x, num_classes)
     model = keras.Model(inputs, stages["logits"], name=name)
     model.stages = stages
-    if file is not None:
-        _assign(file, model, None if load_head else network.head)
+    if weights is not None:
+        try:
+            kind.assign(model, tensors, head=None if load_head else network.head, **settings)
+        except ValueError as error:
+            if not load_head or stored_classes in (None, num_classes):
+                raise
+            raise ValueError(
+                f"{error}\n  The file has {stored_classes} classes, the network {num_classes}; "
+                "load_head=False (with --weights: --noweights_head) leaves the file's last layer "
+                "out."
+            ) from error
     return model
 
 
@@ -229,42 +242,14 @@ def with_stages(model, names=None):
     return keras.Model(model.inputs[0], outputs, name=f"{model.name}_with_stages")
 
 
-@dataclasses.dataclass
-class _WeightFile:
-    num_classes: int | None
-    assign: Callable
-
-
-def _assign(file, model, head):
-    try:
-        file.assign(model, head=head)
-    except ValueError as error:
-        if head is not None or file.num_classes in (None, model.output_shape[-1]):
-            raise
-        raise ValueError(
-            f"{error}\n  The file has {file.num_classes} classes, the network "
-            f"{model.output_shape[-1]}; load_head=False (with --weights: --noweights_head) leaves "
-            "the file's last layer out."
-        ) from error
-
-
 def _read(weights, network):
-    """Returns the contents of files before the network exists, as they tell its classes."""
+    """Returns {name: array} of files, and the module that assigns these, with its settings."""
     paths = [weights] if isinstance(weights, str | pathlib.Path) else list(weights)
-    source = ", ".join(map(str, paths))
-    if len(paths) == 1 and str(paths[0]).endswith(weight_files.KERAS_SUFFIXES):
-        arrays = weight_files.read_keras(paths[0])
-        classes = weight_files.count_classes(arrays, network.head)
-        assign = functools.partial(weight_files.assign_keras, arrays=arrays, source=source)
-        return _WeightFile(classes, assign)
+    settings = {"source": ", ".join(map(str, paths))}
+    if len(paths) == 1 and str(paths[0]).endswith(keras_weights.SUFFIXES):
+        return keras_weights.read(paths[0]), keras_weights, settings
     tensors = {}
     for path in paths:
         tensors |= pytorch_files.read(path)
-    assign = functools.partial(
-        pytorch_weights.assign,
-        tensors=tensors,
-        source=source,
-        ignored=network.ignored,
-        renamed=network.renamed,
-    )
-    return _WeightFile(pytorch_weights.count_classes(tensors, network.head), assign)
+    settings |= {"ignored": network.ignored, "renamed": network.renamed}
+    return tensors, pytorch_weights, settings

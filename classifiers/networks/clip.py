@@ -26,16 +26,11 @@ LOGIT_SCALE = 100.0
 
 
 def build(x, num_classes):
-    """Returns the stages of CLIP RN50.
+    """Returns the stages for images of known size, whose sides are multiples of 32.
 
-    Args:
-        x: normalised images `[batch, height, width, 3]` of known size, a multiple of 32.
-        num_classes: number of logits.
-
-    Returns:
-        {name: tensor}: "stem", "stage1" to "stage4", each also with "_preactivation" for the values
-        before its last ReLU, "pooled" (the embedding `[batch, 1024]`) and "logits" (the scaled
-        cosine of embedding and class weights).
+    They are "stem", "stage1" to "stage4", each also with "_preactivation" for the values before its
+    last ReLU, "pooled" (the embedding `[batch, 1024]`) and "logits" (the scaled cosine of embedding
+    and class weights).
 
     Raises:
         ValueError: for another image size.
@@ -50,13 +45,7 @@ def build(x, num_classes):
     x = layers.conv_norm(x, 32, 3, ("visual.conv2", "visual.bn2"))
     x = layers.conv_norm(x, 64, 3, ("visual.conv3", "visual.bn3"), activation=None)
     x = keras.layers.AveragePooling2D(2)(resnet.activate_stage("stem", x, stages))
-    for stage, (count, features) in enumerate(zip(BLOCKS, resnet.FEATURES, strict=True), start=1):
-        for block in range(count):
-            stride = 2 if stage > 1 and block == 0 else 1
-            x = _block(x, features, stride, f"visual.layer{stage}.{block}")
-            if block < count - 1:
-                x = keras.layers.ReLU()(x)
-        x = resnet.activate_stage(f"stage{stage}", x, stages)
+    x = resnet.apply_stages(x, BLOCKS, resnet.FEATURES, _block, "visual.layer", stages)
     stages["pooled"] = AttentionPooling(HEADS, EMBEDDING, name="visual.attnpool")(x)
     stages["logits"] = CosineClassifier(num_classes, dtype="float32", name="head")(stages["pooled"])
     return stages
@@ -72,8 +61,7 @@ def _block(inputs, features, stride, name):
     if stride > 1 or inputs.shape[-1] != 4 * features:
         if stride > 1:
             inputs = keras.layers.AveragePooling2D(stride)(inputs)
-        names = f"{name}.downsample.0", f"{name}.downsample.1"
-        inputs = layers.conv_norm(inputs, 4 * features, 1, names, activation=None)
+        inputs = layers.conv_norm(inputs, 4 * features, 1, f"{name}.downsample", activation=None)
     return keras.layers.Add()([x, inputs])
 
 
@@ -83,18 +71,10 @@ class AttentionPooling(keras.layers.Layer):
 
     pytorch_tensors = (
         "positional_embedding",
-        "q_proj.weight",
-        "q_proj.bias",
-        "k_proj.weight",
-        "k_proj.bias",
-        "v_proj.weight",
-        "v_proj.bias",
-        "c_proj.weight",
-        "c_proj.bias",
+        *(f"{role}_proj.{kind}" for role in "qkvc" for kind in ("weight", "bias")),
     )
 
     def __init__(self, heads, features, **kwargs):
-        """Sets the number of heads and of the result's features."""
         super().__init__(**kwargs)
         self.heads = heads
         self.features = features
@@ -103,21 +83,16 @@ class AttentionPooling(keras.layers.Layer):
         """Makes the weights."""
         _, height, width, channels = input_shape
 
-        # The authors' initial values: N(0, 1 / channels).
+        # The authors' initial values: N(0, 1 / channels), by a new initializer each time.
         def normal():
-            # A new one each time: an initializer gives the same values whenever it is used.
             return keras.initializers.RandomNormal(stddev=channels**-0.5)
 
         self.embedding = self.add_weight(
             shape=(height * width + 1, channels), initializer=normal(), name="embedding"
         )
         self.projections = []
-        for name, features in (
-            ("query", channels),
-            ("key", channels),
-            ("value", channels),
-            ("output", self.features),
-        ):
+        widths = dict.fromkeys(("query", "key", "value"), channels)
+        for name, features in (widths | {"output": self.features}).items():
             kernel = self.add_weight(
                 shape=(channels, features), initializer=normal(), name=f"{name}_kernel"
             )
@@ -133,10 +108,6 @@ class AttentionPooling(keras.layers.Layer):
         query = self._project(x[:, :1], 0)
         pooled = transformer.attend(query, self._project(x, 1), self._project(x, 2), self.heads)
         return self._project(pooled[:, 0], 3)
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        return (input_shape[0], self.features)
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -154,7 +125,6 @@ class CosineClassifier(keras.layers.Layer):
     pytorch_tensors = ("weight", "/logit_scale")
 
     def __init__(self, num_classes, **kwargs):
-        """Sets the number of classes."""
         super().__init__(**kwargs)
         self.num_classes = num_classes
 
@@ -176,10 +146,6 @@ class CosineClassifier(keras.layers.Layer):
         inputs = ops.normalize(ops.cast(inputs, self.compute_dtype), axis=-1)
         kernel = ops.normalize(self.kernel, axis=0)
         return ops.exp(self.logit_scale) * ops.matmul(inputs, kernel)
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        return (input_shape[0], self.num_classes)
 
     def get_config(self):
         """Returns the constructor's arguments."""

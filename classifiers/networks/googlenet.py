@@ -29,21 +29,16 @@ MODULES = {
 
 
 def build(x, num_classes):
-    """Returns the stages of GoogLeNet.
+    """Returns the stages for images from 15x15 pixels on.
 
-    Args:
-        x: normalised images `[batch, height, width, 3]`, from 15x15 on.
-        num_classes: number of logits.
-
-    Returns:
-        {name: tensor}: "stem" and "stage1" (after conv1 and conv3), "stage2" to "stage4" (after the
-        modules 3, 4 and 5), "pooled" and "logits".
+    They are "stem" and "stage1" (after conv1 and conv3), "stage2" to "stage4" (after the modules 3,
+    4 and 5), and the head.
     """
     stages = {}
-    x = stages["stem"] = _convolution(x, 64, 7, "conv1", stride=2)
+    x = stages["stem"] = convolution(x, 64, 7, "conv1", stride=2)
     x = layers.max_pool(x, 3, 2, ceil_mode=True)
-    x = _convolution(x, 64, 1, "conv2")
-    x = stages["stage1"] = _convolution(x, 192, 3, "conv3")
+    x = convolution(x, 64, 1, "conv2")
+    x = stages["stage1"] = convolution(x, 192, 3, "conv3")
     x = layers.max_pool(x, 3, 2, ceil_mode=True)
     for number, modules in MODULES.items():
         if number > 3:
@@ -51,23 +46,22 @@ def build(x, num_classes):
         for letter, features in modules.items():
             x = _inception(x, features, f"inception{number}{letter}")
         stages[f"stage{number - 1}"] = x
-    stages["pooled"] = layers.global_average_pool(x)
-    x = keras.layers.Dropout(0.2, name="dropout")(stages["pooled"])
-    stages["logits"] = layers.logits(x, num_classes, "fc")
-    return stages
+    x = layers.global_average_pool(x)
+    return layers.classify(x, num_classes, "fc", stages, (0.2, "dropout"))
+
+
+def convolution(x, features, kernel_size, name, **kwargs):
+    """Applies a convolution, batch normalisation and ReLU; see `layers.conv_norm`."""
+    names = f"{name}.conv", f"{name}.bn"
+    return layers.conv_norm(x, features, kernel_size, names, norm=norm, **kwargs)
 
 
 def _inception(x, features, name):
     one, reduced3, full3, reduced5, full5, pooled = features
-    branches = [_convolution(x, one, 1, f"{name}.branch1")]
+    branches = [convolution(x, one, 1, f"{name}.branch1")]
     for branch, reduced, full in ((2, reduced3, full3), (3, reduced5, full5)):
-        y = _convolution(x, reduced, 1, f"{name}.branch{branch}.0")
-        branches.append(_convolution(y, full, 3, f"{name}.branch{branch}.1"))
+        y = convolution(x, reduced, 1, f"{name}.branch{branch}.0")
+        branches.append(convolution(y, full, 3, f"{name}.branch{branch}.1"))
     y = keras.layers.MaxPooling2D(3, 1, "same")(x)
-    branches.append(_convolution(y, pooled, 1, f"{name}.branch4.1"))
+    branches.append(convolution(y, pooled, 1, f"{name}.branch4.1"))
     return keras.layers.Concatenate()(branches)
-
-
-def _convolution(x, features, kernel_size, name, **kwargs):
-    names = f"{name}.conv", f"{name}.bn"
-    return layers.conv_norm(x, features, kernel_size, names, norm=norm, **kwargs)

@@ -4,33 +4,25 @@ Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVP
 figures 5 to 7. The auxiliary classifier, which serves only the original training, is left out.
 """
 
-import functools
-
 import keras
 
 from classifiers.networks import layers
-
-norm = functools.partial(layers.batch_norm, epsilon=1e-3)
+from classifiers.networks.googlenet import convolution
 
 
 def build(x, num_classes):
-    """Returns the stages of Inception v3.
+    """Returns the stages for images from 75x75 pixels on; usually 299x299.
 
-    Args:
-        x: normalised images `[batch, height, width, 3]`, from 75x75 on; usually 299x299.
-        num_classes: number of logits.
-
-    Returns:
-        {name: tensor}: "stem" and "stage1" (after the second and the fifth convolution), "stage2"
-        to "stage4" (after the modules 5, 6 and 7), "pooled" and "logits".
+    They are "stem" and "stage1" (after the second and the fifth convolution), "stage2" to "stage4"
+    (after the modules 5, 6 and 7), and the head.
     """
     stages = {}
-    x = _convolution(x, 32, 3, "Conv2d_1a_3x3", stride=2, padding=0)
-    x = _convolution(x, 32, 3, "Conv2d_2a_3x3", padding=0)
-    x = stages["stem"] = _convolution(x, 64, 3, "Conv2d_2b_3x3")
+    x = convolution(x, 32, 3, "Conv2d_1a_3x3", stride=2, padding=0)
+    x = convolution(x, 32, 3, "Conv2d_2a_3x3", padding=0)
+    x = stages["stem"] = convolution(x, 64, 3, "Conv2d_2b_3x3")
     x = layers.max_pool(x, 3, 2)
-    x = _convolution(x, 80, 1, "Conv2d_3b_1x1")
-    x = stages["stage1"] = _convolution(x, 192, 3, "Conv2d_4a_3x3", padding=0)
+    x = convolution(x, 80, 1, "Conv2d_3b_1x1")
+    x = stages["stage1"] = convolution(x, 192, 3, "Conv2d_4a_3x3", padding=0)
     x = layers.max_pool(x, 3, 2)
     for letter, pooled in (("b", 32), ("c", 64), ("d", 64)):
         x = _module_5(x, pooled, f"Mixed_5{letter}")
@@ -43,10 +35,8 @@ def build(x, num_classes):
     for letter in "bc":
         x = _module_7(x, f"Mixed_7{letter}")
     stages["stage4"] = x
-    stages["pooled"] = layers.global_average_pool(x)
-    x = keras.layers.Dropout(0.5, name="dropout")(stages["pooled"])
-    stages["logits"] = layers.logits(x, num_classes, "fc")
-    return stages
+    x = layers.global_average_pool(x)
+    return layers.classify(x, num_classes, "fc", stages, (0.5, "dropout"))
 
 
 def _module_5(x, pooled, name):
@@ -110,12 +100,12 @@ def _reduction_7(x, name):
 
 def _chain(x, name, steps):
     for suffix, (features, kernel_size) in steps.items():
-        x = _convolution(x, features, kernel_size, name + suffix)
+        x = convolution(x, features, kernel_size, name + suffix)
     return x
 
 
 def _halve(x, features, name):
-    return _convolution(x, features, 3, name, stride=2, padding=0)
+    return convolution(x, features, 3, name, stride=2, padding=0)
 
 
 def _average(x):
@@ -125,8 +115,3 @@ def _average(x):
 
 def _concatenate(*branches):
     return keras.layers.Concatenate()(list(branches))
-
-
-def _convolution(x, features, kernel_size, name, **kwargs):
-    names = f"{name}.conv", f"{name}.bn"
-    return layers.conv_norm(x, features, kernel_size, names, norm=norm, **kwargs)

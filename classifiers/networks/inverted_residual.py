@@ -5,7 +5,6 @@ squeeze and excitation as in Howard et al., "Searching for MobileNetV3", ICCV 20
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import keras
 
@@ -27,7 +26,6 @@ class Block:
         squeezed: features to which squeeze and excitation reduces; 0 for none.
         squeeze_activations: activations after its two convolutions.
         drop_rate: probability to drop the branch in training.
-        shortcut: whether the input may be added where the shape stays.
     """
 
     expanded: int
@@ -39,7 +37,35 @@ class Block:
     squeezed: int = 0
     squeeze_activations: tuple = ("relu", "hard_sigmoid")
     drop_rate: float = 0.0
-    shortcut: bool = True
+
+
+def unroll(stacks, before):
+    """Yields (number of the stack, place in it, features before, shape) of each block.
+
+    Args:
+        stacks: rows of expansion, kernel, stride of the first block, features, number of blocks.
+        before: features of the first block's input.
+    """
+    for stack, (expansion, kernel, stride, features, count) in enumerate(stacks):
+        for place in range(count):
+            shape = {
+                "expanded": divisible(before * expansion),
+                "features": features,
+                "kernel_size": kernel,
+                "stride": 1 if place else stride,
+            }
+            yield stack, place, before, shape
+            before = features
+
+
+def numbered_names(name, expand, squeeze):
+    """Returns the names of a `Block` whose steps are the modules 0, 1, ... of `name`."""
+    steps = ["expand"] * expand + ["depthwise"] + ["squeeze"] * squeeze + ["project"]
+    endings = {"squeeze": ("fc1", "fc2")}
+    return {
+        step: tuple(f"{name}.{index}.{ending}" for ending in endings.get(step, ("0", "1")))
+        for index, step in enumerate(steps)
+    }
 
 
 def apply_stages(x, blocks, norm, stages):
@@ -50,41 +76,13 @@ def apply_stages(x, blocks, norm, stages):
         blocks: list of `Block`.
         norm: function of a tensor and a name that normalises.
         stages: dict that takes the stages.
-
-    Returns:
-        The result of the last block.
     """
     number = 1
     for index, block in enumerate(blocks):
-        x = apply(x, block, norm)
+        x = _apply(x, block, norm)
         if index + 1 == len(blocks) or blocks[index + 1].stride > 1:
             stages[f"stage{number}"] = x
             number += 1
-    return x
-
-
-def apply(inputs, block, norm: Callable):
-    """Applies one `Block` to `[batch, height, width, channels]`."""
-    names, x = block.names, inputs
-    settings = {"activation": block.activation, "norm": norm}
-    if block.expanded != inputs.shape[-1]:
-        x = layers.conv_norm(x, block.expanded, 1, names["expand"], **settings)
-    x = layers.conv_norm(
-        x,
-        block.expanded,
-        block.kernel_size,
-        names["depthwise"],
-        stride=block.stride,
-        groups=block.expanded,
-        **settings,
-    )
-    if block.squeezed:
-        x = _squeeze_and_excite(x, block)
-    settings["activation"] = None
-    x = layers.conv_norm(x, block.features, 1, names["project"], **settings)
-    if block.shortcut and block.stride == 1 and inputs.shape[-1] == block.features:
-        x = layers.stochastic_depth(x, block.drop_rate, f"{names['project'][0]}.drop")
-        x = keras.layers.Add()([x, inputs])
     return x
 
 
@@ -92,6 +90,22 @@ def divisible(features, divisor=8):
     """Rounds to a multiple of `divisor`, up if rounding lost more than 10 % (MobileNet's code)."""
     rounded = max(divisor, int(features + divisor / 2) // divisor * divisor)
     return rounded if rounded >= 0.9 * features else rounded + divisor
+
+
+def _apply(inputs, block, norm):
+    names, x = block.names, inputs
+    settings = {"activation": block.activation, "norm": norm}
+    if block.expanded != inputs.shape[-1]:
+        x = layers.conv_norm(x, block.expanded, 1, names["expand"], **settings)
+    settings |= {"stride": block.stride, "groups": block.expanded}
+    x = layers.conv_norm(x, block.expanded, block.kernel_size, names["depthwise"], **settings)
+    if block.squeezed:
+        x = _squeeze_and_excite(x, block)
+    x = layers.conv_norm(x, block.features, 1, names["project"], activation=None, norm=norm)
+    if block.stride == 1 and inputs.shape[-1] == block.features:
+        x = layers.stochastic_depth(x, block.drop_rate, f"{names['project'][0]}.drop")
+        x = keras.layers.Add()([x, inputs])
+    return x
 
 
 def _squeeze_and_excite(x, block):

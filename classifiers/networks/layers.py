@@ -20,11 +20,7 @@ def kaiming_fan_out():
 
 
 def normalise(x, mean, std):
-    """Scales 0-255 to 0-1, subtracts `mean` and divides by `std`, both given for 0-1, in float32.
-
-    Raises:
-        ValueError: unless there are three means and three positive deviations.
-    """
+    """Scales 0-255 to 0-1, subtracts three means and divides by three deviations, in float32."""
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ValueError(
             "mean takes three values and std three positive ones, on the scale 0-1. "
@@ -92,44 +88,46 @@ def conv_norm(x, features, kernel_size, names, activation="relu", norm=batch_nor
         x: `[batch, height, width, channels]`.
         features: number of output channels.
         kernel_size: side of the kernel, or (height, width).
-        names: names of the convolution and of the normalisation.
+        names: names of the convolution and of the normalisation; one stands for its parts 0 and 1.
         activation: name of a Keras activation, or `None`.
         norm: function of a tensor and a name that normalises.
         **kwargs: further arguments of `convolution`.
     """
+    if isinstance(names, str):
+        names = f"{names}.0", f"{names}.1"
     x = norm(convolution(x, features, kernel_size, names[0], **kwargs), names[1])
     return x if activation is None else keras.layers.Activation(activation)(x)
 
 
-def linear(x, features, name, bias=True):
+def linear(x, features, name, dtype=None):
     """Applies a fully connected layer that starts from N(0, 0.01)."""
-    return keras.layers.Dense(
-        features,
-        use_bias=bias,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        name=name,
-    )(x)
+    initializer = keras.initializers.RandomNormal(stddev=0.01)
+    return keras.layers.Dense(features, kernel_initializer=initializer, dtype=dtype, name=name)(x)
 
 
-def logits(x, num_classes, name):
-    """Applies the linear classifier; its result is float32 under every dtype policy."""
-    return keras.layers.Dense(
-        num_classes,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        dtype="float32",
-        name=name,
-    )(x)
+def classify(x, num_classes, name, stages, dropout=None):
+    """Completes stages by the head: `x` as "pooled", and the linear classifier's "logits".
+
+    Args:
+        x: `[batch, features]`.
+        num_classes: number of logits, which are float32 under every dtype policy.
+        name: name of the classifier.
+        stages: dict that takes the two, and is returned.
+        dropout: rate and name of a dropout between them.
+    """
+    stages["pooled"] = x
+    if dropout:
+        rate, dropout_name = dropout
+        x = keras.layers.Dropout(rate, name=dropout_name)(x)
+    stages["logits"] = linear(x, num_classes, name, dtype="float32")
+    return stages
 
 
 def max_pool(x, size, stride, padding=0, ceil_mode=False):
     """Takes the maximum over windows of values that are not negative, as they are after a ReLU.
 
-    Args:
-        x: `[batch, height, width, channels]`, not below 0: padding is made of zeros.
-        size: side of the window.
-        stride: step of the window.
-        padding: zeros on each side.
-        ceil_mode: whether a last window that reaches over the edge by less than a stride counts.
+    Padding is made of zeros; with `ceil_mode`, a last window that reaches over the edge by less
+    than a stride counts.
     """
     after = padding + (stride - 1 if ceil_mode else 0)
     if padding or after:
@@ -164,7 +162,6 @@ class AdaptiveAveragePooling(keras.layers.Layer):
     """
 
     def __init__(self, size, **kwargs):
-        """Sets the number of windows along each side."""
         super().__init__(**kwargs)
         self.size = size
 
@@ -178,10 +175,6 @@ class AdaptiveAveragePooling(keras.layers.Layer):
             return ops.average_pool(inputs, window, strides=window)
         rows, columns = self._weights(height), self._weights(width)
         return ops.einsum("ih,jw,bhwc->bijc", rows, columns, inputs)
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        return (input_shape[0], self.size, self.size, input_shape[-1])
 
     def get_config(self):
         """Returns the constructor's arguments."""

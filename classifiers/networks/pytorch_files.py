@@ -7,6 +7,7 @@ the bytes that are there.
 """
 
 import collections
+import contextlib
 import dataclasses
 import io
 import json
@@ -16,8 +17,8 @@ import pickle
 import struct
 import sys
 import zipfile
-import zlib
 
+import ml_dtypes
 import numpy as np
 
 # Names under which checkpoints keep the tensors of the network.
@@ -28,44 +29,24 @@ PREFIXES = ("module.", "_orig_mod.")
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 ZIP_MAGIC = b"PK\x03\x04"
 
-BFLOAT16 = "bfloat16"
-DTYPES = {
-    "float64": np.float64,
-    "float32": np.float32,
-    "float16": np.float16,
-    "bfloat16": BFLOAT16,
-    "int64": np.int64,
-    "int32": np.int32,
-    "int16": np.int16,
-    "int8": np.int8,
-    "uint8": np.uint8,
-    "bool": np.bool_,
-}
-STORAGES = {
-    "DoubleStorage": "float64",
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-    "UntypedStorage": "uint8",
-}
-SAFETENSORS_DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U8": "uint8",
-    "BOOL": "bool",
-}
+# Names of a type in NumPy and PyTorch, of PyTorch's storages, and in .safetensors.
+TYPES = (
+    ("float64", "DoubleStorage", "F64"),
+    ("float32", "FloatStorage", "F32"),
+    ("float16", "HalfStorage", "F16"),
+    ("bfloat16", "BFloat16Storage", "BF16"),
+    ("int64", "LongStorage", "I64"),
+    ("int32", "IntStorage", "I32"),
+    ("int16", "ShortStorage", "I16"),
+    ("int8", "CharStorage", "I8"),
+    ("uint8", "ByteStorage", "U8"),
+    ("bool", "BoolStorage", "BOOL"),
+)
+# Keras brings ml_dtypes, whose bfloat16 is a type of NumPy then.
+DTYPES = {name: np.dtype(getattr(ml_dtypes, name, name)) for name, _, _ in TYPES}
+STORAGES = {storage: DTYPES[name] for name, storage, _ in TYPES}
+STORAGES["UntypedStorage"] = DTYPES["uint8"]
+SAFETENSORS_DTYPES = {code: DTYPES[name] for name, _, code in TYPES}
 MAXIMUM_HEADER = 100_000_000  # the safetensors format's own limit, in bytes
 
 
@@ -98,15 +79,10 @@ def read(path):
                     raise ValueError("the archive is incomplete: its end is missing")
                 file.seek(0)
                 tensors = _find_state(_read_legacy(file))
-        tensors = {name: _to_array(value) for name, value in tensors.items()}
+        tensors = {name: value.array() for name, value in tensors.items()}
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError) as error:
-        raise ValueError(f"Cannot read the tensors of {path}: {error}") from error
-    except (pickle.UnpicklingError, zipfile.BadZipFile, struct.error, OverflowError) as error:
-        raise ValueError(f"Cannot read the tensors of {path}: {error}") from error
-    except (OSError, RuntimeError, zlib.error) as error:
-        # zipfile's, for damaged offsets, flags and contents of an archive.
+    except Exception as error:  # damaged pickles and archives raise many kinds
         raise ValueError(f"Cannot read the tensors of {path}: {error}") from error
     if not tensors:
         raise ValueError(f"{path} holds no tensors.")
@@ -117,21 +93,18 @@ def read(path):
 class Storage:
     """Values of one type in a row; tensors are windows on them."""
 
-    dtype: str
+    dtype: np.dtype
     count: int
     data: bytes | None = None
 
     def values(self):
-        """Returns the values as an array; bfloat16 as unsigned 16-bit integers."""
+        """Returns the values as an array."""
         if self.data is None:
             raise ValueError("a storage has no data")
-        dtype = np.dtype(np.uint16 if self.dtype == BFLOAT16 else DTYPES[self.dtype])
-        if len(self.data) < self.count * dtype.itemsize:
-            raise ValueError(
-                f"a storage should have {self.count * dtype.itemsize} bytes. "
-                f"Received: {len(self.data)}"
-            )
-        return np.frombuffer(self.data, dtype, self.count)
+        size = self.count * self.dtype.itemsize
+        if len(self.data) < size:
+            raise ValueError(f"a storage should have {size} bytes. Received: {len(self.data)}")
+        return np.frombuffer(self.data, self.dtype, self.count)
 
 
 @dataclasses.dataclass
@@ -142,33 +115,26 @@ class Tensor:
     offset: int
     shape: tuple
     strides: tuple
-    dtype: str | None = None
+    dtype: np.dtype | None = None
 
     def array(self):
-        """Returns a copy as an array."""
-        values = self.storage.values()
-        dtype = self.dtype or self.storage.dtype
-        if dtype != self.storage.dtype:  # an untyped storage
-            values = values.view(np.uint16 if dtype == BFLOAT16 else DTYPES[dtype])
-        numbers = (self.offset, *self.shape, *self.strides)
-        if len(self.shape) != len(self.strides) or any(
-            not isinstance(number, int) or number < 0 for number in numbers
-        ):
+        """Returns a copy as an array; bfloat16 becomes float32."""
+        values = self.storage.values().view(self.dtype or self.storage.dtype)
+        if min(self.offset, *self.shape, *self.strides, 0) < 0:
             raise ValueError(f"a tensor has the shape {self.shape}, strides {self.strides}")
-        last = self.offset + sum(
-            (length - 1) * stride for length, stride in zip(self.shape, self.strides, strict=True)
-        )
-        if math.prod(self.shape) == 0:
-            return np.zeros(self.shape, np.float32 if dtype == BFLOAT16 else DTYPES[dtype])
-        if last >= len(values):
-            raise ValueError(f"a tensor reaches to value {last} of {len(values)} in its storage")
-        window = np.lib.stride_tricks.as_strided(
-            values[self.offset :],
-            self.shape,
-            [stride * values.itemsize for stride in self.strides],
-            writeable=False,
-        )
-        return _from_bfloat16(window) if dtype == BFLOAT16 else window.copy()
+        size = values.itemsize
+        strides = [stride * size for stride in self.strides]
+        try:
+            # Without values there is nothing that an offset could point to.
+            offset = self.offset * size if math.prod(self.shape) else 0
+            window = np.ndarray(self.shape, values.dtype, values, offset, strides)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"a tensor of the shape {self.shape}, strides {self.strides}, from value "
+                f"{self.offset} on, does not lie in the {len(values)} values of its storage"
+            ) from error
+        is_bfloat16 = values.dtype == ml_dtypes.bfloat16
+        return window.astype(np.float32 if is_bfloat16 else values.dtype)
 
 
 class Unread:
@@ -192,14 +158,10 @@ class Unread:
         """Keeps the state, which for a scripted module holds its tensors."""
         self.state = state
 
-    def __setitem__(self, key, value):
-        """Forgets an item."""
+    def _forget(self, *items):
+        pass
 
-    def append(self, value):
-        """Forgets an item."""
-
-    def extend(self, values):
-        """Forgets items."""
+    __setitem__ = append = extend = _forget
 
 
 class _Unpickler(pickle.Unpickler):
@@ -211,12 +173,11 @@ class _Unpickler(pickle.Unpickler):
         if module in ("torch", "torch.storage") and name in STORAGES:
             return STORAGES[name]
         if module == "torch" and name in DTYPES:
-            return name
+            return DTYPES[name]
         if module == "collections" and name == "OrderedDict":
             return collections.OrderedDict
-        rebuild = REBUILD.get((module, name))
-        if rebuild is not None:
-            return rebuild
+        if module == "torch._utils" and name in REBUILD:
+            return REBUILD[name]
         return type("Unread", (Unread,), {"origin": f"{module}.{name}"})
 
     def persistent_load(self, identity):
@@ -224,7 +185,7 @@ class _Unpickler(pickle.Unpickler):
         if kind != "storage":
             raise ValueError(f"unknown kind of stored object: {kind!r}")
         dtype, key, _, count = details[:4]
-        if not isinstance(dtype, str) or not isinstance(count, int) or count < 0:
+        if not isinstance(dtype, np.dtype) or not isinstance(count, int) or count < 0:
             raise ValueError(f"unknown type of storage: {getattr(dtype, 'origin', dtype)}")
         if len(details) > 4 and details[4] is not None:
             raise ValueError("a storage is a part of another one, a form that is not supported")
@@ -238,23 +199,19 @@ def _rebuild_tensor(storage, offset, shape, strides, *_):
 
 
 def _rebuild_typed_tensor(storage, offset, shape, strides, requires_grad, hooks, dtype, *_):
-    if not isinstance(dtype, str):
+    if not isinstance(dtype, np.dtype):
         raise ValueError(f"unknown type of values: {getattr(dtype, 'origin', dtype)}")
     tensor = _rebuild_tensor(storage, offset, shape, strides)
     tensor.dtype = dtype
     return tensor
 
 
-def _rebuild_parameter(tensor, *_):
-    return tensor
-
-
 REBUILD = {
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v3"): _rebuild_typed_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
+    "_rebuild_tensor": _rebuild_tensor,
+    "_rebuild_tensor_v2": _rebuild_tensor,
+    "_rebuild_tensor_v3": _rebuild_typed_tensor,
+    "_rebuild_parameter": lambda tensor, *_: tensor,
+    "_rebuild_parameter_with_state": lambda tensor, *_: tensor,
 }
 
 
@@ -286,10 +243,9 @@ def _read_legacy(file):
     def load():
         return _Unpickler(file, load_storage).load()
 
-    try:
+    magic = None
+    with contextlib.suppress(Exception):  # whatever other files may hold
         magic = load()
-    except Exception as error:
-        raise ValueError("it is no file of torch.save") from error
     if magic != LEGACY_MAGIC:
         raise ValueError("it is no file of torch.save")
     load()  # version of the protocol
@@ -301,8 +257,7 @@ def _read_legacy(file):
         (count,) = struct.unpack("<q", _read_bytes(file, 8))
         if count != storage.count:
             raise ValueError(f"a storage should have {storage.count} values. Received: {count}")
-        size = 2 if storage.dtype == BFLOAT16 else np.dtype(DTYPES[storage.dtype]).itemsize
-        storage.data = _read_bytes(file, count * size)
+        storage.data = _read_bytes(file, count * storage.dtype.itemsize)
     return content
 
 
@@ -330,8 +285,7 @@ def _read_safetensors(file):
             raise ValueError(f"{name} reaches from {begin} to {end} of {len(data)} bytes")
         shape = tuple(entry["shape"])
         strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-        dtype = SAFETENSORS_DTYPES[entry["dtype"]]
-        storage = Storage(dtype, math.prod(shape), data[begin:end])
+        storage = Storage(SAFETENSORS_DTYPES[entry["dtype"]], math.prod(shape), data[begin:end])
         tensors[name] = Tensor(storage, 0, shape, strides)
     return tensors
 
@@ -365,15 +319,6 @@ def _scripted_tensors(module, prefix):
             yield prefix + name, value
         elif isinstance(value, Unread) and isinstance(value.state, dict):
             yield from _scripted_tensors(value, f"{prefix}{name}.")
-
-
-def _to_array(value):
-    return value.array()
-
-
-def _from_bfloat16(values):
-    # bfloat16 is the upper half of a float32.
-    return (values.astype(np.uint32) << 16).view(np.float32)
 
 
 def _without_prefixes(tensors):

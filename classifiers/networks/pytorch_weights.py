@@ -10,8 +10,6 @@ import re
 import keras
 import numpy as np
 
-from classifiers.networks import weight_files
-
 # Counts of training steps, which batch normalisation here does without.
 IGNORED = r"(^|.*\.)num_batches_tracked"
 NORM = {
@@ -20,6 +18,7 @@ NORM = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
+SHOWN = 20
 
 
 def tensor_names(model):
@@ -30,7 +29,6 @@ def tensor_names(model):
     return {
         name: (variable, axes)
         for layer in model.layers
-        if layer.weights
         for name, variable, axes in _layer_tensors(layer)
     }
 
@@ -55,11 +53,41 @@ def assign(model, tensors, source, head=None, ignored=(), renamed=None):
     ignored = re.compile("|".join((IGNORED, *ignored)))
     found = {name: value for name, value in tensors.items() if not ignored.fullmatch(name)}
     if head is not None:
-        names = _layer_tensor_names(model, head)
+        names = {name for name, _, _ in _layer_tensors(model.get_layer(head))}
         targets = {name: target for name, target in targets.items() if name not in names}
         found = {name: value for name, value in found.items() if name not in names}
-    expected = {name: _pytorch_shape(*target) for name, target in targets.items()}
-    weight_files.check(expected, found, model.name, source)
+    assign_all(targets, found, model.name, source)
+
+
+def assign_all(targets, found, network, source):
+    """Assigns tensors to variables, if every one fits.
+
+    Args:
+        targets: {name: (variable, axes)}; see `tensor_names`.
+        found: {name: array}.
+        network: name of the network, for the message.
+        source: what the tensors come from, for the message.
+
+    Raises:
+        ValueError: lists the tensors that are missing, extra, or have another shape.
+    """
+    shapes = {name: _stored_shape(*target) for name, target in targets.items()}
+    problems = {
+        "missing": [name for name in targets if name not in found],
+        "extra": [name for name in found if name not in targets],
+        "other shape": [
+            f"{name} has the shape {found[name].shape} instead of {shape}"
+            for name, shape in shapes.items()
+            if name in found and found[name].shape != shape
+        ],
+    }
+    lines = [f"{source} does not fit {network}:"]
+    for title, names in problems.items():
+        if names:
+            shown = names[:SHOWN] + ([f"and {len(names) - SHOWN} more"] * (len(names) > SHOWN))
+            lines.append(f"  {title} ({len(names)}): {', '.join(shown)}")
+    if len(lines) > 1:
+        raise ValueError("\n".join(lines))
     for name, (variable, axes) in targets.items():
         variable.assign(np.transpose(found[name], axes).astype("float32"))
 
@@ -97,12 +125,6 @@ def _layer_tensors(layer):
                 yield f"{name}{separator}weight", variable, axes
 
 
-def _layer_tensor_names(model, name):
-    return {tensor for tensor, _, _ in _layer_tensors(model.get_layer(name))}
-
-
-def _pytorch_shape(variable, axes):
-    shape = [0] * len(axes)
-    for length, axis in zip(variable.shape, axes, strict=True):
-        shape[axis] = length
-    return tuple(shape)
+def _stored_shape(variable, axes):
+    lengths = dict(zip(axes, variable.shape, strict=True))
+    return tuple(lengths[axis] for axis in range(len(lengths)))

@@ -5,6 +5,8 @@ convolution of a bottleneck (Goyal et al., 2017, section 5.1); Xie et al., "Aggr
 Transformations for Deep Neural Networks", CVPR 2017.
 """
 
+import functools
+
 import keras
 
 from classifiers.networks import layers
@@ -13,7 +15,9 @@ FEATURES = (64, 128, 256, 512)
 
 
 def build(x, num_classes, blocks, bottleneck=True, groups=1, width_per_group=64):
-    """Returns the stages of a residual network.
+    """Returns the stages: "stem", "stage1" to "stage4", and the head.
+
+    All but the head are there with "_preactivation" too: the values before the last ReLU.
 
     Args:
         x: normalised images `[batch, height, width, 3]`.
@@ -23,30 +27,37 @@ def build(x, num_classes, blocks, bottleneck=True, groups=1, width_per_group=64)
             3x3 convolutions.
         groups: groups of the 3x3 convolution in a bottleneck.
         width_per_group: features of each group in the first stage.
-
-    Returns:
-        {name: tensor}: "stem", "stage1" to "stage4", each also with "_preactivation" for the values
-        before its last ReLU, "pooled" and "logits".
     """
     stages = {}
     x = layers.batch_norm(layers.convolution(x, 64, 7, "conv1", stride=2), "bn1")
     x = activate_stage("stem", x, stages)
     x = layers.max_pool(x, 3, 2, padding=1)
-    for stage, (count, features) in enumerate(zip(blocks, FEATURES, strict=True), start=1):
-        for block in range(count):
-            name = f"layer{stage}.{block}"
-            stride = 2 if stage > 1 and block == 0 else 1
-            if bottleneck:
-                width = features * width_per_group // 64 * groups
-                x = _bottleneck(x, features, width, stride, groups, name)
-            else:
-                x = _basic(x, features, stride, name)
-            if block < count - 1:
+    block = basic
+    if bottleneck:
+        block = functools.partial(_bottleneck, groups=groups, width_per_group=width_per_group)
+    x = apply_stages(x, blocks, FEATURES, block, "layer", stages)
+    return layers.classify(layers.global_average_pool(x), num_classes, "fc", stages)
+
+
+def apply_stages(x, blocks, features, block, name, stages):
+    """Applies residual blocks, and notes what each stage ends with.
+
+    Args:
+        x: `[batch, height, width, channels]`.
+        blocks: number of blocks of each stage.
+        features: features of each stage.
+        block: function of a tensor, features, stride and name, without the last ReLU.
+        name: what the names of the blocks begin with, before "1.0".
+        stages: dict that takes the stages.
+    """
+    for stage, (count, width) in enumerate(zip(blocks, features, strict=True), start=1):
+        for number in range(count):
+            stride = 2 if stage > 1 and number == 0 else 1
+            x = block(x, width, stride, f"{name}{stage}.{number}")
+            if number < count - 1:
                 x = keras.layers.ReLU()(x)
         x = activate_stage(f"stage{stage}", x, stages)
-    stages["pooled"] = layers.global_average_pool(x)
-    stages["logits"] = layers.logits(stages["pooled"], num_classes, "fc")
-    return stages
+    return x
 
 
 def activate_stage(name, x, stages):
@@ -56,23 +67,24 @@ def activate_stage(name, x, stages):
     return stages[name]
 
 
-def _basic(inputs, features, stride, name):
+def basic(inputs, features, stride, name, shortcut="downsample"):
+    """Applies two 3x3 convolutions beside a shortcut, whose name is given."""
     x = layers.conv_norm(inputs, features, 3, _names(name, 1), stride=stride)
     x = layers.conv_norm(x, features, 3, _names(name, 2), activation=None)
-    return _add_shortcut(x, inputs, features, stride, name)
+    return _add_shortcut(x, inputs, features, stride, f"{name}.{shortcut}")
 
 
-def _bottleneck(inputs, features, width, stride, groups, name):
+def _bottleneck(inputs, features, stride, name, groups, width_per_group):
+    width = features * width_per_group // 64 * groups
     x = layers.conv_norm(inputs, width, 1, _names(name, 1))
     x = layers.conv_norm(x, width, 3, _names(name, 2), stride=stride, groups=groups)
     x = layers.conv_norm(x, 4 * features, 1, _names(name, 3), activation=None)
-    return _add_shortcut(x, inputs, 4 * features, stride, name)
+    return _add_shortcut(x, inputs, 4 * features, stride, f"{name}.downsample")
 
 
 def _add_shortcut(x, inputs, features, stride, name):
     if stride > 1 or inputs.shape[-1] != features:
-        names = f"{name}.downsample.0", f"{name}.downsample.1"
-        inputs = layers.conv_norm(inputs, features, 1, names, activation=None, stride=stride)
+        inputs = layers.conv_norm(inputs, features, 1, name, activation=None, stride=stride)
     return keras.layers.Add()([x, inputs])
 
 

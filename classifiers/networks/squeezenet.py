@@ -17,15 +17,10 @@ FIRE_MODULES = (
 
 
 def build(x, num_classes):
-    """Returns the stages of SqueezeNet 1.0.
+    """Returns the stages for images from 21x21 pixels on.
 
-    Args:
-        x: normalised images `[batch, height, width, 3]`, from 21x21 on.
-        num_classes: number of logits.
-
-    Returns:
-        {name: tensor}: "stem", "stage1" to "stage3", "pooled" (the 512 features of the last stage,
-        averaged; the classifier is a convolution before the pool) and "logits".
+    They are "stem", "stage1" to "stage3", "pooled" (the 512 features of the last stage, averaged;
+    the classifier is a convolution before the pool) and "logits".
     """
     stages = {}
     x = layers.convolution(x, 96, 7, "features.0", stride=2, padding=0, bias=True)

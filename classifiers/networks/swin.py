@@ -22,15 +22,9 @@ MASKED = -100.0
 
 
 def build(x, num_classes):
-    """Returns the stages of Swin-T.
+    """Returns the stages for images from 4x4 pixels on; what does not fill a window is padded.
 
-    Args:
-        x: normalised images `[batch, height, width, 3]` of any size from 4x4 on; what does not
-            fill a window is padded.
-        num_classes: number of logits.
-
-    Returns:
-        {name: tensor}: "stem", "stage1" to "stage4", "pooled" and "logits".
+    They are "stem", "stage1" to "stage4", and the head.
     """
     stages = {}
     x = layers.convolution(
@@ -48,9 +42,7 @@ def build(x, num_classes):
             count += 1
         stages[f"stage{stage + 1}"] = x
     x = transformer.layer_norm(x, "norm", EPSILON)
-    stages["pooled"] = layers.global_average_pool(x)
-    stages["logits"] = layers.logits(stages["pooled"], num_classes, "head")
-    return stages
+    return layers.classify(layers.global_average_pool(x), num_classes, "head", stages)
 
 
 def _block(inputs, heads, shift, drop_rate, name):
@@ -86,16 +78,12 @@ class Neighbours(keras.layers.Layer):
             [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)], axis=-1
         )
 
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        batch, *sides, channels = input_shape
-        sides = [None if side is None else (side + 1) // 2 for side in sides]
-        return (batch, *sides, 4 * channels)
-
 
 @keras.saving.register_keras_serializable("classifiers")
 class ShiftedWindowAttention(keras.layers.Layer):
     """Attention within square windows that may be shifted cyclically, with learned relative bias.
+
+    Windows have a side of `window` pixels, and are shifted by `shift` pixels down and right.
 
     An image that is at most one window high (or wide) is not shifted that way, and images are
     padded with zeros below and to the right to whole windows, as in torchvision.
@@ -110,14 +98,6 @@ class ShiftedWindowAttention(keras.layers.Layer):
     )
 
     def __init__(self, heads, window, shift, **kwargs):
-        """Sets the layer up.
-
-        Args:
-            heads: number of heads.
-            window: side of a window in pixels.
-            shift: pixels by which the windows are shifted down and right.
-            **kwargs: for `keras.layers.Layer`.
-        """
         super().__init__(**kwargs)
         self.heads = heads
         self.window = window
@@ -168,7 +148,7 @@ class ShiftedWindowAttention(keras.layers.Layer):
         return x[:, :height, :width]
 
     def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
+        """Returns it at once: to trace all windows would take a second."""
         return input_shape
 
     def get_config(self):

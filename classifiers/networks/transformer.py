@@ -35,14 +35,11 @@ def attend(query, key, value, heads, bias=None):
     """Returns softmax(query key' / sqrt(d) + bias) value (Vaswani et al., 2017, eq. 1), per head.
 
     Args:
-        query: `[batch, queries, channels]`.
+        query: `[batch, queries, channels]`, as the result.
         key: `[batch, tokens, channels]`.
         value: `[batch, tokens, channels]`.
         heads: number of heads that the channels are divided among.
         bias: broadcastable to `[batch, heads, queries, tokens]`, or `None`.
-
-    Returns:
-        `[batch, queries, channels]`.
     """
     channels = query.shape[-1]
     query, key, value = (_split(x, heads) for x in (query, key, value))
@@ -68,17 +65,12 @@ class SelfAttention(keras.layers.Layer):
     """Attention among tokens whose query, key and value stand beside each other in the channels."""
 
     def __init__(self, heads, **kwargs):
-        """Sets the number of heads."""
         super().__init__(**kwargs)
         self.heads = heads
 
     def call(self, inputs):
         """Takes `[batch, tokens, 3 * channels]`, returns `[batch, tokens, channels]`."""
         return attend(*ops.split(inputs, 3, axis=-1), self.heads)
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        return (*input_shape[:-1], input_shape[-1] // 3)
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -101,10 +93,6 @@ class ClassToken(keras.layers.Layer):
         token = ops.broadcast_to(token, (ops.shape(inputs)[0], 1, inputs.shape[-1]))
         return ops.concatenate([token, inputs], axis=1)
 
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        return (input_shape[0], input_shape[1] + 1, input_shape[2])
-
 
 @keras.saving.register_keras_serializable("classifiers")
 class FirstToken(keras.layers.Layer):
@@ -113,10 +101,6 @@ class FirstToken(keras.layers.Layer):
     def call(self, inputs):
         """Takes `[batch, tokens, channels]`, returns `[batch, channels]`."""
         return inputs[:, 0]
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        return (input_shape[0], input_shape[2])
 
 
 @keras.saving.register_keras_serializable("classifiers")
@@ -132,7 +116,3 @@ class PositionEmbedding(keras.layers.Layer):
     def call(self, inputs):
         """Takes and returns `[batch, tokens, channels]`."""
         return inputs + ops.cast(self.embedding, inputs.dtype)
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the result."""
-        return input_shape

@@ -14,17 +14,16 @@ POOLED_SIZE = 7
 
 
 def build(x, num_classes, depth, batch_norm=False):
-    """Returns the stages of a VGG network.
+    """Returns the stages for images from 32x32 pixels on.
+
+    They are "stage1" to "stage5" (after their max pool), "pooled" (the 4096 features before the
+    last layer) and "logits".
 
     Args:
-        x: normalised images `[batch, height, width, 3]`, from 32x32 on.
+        x: normalised images `[batch, height, width, 3]`.
         num_classes: number of logits.
         depth: 13, 16 or 19 layers with weights.
         batch_norm: whether a batch normalisation follows each convolution.
-
-    Returns:
-        {name: tensor}: "stage1" to "stage5" (after their max pool), "pooled" (the 4096 features
-        before the last layer) and "logits".
     """
     stages = {}
     index = 0  # of the module in torchvision's `features`, where ReLU and pool count too
@@ -42,10 +41,7 @@ def build(x, num_classes, depth, batch_norm=False):
         stages[f"stage{stage}"] = x
     x = layers.AdaptiveAveragePooling(POOLED_SIZE)(x)
     x = layers.flatten_channels_first(x)
-    for index in (0, 3):
-        x = keras.layers.ReLU()(layers.linear(x, 4096, f"classifier.{index}"))
-        if index == 3:
-            stages["pooled"] = x
-        x = keras.layers.Dropout(0.5, name=f"classifier.{index + 2}")(x)
-    stages["logits"] = layers.logits(x, num_classes, "classifier.6")
-    return stages
+    x = keras.layers.ReLU()(layers.linear(x, 4096, "classifier.0"))
+    x = keras.layers.Dropout(0.5, name="classifier.2")(x)
+    x = keras.layers.ReLU()(layers.linear(x, 4096, "classifier.3"))
+    return layers.classify(x, num_classes, "classifier.6", stages, (0.5, "classifier.5"))

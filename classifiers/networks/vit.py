@@ -17,16 +17,10 @@ EPSILON = 1e-6
 
 
 def build(x, num_classes):
-    """Returns the stages of ViT-B/16.
+    """Returns the stages for images of known size, whose sides are multiples of 16.
 
-    Args:
-        x: normalised images `[batch, height, width, 3]` of known size, a multiple of 16.
-        num_classes: number of logits.
-
-    Returns:
-        {name: tensor}: "stem" (tokens with positions), "stage1" to "stage4" (after every third
-        block), both `[batch, 1 + patches, 768]` with the class token first, "pooled" (the class
-        token) and "logits".
+    They are "stem" (tokens with positions), "stage1" to "stage4" (after every third block), all
+    `[batch, 1 + patches, 768]` with the class token first, "pooled" (the class token) and "logits".
 
     Raises:
         ValueError: for another image size.
@@ -43,16 +37,13 @@ def build(x, num_classes):
     )
     x = keras.layers.Reshape((-1, CHANNELS))(x)
     x = transformer.ClassToken(name="class_token")(x)
-    x = transformer.PositionEmbedding(name="encoder.pos_embedding")(x)
-    stages["stem"] = x
+    x = stages["stem"] = transformer.PositionEmbedding(name="encoder.pos_embedding")(x)
     for block in range(BLOCKS):
         x = _block(x, f"encoder.layers.encoder_layer_{block}")
         if (block + 1) % BLOCKS_PER_STAGE == 0:
             stages[f"stage{(block + 1) // BLOCKS_PER_STAGE}"] = x
     x = transformer.layer_norm(x, "encoder.ln", EPSILON)
-    stages["pooled"] = transformer.FirstToken()(x)
-    stages["logits"] = layers.logits(stages["pooled"], num_classes, "heads.head")
-    return stages
+    return layers.classify(transformer.FirstToken()(x), num_classes, "heads.head", stages)
 
 
 def _block(inputs, name):

@@ -109,6 +109,8 @@ class Method(abc.ABC):
             for name, (_, higher) in self.bests.items()
         }
         self.validations_since_best = tf.Variable(0, dtype=tf.int64, trainable=False)
+        # Whether a validation ended the run.
+        self.ended = tf.Variable(False, trainable=False)
         for name, optimizer in self.optimizers.items():
             optimizer.build(networks[name].trainable_variables)
         self.restored_step = 0
@@ -177,7 +179,8 @@ class Method(abc.ABC):
         return [variable for network in self.networks.values() for variable in network.variables]
 
     def follow(self, decision):
-        """Lets the learning rates fall and the optimizers start afresh, as a `Decision` says."""
+        """Lets the learning rates fall, the optimizers start afresh and the run end, as it says."""
+        self.ended.assign(decision.stop)
         for name in self.optimizers:
             optimizer = self.scaled_optimizer(name)
             if decision.rate_factor != 1:
@@ -341,6 +344,7 @@ class Method(abc.ABC):
         state["progress"] = {
             "step": self.step,
             "validations_since_best": self.validations_since_best,
+            "ended": self.ended,
         }
         for name, value in self.best_values.items():
             state["progress"]["best_value" if name == BEST else f"best_value_{name}"] = value
@@ -391,6 +395,8 @@ class Method(abc.ABC):
                 if group.startswith("averages/") and key not in shapes:
                     # Averaging that begins here starts at the weights of the checkpoint.
                     key = _key(group.replace("averages", "networks", 1), name)
+                if key not in shapes and group == "progress":
+                    continue  # of a checkpoint that is older than the variable
                 problems += weight_files.misfits(f"{group}/{name}", shapes.get(key), variable)
                 assignments.append((variable, key))
         if problems:

@@ -32,7 +32,7 @@ def batches(names=None):
 
 
 def evaluate(folder, texts, levels, names=None, trained=None):
-    evaluation = Evaluation(texts, levels, classes=3, confusion=True, per_class=True, grid=True)
+    evaluation = Evaluation(texts, levels, classes=3, confusion=True)
     results = report.Results(folder)
     means = evaluation.run(classify, batches(names), results, trained)
     results.finish(means, {})
@@ -117,7 +117,7 @@ def test_stored_corruptions_are_severities(tmp_path):
         class_names=NAMES,
     )
     results = report.Results(tmp_path)
-    evaluation = Evaluation(classes=3, grid=True, confusion=True)
+    evaluation = Evaluation(classes=3, confusion=True)
     results.finish(evaluation.run(classify, stored, results), {})
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
     assert written == {"curves.png", "grid.png", "confusion/fog.png", "confusion/snow.png"}

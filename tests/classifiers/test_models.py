@@ -8,7 +8,7 @@ import tensorflow as tf
 from classifiers import levels, losses, networks, training_copies
 from classifiers.dataloaders import digits
 from classifiers.evaluation import Evaluation
-from classifiers.models import classifier, ensemble
+from classifiers.models import classifier, ensemble, fusion_distill
 from classifiers.models.classifier import Classifier
 from classifiers.models.ensemble import Ensemble
 from classifiers.models.fusion_distill import FusionDistill, last_stage
@@ -170,10 +170,9 @@ def test_cached_teachers_say_the_same_and_are_asked_once():
 
 
 def test_the_number_of_teachers_must_fit():
+    values = {"degradations": ["noise", "blur", "jpeg"], "teacher_weights": ["self", "self"]}
     with pytest.raises(ValueError, match="one for each of the 3"):
-        FusionDistill(
-            tiny_network(), copies=copies(["noise", "blur", "jpeg"]), teachers=[None, None]
-        )
+        fusion_distill.create_teachers(flag_values.of(fusion_distill, digits, **values))
 
 
 def test_reestimated_statistics_are_means_over_batches():
@@ -186,7 +185,7 @@ def test_reestimated_statistics_are_means_over_batches():
     ]
     before = keras.Model(method.network.inputs, method.network.layers[2].output)
     values = [np.asarray(before(batch["image"])) for batch in batches]
-    method.reestimate_statistics(batches, 2, SEED)
+    method.reestimate_statistics(batches, 2, 3)
     mean = np.mean([v.mean((0, 1, 2)) for v in values], axis=0)
     variance = np.mean([v.var((0, 1, 2)) for v in values], axis=0)
     np.testing.assert_allclose(normalisation.moving_mean, mean, atol=1e-5)
@@ -278,7 +277,7 @@ def test_evaluation_measures_every_level_with_seeded_noise():
         means = Classifier(network, evaluation).evaluate(batches, report)
         return means, report
 
-    means, report = run(["noise:0-60,step=20", "jpeg:5-6"], "all", grid=True, confusion=True)
+    means, report = run(["noise:0-60,step=20", "jpeg:5-6"], "all", confusion=True)
     names = [(row["name"], row["level"]) for row in report.rows[1:]]
     assert names == [("noise:0-60,step=20", level) for level in (0, 20, 40, 60)] + [
         ("jpeg:5-6", level) for level in (5, 6)
@@ -299,7 +298,7 @@ def test_evaluation_measures_every_level_with_seeded_noise():
     alone, _ = run(["noise:0-60,step=20"], "20,40")
     both = (rows["noise:0-60,step=20", 20.0] + rows["noise:0-60,step=20", 40.0]) / 2
     assert alone["accuracy"] == pytest.approx(both)
-    random, report = run(["noise"], "random", per_class=True)
+    random, report = run(["noise"], "random")
     assert np.isnan(report.rows[1]["level"])
     assert len(report.tables["per_class"]) == CLASSES
     assert 0 <= random["accuracy/noise"] <= 100

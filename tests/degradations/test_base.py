@@ -58,9 +58,8 @@ def test_images_of_one_batch_draw_their_own():
     assert levels.max() > 45
 
 
-@pytest.mark.parametrize("text", ["noise:0-50,p=0.7", "noise:4|saltpepper:.1", "noise:9/noise:2"])
-def test_dataset_map_equals_compiled_step_equals_eager(text):
-    layer = degradations.parse(text)
+def test_dataset_map_equals_compiled_step_equals_eager():
+    layer = degradations.parse("saltpepper:.1|noise:9/noise:0-50,p=0.7")
     images = batch((4, 5, 6, 3))
     eager = run(layer, images, [1, 2])
     step = tf.function(lambda x, s: layer(x, seed=s))(tf.constant(images), tf.constant([1, 2]))

@@ -126,9 +126,11 @@ def test_byte_length_equals_that_of_pillow(subsampling):
             np.testing.assert_array_equal(length(images.astype(np.float32)), expected)
 
 
-@pytest.mark.parametrize("shape", [(3, 150, 230, 3), (6, 120, 130, 3)])
-def test_compiled_equals_eager_equals_graph(shape):
-    # More pixels than one part holds, so that the compiled form loops over one or three images.
+@pytest.mark.parametrize(
+    ("shape", "compile_it"), [((3, 150, 230, 3), True), ((6, 120, 130, 3), False)]
+)
+def test_compiled_equals_eager_equals_graph(shape, compile_it):
+    # More pixels than one part holds, so that these forms loop over one or three images.
     images = content("smooth", shape, 1).astype(np.float32)
     qualities = np.linspace(5, 100, shape[0]).astype(int)
 
@@ -136,10 +138,9 @@ def test_compiled_equals_eager_equals_graph(shape):
         return jpeg.round_trip_and_bytes(x, q, "420", exact=False)
 
     eager = work(images, qualities)
-    for compile_it in (True, False):
-        compiled = tf.function(work, jit_compile=compile_it)(images, tf.constant(qualities))
-        np.testing.assert_array_equal(compiled[0], eager[0])
-        np.testing.assert_array_equal(compiled[1], eager[1])
+    compiled = tf.function(work, jit_compile=compile_it)(images, tf.constant(qualities))
+    np.testing.assert_array_equal(compiled[0], eager[0])
+    np.testing.assert_array_equal(compiled[1], eager[1])
 
 
 def test_estimated_length_is_within_half_a_percent_on_photos():

@@ -136,7 +136,7 @@ def test_extension_and_images_without_score(dataset, monkeypatch):
     lines = []
     monkeypatch.setattr(logging, "warning", lambda text, *values: lines.append(text % values))
     assert evaluate(make_flags(dataset))["name"] == NAMES[:12]
-    assert "1 images" in lines[0]
+    assert "1 of the images have no row of their own" in lines[0]
     assert "i09_01_1.png" in lines[0]
     with pytest.raises(ValueError, match="20 of 20 rated images are not in"):
         evaluate(make_flags(dataset, tid2013_image_extension="png"))

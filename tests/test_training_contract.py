@@ -1,0 +1,106 @@
+"""What a method may ask of the training loop: a first validation, bests, restarts, the end."""
+
+import json
+import types
+
+import keras
+import tensorflow as tf
+from absl import flags
+
+import train
+from misc.training import run_folder, settings
+from misc.training.method import Decision, Method
+from tests import commands
+
+RESULTS = ({"up": 1, "down": 9}, {"up": 2, "down": 8}, {"up": 0, "down": 7}, {"up": 3, "down": 9})
+
+
+class Counting(Method):
+    """A weight that falls by the learning rate in each step; its validations have fixed results."""
+
+    objective = "up"
+    higher_is_better = True
+    validates_first = True
+
+    def __init__(self):
+        dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+        network = keras.Sequential([keras.Input((1,)), dense])
+        super().__init__({"network": network}, {"network": keras.optimizers.SGD(1.0)})
+        self.left = list(RESULTS)
+
+    @property
+    def bests(self):
+        return {"best": ("up", True), "best_down": ("down", False)}
+
+    def train_step(self, batch, seed):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(self.networks["network"](batch["image"]))
+        self.update_weights("network", loss, tape)
+        return {"loss": loss}
+
+    def predict(self, images, scale=None):
+        return {"output": self.networks["network"](images)}
+
+    def evaluate(self, batches, report=None):
+        assert list(batches) == ["validation"]
+        return self.left.pop(0)
+
+    def after_validation(self, results):
+        decision = super().after_validation(results)
+        falls = results["up"] == 0
+        return Decision(decision.bests, 0.1 if falls else 1.0, falls, stop=results["up"] == 3)
+
+    def receptive_radius(self, scale=None):
+        return 0
+
+
+class Ones:
+    """Batches of ones; 20 images, of which a step uses 3."""
+
+    settings = types.MappingProxyType({})
+    images_per_step = 3
+
+    def training_batches(self, seed, first_step, shard):
+        return tf.data.Dataset.from_tensors({"image": tf.ones([1, 1])}).repeat()
+
+    def evaluation_batches(self, split):
+        return [split]
+
+    def count_images(self):
+        return 20
+
+    def describe(self):
+        return {"kind": "ones"}
+
+
+def run(path):
+    """Trains for at most three epochs; called in a process of its own."""
+    selection = types.SimpleNamespace(
+        model_name="counting",
+        dataloader_name="ones",
+        create_data=lambda flags: Ones(),
+        model=types.SimpleNamespace(create_model=lambda flags, training: Counting()),
+    )
+    train.define_flags()
+    arguments = ["--epochs=3", "--validate_freq=2", "--save_freq=100", "--log_freq=1"]
+    flags.FLAGS(["train.py", f"--train_path={path}", *arguments])
+    assert train.main(settings.parsed(), selection) == 0
+
+
+def test_the_loop_does_what_a_method_asks_for(tmp_path):
+    command = ["-c", f"from tests.test_training_contract import run; run({str(tmp_path)!r})"]
+    output = commands.run(*command)
+    assert "3 epochs of 6 steps (20 images)" in output
+    assert "validation at step 0: up 1.000 (best so far, best_down so far)" in output
+    assert "validation at step 4: up 0.000 (best_down so far)" in output
+    assert "The validation ends the run at step 6." in output
+    rows = run_folder.read_history(tmp_path)
+    rates = {r["step"]: r["learning_rate/network"] for r in rows if "loss" in r}
+    assert {step: round(rate, 6) for step, rate in rates.items()} == {
+        **dict.fromkeys((1, 2, 3, 4), 1.0),
+        **dict.fromkeys((5, 6), 0.1),
+    }
+    for name, step in (("best", 6), ("best_down", 4)):
+        assert json.loads((tmp_path / name / "results.json").read_text())["step"] == step
+        assert run_folder.find_checkpoint(tmp_path / name).endswith(f"-{step}")
+    assert "is already at step 6: a validation ended it" in commands.run(*command)
