@@ -32,7 +32,7 @@ def one_scale(training_arguments):
 
 @pytest.fixture(scope="module")
 def trained_one_scale(one_scale, tmp_path_factory):
-    return train(one_scale, tmp_path_factory.mktemp("one_scale") / "run")
+    return train(["train.py", *one_scale], tmp_path_factory.mktemp("one_scale") / "run")
 
 
 def test_training_leaves_what_the_manual_says(trained):
