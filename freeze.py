@@ -16,8 +16,7 @@ from misc.training import common_flags
 
 def define_flags():
     """Defines the flags of freezing that do not depend on the model."""
-    common_flags.define_restore_flags()
-    common_flags.define_device_flags()
+    common_flags.define_restore_flags(precision=False)
     flags.DEFINE_string(
         "output_path",
         None,

@@ -16,14 +16,10 @@ from misc.training import common_flags
 def define_flags():
     """Defines the flags of validation that do not depend on the model."""
     common_flags.define_restore_flags()
-    common_flags.define_device_flags()
     flags.DEFINE_string("save_path", None, "Folder for pictures, results.json and results.csv.")
     flags.DEFINE_bool("overwrite", False, "Replace results that --save_path holds already.")
     flags.DEFINE_bool("save_pictures", True, "Write result pictures to --save_path.")
     flags.DEFINE_integer("seed", 0, "Seed of all random draws.")
-    flags.DEFINE_enum(
-        "precision", "float32", common_flags.PRECISIONS, "Number format of the inner layers."
-    )
 
 
 def main(settings, selection):

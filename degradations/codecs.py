@@ -144,9 +144,10 @@ class CodecDegradation(SizedDegradation):
         """Name of the codec that really runs, to stand beside every result."""
         return self.codec.codec_name
 
-    def apply_to_8_bits(self, images, levels, seed, with_bytes=True):
+    def apply_to_8_bits(self, images, levels, seed, with_bytes=False):
         """Codes images by one level per image; `round_trip` removes fractions, image by image."""
-        return round_trip(self.codec, images, levels, self.quantize)
+        coded, sizes = round_trip(self.codec, images, levels, self.quantize)
+        return coded, sizes if with_bytes else None
 
     def cleans(self, images):
         """True where every image goes through `round_trip`, which cuts its values."""

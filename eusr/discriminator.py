@@ -23,15 +23,9 @@ class Discriminator(keras.Model):
     """
 
     def __init__(self, features=32, name="discriminator"):
-        """Builds all weights.
+        """Builds all weights, with at least 1 feature in the first convolution.
 
-        Args:
-            features: number of features of the first convolution; the last of the ten has 16 times
-                as many, the layer before the logit 32 times.
-            name: name of the model.
-
-        Raises:
-            ValueError: if there would be less than 1 feature.
+        The last of the ten has 16 times as many, the layer before the logit 32 times.
         """
         full = keras.config.floatx()
         super().__init__(name=name, dtype=full)
@@ -61,10 +55,9 @@ class Discriminator(keras.Model):
 
     def call(self, images):
         """Returns the logits; see the class."""
-        x = images
         for layer in (*self.convolutions, self.hidden):
-            x = keras.ops.leaky_relu(layer(x), NEGATIVE_SLOPE)
-        return self.logits(x)
+            images = keras.ops.leaky_relu(layer(images), NEGATIVE_SLOPE)
+        return self.logits(images)
 
     def get_config(self):
         """Returns the constructor's arguments."""

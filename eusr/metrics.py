@@ -19,11 +19,7 @@ def luma(image):
 
 
 def shave(image, border):
-    """Returns an image without `border` pixels at every edge.
-
-    Raises:
-        ValueError: if nothing would remain.
-    """
+    """Returns an image without `border` pixels at every edge; a ValueError if nothing remains."""
     height, width = image.shape[:2]
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(
@@ -48,10 +44,8 @@ def ssim(image, truth):
     """Returns the structural similarity of two `[height, width]` images in 0-255.
 
     Wang et al., IEEE Transactions on Image Processing 2004: 11x11 Gaussian window of deviation
-    1.5, K1 = 0.01, K2 = 0.03, averaged where the window lies inside the image.
-
-    Raises:
-        ValueError: if the images are smaller than the window.
+    1.5, K1 = 0.01, K2 = 0.03, averaged where the window lies inside the image. A smaller image is a
+    ValueError.
     """
     if min(image.shape) < 11:
         raise ValueError(f"SSIM needs at least 11x11 pixels. Received: {image.shape}")
@@ -68,11 +62,11 @@ def ssim(image, truth):
 
 
 def compare(output, truth, scale, shave_size):
-    """Returns all figures of one upscaled image.
+    """Returns all figures of one upscaled image and its truth, uint8 RGB `[height, width, 3]`.
 
     Args:
-        output: uint8 RGB `[height, width, 3]`.
-        truth: uint8 RGB of the same shape.
+        output: the image.
+        truth: uint8 RGB of the same shape; others are a ValueError.
         scale: upscaling factor: so many border pixels are shaved for the figures on Y, as the
             papers do.
         shave_size: border pixels shaved for the figures on RGB.
@@ -80,9 +74,6 @@ def compare(output, truth, scale, shave_size):
     Returns:
         {"psnr_rgb": dB, "rmse_rgb": grey levels, "psnr_y": dB, "ssim_y": 0-1}. SSIM is NaN where
         less than 11x11 pixels remain.
-
-    Raises:
-        ValueError: if the shapes differ.
     """
     if output.shape != truth.shape:
         raise ValueError(f"Image {output.shape} and truth {truth.shape} differ in shape.")

@@ -72,7 +72,9 @@ class Generator(keras.Model):
             features, 3, padding="same", dtype=keras.config.floatx(), name="first_convolution"
         )
         self.first_convolution.build((None, None, None, 3))
-        self.shared = self._build_shared()
+        inputs = keras.Input((None, None, features))
+        shared = self._residual_module(inputs, shared_blocks, "shared_")
+        self.shared = keras.Model(inputs, shared, name="shared")
         self.before = [self._build_before(scale) for scale in self.scales]
         self.upscaling = [self._build_upscaling(scale) for scale in self.scales]
         self.built = True
@@ -99,22 +101,13 @@ class Generator(keras.Model):
         self._check_scale(scale)
         branch = self.scales.index(scale)
         mean = keras.ops.convert_to_tensor(self.rgb_mean, self.compute_dtype)
-        x = self.first_convolution(images - mean)
-        x = self.before[branch](x)
-        x = self.shared(x)
+        x = self.shared(self.before[branch](self.first_convolution(images - mean)))
         return self.upscaling[branch](x) + mean
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return {
-            "scales": self.scales,
-            "features": self.features,
-            "shared_blocks": self.shared_blocks,
-            "upscale_blocks": self.upscale_blocks,
-            "rgb_mean": self.rgb_mean,
-            "residual_factor": self.residual_factor,
-            "name": self.name,
-        }
+        names = ("scales", "features", "shared_blocks", "upscale_blocks", "rgb_mean")
+        return {name: getattr(self, name) for name in (*names, "residual_factor", "name")}
 
     def _check_scale(self, scale):
         if scale not in self.scales:
@@ -128,11 +121,6 @@ class Generator(keras.Model):
         for block in range(1, SCALE_BLOCKS + 1):
             x = self._residual_block(x, SCALE_KERNEL_SIZE, f"before_x{scale}_block{block}")
         return keras.Model(inputs, x, name=f"before_x{scale}")
-
-    def _build_shared(self):
-        inputs = keras.Input((None, None, self.features))
-        x = self._residual_module(inputs, self.shared_blocks, "shared_")
-        return keras.Model(inputs, x, name="shared")
 
     def _build_upscaling(self, scale):
         inputs = keras.Input((None, None, self.features))

@@ -10,7 +10,7 @@ import scipy.ndimage
 import tensorflow as tf
 from absl import flags, logging
 
-from misc.export import frozen, tiling
+from misc.export import tiling
 from misc.export.self_ensemble import self_ensemble
 from misc.images import image_files, progress
 from misc.training import common_flags
@@ -34,7 +34,7 @@ def define_flags():
 
 
 def create_predictor(flags, model, source):
-    """Returns the function `upscale_files` with the model and the settings of the flags."""
+    """Returns `upscale_files` with the model and the settings of the flags."""
     del source  # images do not tell it
     upscaler = FileUpscaler(model, flags.scale, flags.tile, flags.overlap, flags.self_ensemble)
     return functools.partial(upscale_files, upscaler, flags.output_extension, flags.output_suffix)
@@ -43,20 +43,9 @@ def create_predictor(flags, model, source):
 def upscale_files(
     upscaler, extension, suffix, found, folder, output_path, overwrite=False, skip_broken=False
 ):
-    """Writes one image for each, and prints how many.
+    """Writes one image for each that has none, or for all; prints how many; see `plan`, `apply`.
 
-    Args:
-        upscaler: `FileUpscaler`.
-        extension: see `plan`.
-        suffix: see `plan`.
-        found: paths of the images.
-        folder: folder that they are in.
-        output_path: see `plan`.
-        overwrite: whether images that have a result already get a new one.
-        skip_broken: see `apply`.
-
-    Returns:
-        Exit status: 0 if every image has its result now.
+    Returns the exit status: 0 if every image has its result now.
     """
     jobs = plan(found, folder, output_path, extension, suffix)
     todo = [job for job in jobs if overwrite or not job.target.exists()]
@@ -77,7 +66,7 @@ class Job:
 
 
 def plan(found, folder, output_path, extension="png", suffix=""):
-    """Returns a `Job` for each image.
+    """Returns a `Job` for each image found in a folder.
 
     Args:
         found: paths of the images.
@@ -93,24 +82,19 @@ def plan(found, folder, output_path, extension="png", suffix=""):
     if len(found) == 1 and output.suffix.lower() in image_files.EXTENSIONS:
         jobs = [Job(found[0], output)]
     else:
-        jobs = [
-            Job(path, output / _result_name(path.relative_to(folder), extension, suffix))
-            for path in found
-        ]
+        jobs = []
+        for path in found:
+            ending = suffix + (path.suffix if extension == SAME_EXTENSION else f".{extension}")
+            target = output / path.relative_to(folder)
+            jobs.append(Job(path, target.with_name(path.stem + ending)))
     _check_targets(jobs)
     return jobs
 
 
 def apply(process, jobs, skip_broken=False):
-    """Runs the process on each job with a progress bar; returns how many failed.
+    """Calls `process(source, target, on_pixels)` for each job, with a progress bar.
 
-    Args:
-        process: callable of source, target and `on_pixels`.
-        jobs: list of `Job`.
-        skip_broken: report files that cannot be used and go on, instead of stopping.
-
-    Raises:
-        ValueError: for the first file that fails, without `skip_broken`; the message names it.
+    Returns how many failed and were reported; without `skip_broken` the first is a ValueError.
     """
     sizes = [_count_pixels(job.source) for job in jobs]
     failed = 0
@@ -145,11 +129,6 @@ def _count_pixels(path):
         return 0  # reported when its turn comes
 
 
-def _result_name(path, extension, suffix):
-    extension = path.suffix if extension == SAME_EXTENSION else f".{extension}"
-    return path.with_name(path.stem + suffix + extension)
-
-
 def _check_targets(jobs):
     sources = {}
     for job in jobs:
@@ -172,10 +151,10 @@ class FileUpscaler:
     """Applies a model with images as "output" to files."""
 
     def __init__(self, model, scale=None, tile=None, overlap=None, ensemble=False):
-        """Checks how the model can be applied.
+        """Checks how a `Method` or `FrozenMethod` can be applied.
 
         Args:
-            model: `Method` or `FrozenMethod`.
+            model: what gives "output".
             scale: one of the model's scales; may be left out if it has only one or none.
             tile: side of the tiles that larger images are cut into, in input pixels; 0 for whole
                 images, `None` for a size that keeps memory low.
@@ -193,20 +172,15 @@ class FileUpscaler:
         self.overlap = overlap
         self.tile = tiling.default_tile(self.factor, overlap) if tile is None else tile
         tiling.check(self.tile, self.overlap)
-        self._function = _image_function(model, self.scale)
+        self._function = model.compiled("output", self.scale)
         if ensemble:
             self._function = self_ensemble(self._function)
 
     def __call__(self, source, target, on_pixels=None):
-        """Reads the image file `source` and writes it upscaled as `target`.
+        """Reads the image file `source` and writes it upscaled, in the format of `target`.
 
-        Args:
-            source: path of an image file.
-            target: path to write; its extension is the format.
-            on_pixels: called now and then with the number of input pixels done since.
-
-        Raises:
-            ValueError: when a file cannot be read, or the target's format cannot hold the result.
+        `on_pixels` is called with the number of input pixels done since. A file that cannot be
+        read, or a format that cannot hold the result, is a ValueError.
         """
         image = image_files.read_image(source)
         pixels = image.pixels
@@ -223,11 +197,7 @@ class FileUpscaler:
 
 
 def choose_scale(model, scale):
-    """Returns the scale to use: `scale`, or the only one that there is.
-
-    Raises:
-        ValueError: when the model has several and none is given, or does not have it.
-    """
+    """Returns `scale`, or the only one that the model has; else a ValueError."""
     scales = list(model.scales)
     if not scales and model.export_names["scale"] is None:
         if scale is not None:
@@ -243,14 +213,10 @@ def choose_scale(model, scale):
 
 
 def fill_transparent(pixels, alpha):
-    """Returns pixels with the colours of the nearest visible pixel where alpha is 0.
+    """Returns pixels `[height, width, 3]` with the nearest visible colours where alpha is 0.
 
     What is stored under transparent pixels is arbitrary, often black, and would otherwise bleed
     into the visible edge.
-
-    Args:
-        pixels: `[height, width, 3]`.
-        alpha: `[height, width]`.
     """
     hidden = alpha == 0
     if not hidden.any() or hidden.all():
@@ -270,23 +236,11 @@ def resize_alpha(alpha, size):
 
 def _exact_overlap(model, scale, tile):
     radius = model.receptive_radius(scale)
-    if radius is not None:
-        return radius
-    if tile == 0:
-        return 0
+    if radius is not None or tile == 0:
+        return radius or 0
     raise ValueError(
         "The frozen file does not say how far its outputs see: give --overlap in input pixels "
         "(its receptive radius, about 96 for the published EUSR), or --tile=0."
-    )
-
-
-def _image_function(model, scale):
-    if isinstance(model, frozen.FrozenMethod):
-        return lambda batch: model.predict(batch, scale)["output"]
-    # One trace serves all sizes.
-    return tf.function(
-        lambda batch: model.predict(batch, scale)["output"],
-        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
     )
 
 

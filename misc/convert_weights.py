@@ -43,13 +43,9 @@ def define_flags():
 
 
 def convert(network, input_paths, output_path, image_size=None, overwrite=False):
-    """Reads the weights of a network (see `networks.build`), writes them to one Keras file.
+    """Writes the weights of a network to one Keras file; returns the network of `networks.build`.
 
-    Returns:
-        The network.
-
-    Raises:
-        ValueError: for another kind of output, or a file that is there already.
+    Another kind of output, or a file that is there already, is a ValueError.
     """
     output_path = pathlib.Path(output_path)
     if not output_path.name.endswith(SUFFIXES):
@@ -59,11 +55,9 @@ def convert(network, input_paths, output_path, image_size=None, overwrite=False)
     if output_path.exists() and not overwrite:
         raise ValueError(f"--output_path={output_path} is there already; see --overwrite.")
     model = networks.build(network, weights=input_paths, image_size=image_size)
+    write = model.save if output_path.suffix == ".keras" else model.save_weights
     with files.write_atomically(output_path) as temporary:
-        if output_path.suffix == ".keras":
-            model.save(temporary)
-        else:
-            model.save_weights(temporary)
+        write(temporary)
     return model
 
 

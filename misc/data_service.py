@@ -36,18 +36,9 @@ def start_dispatcher(port=0):
 
 
 def start_worker(dispatcher_address, address="localhost", port=0):
-    """Starts a worker in this process.
+    """Starts and returns a worker, which trainers reach under `address`; port 0 is a free one.
 
-    Args:
-        dispatcher_address: `HOST:PORT` of the dispatcher; `grpc://` before it is allowed.
-        address: host under which trainers reach this worker.
-        port: port to listen on; 0 takes a free one.
-
-    Returns:
-        `tf.data.experimental.service.WorkerServer`.
-
-    Raises:
-        ValueError: if the dispatcher's address is missing.
+    The dispatcher's address is `HOST:PORT`, with or without `grpc://`; none is a ValueError.
     """
     if not dispatcher_address:
         raise ValueError("A worker needs the dispatcher: give --dispatcher_address=HOST:PORT")

@@ -26,7 +26,6 @@ MOVING_STATISTICS = ("first", "mean", "reestimated")
 def define_flags():
     """Defines the flags of this command that do not depend on the model."""
     common_flags.define_restore_flags()
-    common_flags.define_device_flags()
     flags.DEFINE_list("fuse_with", [], "Folders or checkpoints of the other models.")
     flags.DEFINE_string("output_path", None, "Folder for the fused model; a run's folder.")
     flags.DEFINE_enum(
@@ -43,9 +42,6 @@ def define_flags():
         lower_bound=1,
     )
     flags.DEFINE_integer("seed", 0, "Seed of the order of data and of all random draws.")
-    flags.DEFINE_enum(
-        "precision", "float32", common_flags.PRECISIONS, "Number format of the inner layers."
-    )
 
 
 def main(settings, selection):
@@ -78,15 +74,9 @@ def main(settings, selection):
 
 
 def check_network(first, other, names):
-    """Checks that two runs trained the same network.
+    """Raises ValueError if the runs of --restore_path and --fuse_with differ in flags of `names`.
 
-    Args:
-        first: --restore_path; `None` is found to be missing elsewhere.
-        other: one of --fuse_with.
-        names: flags in arguments.json that say what a network computes.
-
-    Raises:
-        ValueError: naming the flags that differ.
+    Those are the flags in arguments.json that say what a network computes.
     """
     ours, theirs = (run_folder.read_arguments(path or "") for path in (first, other))
     differing = [
@@ -102,11 +92,11 @@ def check_network(first, other, names):
 
 
 def fuse(method, paths, moving_statistics="first", use_averages=True):
-    """Gives a method the mean of its own weights and those of checkpoints.
+    """Gives a method the mean of its own weights and those of folders or checkpoints.
 
     Args:
         method: `Method` with the first model's weights.
-        paths: folders or checkpoints of the other models.
+        paths: the other models.
         moving_statistics: "first" keeps the method's own moving statistics, "mean" averages them;
             for "reestimated", which needs data, they are averaged too, as a start.
         use_averages: whether the averaged weights are taken of checkpoints that have any.
@@ -117,8 +107,7 @@ def fuse(method, paths, moving_statistics="first", use_averages=True):
     """
     variables = [
         variable
-        for network in method.networks.values()
-        for variable in network.variables
+        for variable in method.variables()
         if np.issubdtype(keras.backend.standardize_dtype(variable.dtype), np.floating)
     ]
     first = [variable.numpy() for variable in variables]

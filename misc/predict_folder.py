@@ -28,17 +28,11 @@ KINDS = registry.load_parts("predict_files")
 
 
 def define_flags(with_model):
-    """Defines the command's flags.
-
-    Args:
-        with_model: whether a model is restored, or a frozen file is loaded.
-    """
-    common_flags.define_device_flags()
+    """Defines the command's flags, for a model that is restored or a frozen file."""
     if with_model:
         common_flags.define_restore_flags()
-        flags.DEFINE_enum(
-            "precision", "float32", common_flags.PRECISIONS, "Number format of the inner layers."
-        )
+    else:
+        common_flags.define_device_flags()
     flags.DEFINE_string(
         "frozen_path",
         None,
@@ -86,11 +80,7 @@ def main(settings, selection=None):
 
 
 def find_kind(outputs):
-    """Returns the module that applies models with these outputs to files.
-
-    Raises:
-        ValueError: when files cannot be made from the model's outputs.
-    """
+    """Returns the module that applies models with these outputs to files, or a ValueError."""
     for kind in KINDS:
         if outputs in kind.OUTPUTS:
             return kind
@@ -101,14 +91,9 @@ def find_kind(outputs):
 
 
 def find_inputs(input_path, output_path):
-    """Returns the list of images, and the folder that they are in.
+    """Returns the list of images of a file or a folder, and the folder that they are in.
 
-    Args:
-        input_path: image file, or folder that is searched with its subfolders.
-        output_path: folder for results, which is not searched.
-
-    Raises:
-        ValueError: when there are no images.
+    Subfolders are searched, but not the one for results; no images are a ValueError.
     """
     source, output = pathlib.Path(input_path), pathlib.Path(output_path)
     if source.is_dir():

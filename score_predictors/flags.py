@@ -7,10 +7,14 @@ from score_predictors import network
 
 # The flags belong to the modules that call this, also in --helpfull.
 flags.disclaim_key_flags()
+RUN_DEFAULTS = {"epochs": 5, "weight_filename": "score_predictor.h5", "train_path": "train"}
 
 
 def define_common_flags():
-    """Defines the flags of scores, training and weights."""
+    """Defines the flags of scores, training and weights, and sets the defaults of training."""
+    for name, value in RUN_DEFAULTS.items():
+        if name in flags.FLAGS:
+            flags.FLAGS.set_default(name, value)
     common_flags.define_numbers(
         "score_values",
         [float(value) for value in range(1, 11)],
@@ -50,17 +54,3 @@ def define_common_flags():
         "Where the backbone starts, if nothing is restored: imagenet (downloaded by Keras), none, "
         "or a file .h5 as Keras publishes it.",
     )
-
-
-def define_run_defaults(epochs, weight_filename, train_path):
-    """Sets the defaults of training for this package, in programs that have these flags.
-
-    Args:
-        epochs: passes over the training images.
-        weight_filename: name of the weight file.
-        train_path: folder of runs and weight files.
-    """
-    defaults = {"epochs": epochs, "weight_filename": weight_filename, "train_path": train_path}
-    for name, value in defaults.items():
-        if name in flags.FLAGS:
-            flags.FLAGS.set_default(name, value)

@@ -9,15 +9,8 @@ def earth_movers_distance(predicted, target, r=2.0):
     Talebi and Milanfar, "NIMA: Neural Image Assessment", 2018, equation 1:
     `(mean over the bins of |CDF_p - CDF_q| ** r) ** (1 / r)`. They train with r = 2.
 
-    The gradient at a perfect match, where the root has none, is 0.
-
-    Args:
-        predicted: `[batch, bins]`, each row sums to 1.
-        target: `[batch, bins]`, likewise.
-        r: exponent, at least 1.
-
-    Raises:
-        ValueError: for a smaller exponent.
+    Rows of `[batch, bins]` sum to 1; an exponent r below 1 is a ValueError. The gradient at a
+    perfect match, where the root has none, is 0.
     """
     return keras.ops.mean(distances(predicted, target, r))
 

@@ -56,10 +56,8 @@ def plcc_after_logistic(predicted, rated):
     """Returns Pearson's correlation after a monotonic logistic of 4 parameters was fitted.
 
     VQEG, "Final report on the validation of objective models of video quality assessment", phase
-    II, 2003: `b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))`, least squares.
-
-    Returns:
-        NaN with fewer than 5 images, constant input, or where the fit does not converge.
+    II, 2003: `b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))`, least squares. It is NaN with fewer
+    than 5 images, constant input, or where the fit does not converge.
     """
     predicted, rated = np.asarray(predicted, np.float64), np.asarray(rated, np.float64)
     if len(predicted) < 5 or np.ptp(predicted) == 0 or np.ptp(rated) == 0:
@@ -127,9 +125,10 @@ def compare(predicted, target, values, rated_mean=None, rated_std=None, r_values
 
 def rated_moments(target, values, rated_mean=None, rated_std=None):
     """Returns mean and standard deviation `[N]` of the ratings, from targets where unknown."""
-    count = len(target)
-    mean = _or_nan(rated_mean, count)
-    deviation = _or_nan(rated_std, count)
+    mean, deviation = (
+        np.full(len(target), np.nan) if known is None else np.asarray(known, np.float64)
+        for known in (rated_mean, rated_std)
+    )
     if np.shape(target)[1] == len(values):
         mean = np.where(np.isfinite(mean), mean, mean_scores(target, values))
         deviation = np.where(np.isfinite(deviation), deviation, score_deviations(target, values))
@@ -140,15 +139,8 @@ def floor(target, values, rated_mean=None, rated_std=None, constant=None, r_valu
     """Returns the figures of a predictor that gives every image the same distribution.
 
     What is not better than this has learnt nothing about single images. Correlations are undefined.
-
-    Args:
-        target: distributions `[N, K]`.
-        values: scores of the bins, `[K]`.
-        rated_mean: see `compare`.
-        rated_std: see `compare`.
-        constant: the distribution `[K]`, such as the mean of the training images; `None` for the
-            mean of `target`. Targets with another number of bins than `values` have no floor.
-        r_values: see `compare`.
+    See `compare`; the distribution is `constant` `[K]`, such as the mean of the training images, or
+    the mean of `target`. Targets with another number of bins than `values` have no floor.
     """
     if np.shape(target)[1] != len(values):
         return {}
@@ -162,18 +154,9 @@ def floor(target, values, rated_mean=None, rated_std=None, constant=None, r_valu
 def by_group(groups, predicted, target, values, rated_mean=None, rated_std=None, r=2.0):
     """Returns one row of figures per group, such as the distortions of TID2013, sorted by name.
 
-    Args:
-        groups: name of each image's group, `[N]`.
-        predicted: see `compare`.
-        target: see `compare`.
-        values: see `compare`.
-        rated_mean: see `compare`.
-        rated_std: see `compare`.
-        r: exponent of the earth mover's distance.
-
-    Returns:
-        List of {"group", "images", figure: number}; the group's own constant histogram is
-        `floor_emd_r...`. Undefined figures are NaN.
+    See `compare`; `groups` `[N]` are names, `r` the exponent of the earth mover's distance. The
+    rows are {"group", "images", figure: number}; the group's own constant histogram is
+    `floor_emd_r...`. Undefined figures are NaN.
     """
     groups = np.asarray(groups)
     rows = []
@@ -201,7 +184,3 @@ def _correlation(function, first, second):
     if not defined or any(spread):
         return float("nan")
     return float(function(first, second).statistic)
-
-
-def _or_nan(values, count):
-    return np.full(count, np.nan) if values is None else np.asarray(values, np.float64)

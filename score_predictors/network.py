@@ -58,13 +58,8 @@ def create_network(backbone=MOBILENETV2, bins=10, alpha=1.0):
 
     With MobileNetV2, alpha 1 and 10 bins it has 2,270,794 parameters, 12,810 of them in the head.
 
-    Args:
-        backbone: name of a network in keras.applications.
-        bins: number of scores.
-        alpha: width of MobileNetV2 and MobileNet, as a factor.
-
-    Raises:
-        ValueError: for an unknown backbone or an alpha that it does not take.
+    `backbone` is a network in keras.applications, `alpha` the width of MobileNetV2 and MobileNet;
+    an unknown one, or an alpha that it does not take, is a ValueError.
     """
     images = keras.Input((None, None, 3), name="images")
     normalized = Normalization(backbone, name="normalization_to_backbone")(images)
@@ -90,20 +85,11 @@ def set_batch_norm_momentum(network, momentum):
 def load_imagenet(network, backbone=MOBILENETV2, alpha=1.0, side=224):
     """Copies the ImageNet weights that Keras publishes, downloaded or from its cache.
 
-    Args:
-        network: network of `create_network`.
-        backbone: its backbone.
-        alpha: its alpha.
-        side: side length of the images to come; MobileNetV2 has weights for several.
-
-    Raises:
-        ValueError: when there are none for this network, or they cannot be downloaded; names the
-            alternatives.
+    MobileNetV2 has weights for several side lengths of the images to come. Where there are none for
+    this network, or they cannot be downloaded, a ValueError names the alternatives.
     """
-    if backbone == MOBILENETV2 and side in MOBILENETV2_SIDES:
-        shape = {"input_shape": (side, side, 3)}
-    else:
-        shape = {}
+    fits = backbone == MOBILENETV2 and side in MOBILENETV2_SIDES
+    shape = {"input_shape": (side, side, 3)} if fits else {}
     try:
         published = _create_backbone(backbone, alpha, weights="imagenet", **shape)
     except Exception as error:  # urllib's, Keras' plain Exception, or a refused alpha

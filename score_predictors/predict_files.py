@@ -40,13 +40,7 @@ def define_flags():
 
 
 def create_predictor(flags, model, source):
-    """Returns the function `score_files` with the model and the settings of the flags.
-
-    Args:
-        flags: values of the flags of `define_flags`.
-        model: `Method` or `FrozenMethod`.
-        source: where it comes from, which the results tell.
-    """
+    """Returns `score_files` with the model, the flags' settings and the source, for the results."""
     if flags.scoring_patches is not None and flags.scoring != "patches":
         raise ValueError("--scoring_patches is for --scoring=patches.")
     patches = 5 if flags.scoring_patches is None else flags.scoring_patches
@@ -55,19 +49,9 @@ def create_predictor(flags, model, source):
 
 
 def score_files(scorer, source, found, folder, output_path, overwrite=False, skip_broken=False):
-    """Scores images and writes their table.
+    """Scores images found in a folder with a `FileScorer`, and writes their table.
 
-    Args:
-        scorer: `FileScorer`.
-        source: what the results call the model.
-        found: paths of the images.
-        folder: folder that they are in.
-        output_path: folder for the results.
-        overwrite: whether they may replace others.
-        skip_broken: see `FileScorer`.
-
-    Returns:
-        Exit status: 0 if every image was scored.
+    Returns the exit status: 0 if every image was scored.
     """
     files.check_free(output_path, (RESULTS, TABLE), overwrite)
     distributions, broken = scorer(found, skip_broken)
@@ -117,18 +101,7 @@ class FileScorer:
         return self._values or [float(value) for value in range(1, bins + 1)]
 
     def __call__(self, paths, skip_broken=False):
-        """Scores files, with a progress bar.
-
-        Args:
-            paths: list of image files.
-            skip_broken: report files that cannot be read and go on, instead of stopping.
-
-        Returns:
-            `(distributions, broken)`: {path: float64 `[K]`}, and the list of the files left out.
-
-        Raises:
-            ValueError: for the first broken file, without `skip_broken`; the message names it.
-        """
+        """Returns `({path: float64 [K]}, broken files)`; see `inference.apply_to_files`."""
 
         def prepare(path):
             return self.cut(image_files.read_rgb(path))
@@ -136,10 +109,11 @@ class FileScorer:
         found, broken = inference.apply_to_files(
             self._function, prepare, paths, "scoring", skip_broken
         )
-        scores = {path: outputs["scores"] for path, outputs in found.items()}
-        return {
-            path: np.mean(rows, axis=0, dtype=np.float64) for path, rows in scores.items()
-        }, broken
+        distributions = {
+            path: np.mean(outputs["scores"], axis=0, dtype=np.float64)
+            for path, outputs in found.items()
+        }
+        return distributions, broken
 
     def cut(self, pixels):
         """Returns the list of uint8 arrays `[height, width, 3]` to score of an image."""
@@ -168,11 +142,7 @@ def spread(rows, columns, count):
     """Returns the (top, left) corners of `count` patches, spread evenly over an image.
 
     Patches stand on lines that reach from edge to edge; the longer side has more of them in a line.
-
-    Args:
-        rows: largest top edge.
-        columns: largest left edge.
-        count: number of patches.
+    `rows` and `columns` are the largest top and left edge.
     """
     lines = max(1, min(count, round(math.sqrt(count * (rows + 1) / (columns + 1)))))
     corners = []
@@ -205,7 +175,9 @@ def write_results(folder, distributions, root, values, description):
             {"image": name, "mean": mean, "std": deviation, "scores": distribution.tolist()}
         )
     rows.sort(key=lambda row: (-row["mean"], row["image"]))
-    _print_rows(rows)
+    print(f"{'mean':>8}  {'std':>8}  image")
+    lines = [f"{row['mean']:8.3f}  {row['std']:8.3f}  {row['image']}" for row in rows]
+    report.print_ends(lines, SHOWN_ROWS)
     folder = pathlib.Path(folder)
     content = description | {"score_values": values.tolist(), "images": rows}
     files.write_json(folder / RESULTS, content)
@@ -216,12 +188,6 @@ def write_results(folder, distributions, root, values, description):
     ]
     report.write_table(folder / TABLE, table)
     print(f"Results: {folder / RESULTS}, {folder / TABLE}")
-
-
-def _print_rows(rows):
-    print(f"{'mean':>8}  {'std':>8}  image")
-    lines = [f"{row['mean']:8.3f}  {row['std']:8.3f}  {row['image']}" for row in rows]
-    report.print_ends(lines, SHOWN_ROWS)
 
 
 def _place(index, count, largest):

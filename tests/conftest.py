@@ -62,10 +62,10 @@ def training_arguments(photo_folder):
 @pytest.fixture(scope="session")
 def trained(training_arguments, tmp_path_factory):
     """The folder of a finished training run; `output.txt` in it holds what was printed."""
-    return train(training_arguments, tmp_path_factory.mktemp("trained") / "run")
+    return train(["train.py", *training_arguments], tmp_path_factory.mktemp("trained") / "run")
 
 
-def train(arguments, folder):
-    output = commands.run("train.py", *arguments, f"--train_path={folder}")
+def train(command, folder):
+    output = commands.run(*command, f"--train_path={folder}")
     (folder / "output.txt").write_text(output)
     return folder

@@ -32,7 +32,7 @@ def one_scale(training_arguments):
 
 @pytest.fixture(scope="module")
 def trained_one_scale(one_scale, tmp_path_factory):
-    return train(one_scale, tmp_path_factory.mktemp("one_scale") / "run")
+    return train(["train.py", *one_scale], tmp_path_factory.mktemp("one_scale") / "run")
 
 
 def test_training_leaves_what_the_manual_says(trained):
@@ -177,9 +177,7 @@ def test_wrong_checkpoints_are_explained(trained, photo_folder, tmp_path):
     assert "missing" in commands.run(*command, status=1)
 
 
-def test_fine_tuning_starts_from_the_weights_of_one_network(
-    trained_one_scale, one_scale, tmp_path
-):
+def test_fine_tuning_starts_from_the_weights_of_one_network(trained_one_scale, one_scale, tmp_path):
     folder = tmp_path / "tuned"
     output = commands.run(
         "train.py",
@@ -273,8 +271,6 @@ def _free_ports(count):
 
 def test_own_copy_of_a_run_can_be_continued_elsewhere(trained_one_scale, one_scale, tmp_path):
     shutil.copytree(trained_one_scale, tmp_path / "copy")
-    output = commands.run(
-        "train.py", *one_scale, f"--train_path={tmp_path}/copy", "--max_steps=25"
-    )
+    output = commands.run("train.py", *one_scale, f"--train_path={tmp_path}/copy", "--max_steps=25")
     assert "Going on from" in output
     assert max(losses(tmp_path / "copy")) == 25

@@ -8,6 +8,7 @@ CVPR Workshops 2018.
 """
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -95,14 +96,8 @@ def create_generator(flags, model_scales):
 
 
 def create_evaluation(flags):
-    """Returns the `Evaluation` that the flags describe."""
-    return Evaluation(
-        tile=flags.tile,
-        overlap=flags.overlap,
-        self_ensemble=flags.self_ensemble,
-        shave_size=flags.shave_size,
-        compare_bicubic=flags.compare_bicubic,
-    )
+    """Returns the `Evaluation` that the flags of its fields' names describe."""
+    return Evaluation(*(getattr(flags, field.name) for field in dataclasses.fields(Evaluation)))
 
 
 def create_optimizer(flags, learning_rate):
@@ -116,15 +111,7 @@ def create_optimizer(flags, learning_rate):
 
 @dataclasses.dataclass
 class Evaluation:
-    """How upscaled images are made and measured.
-
-    Attributes:
-        tile: side of the tiles in input pixels, 0 for whole images.
-        overlap: input pixels by which tiles reach over each other, `None` for the exact amount.
-        self_ensemble: average over the 8 flips and rotations of the input.
-        shave_size: border pixels left out of the figures over R, G and B.
-        compare_bicubic: measure MATLAB's bicubic interpolation too.
-    """
+    """How upscaled images are made and measured: the flags of the same names."""
 
     tile: int = 0
     overlap: int | None = None
@@ -140,22 +127,15 @@ class EUSR(Method):
     higher_is_better = True
 
     def __init__(self, generator, evaluation=None, optimizers=None, other_networks=None, **kwargs):
-        """Sets the method up.
-
-        Args:
-            generator: `network.Generator`.
-            evaluation: `Evaluation`; `None` for its defaults.
-            optimizers: {"generator": optimizer}, or `None` without training.
-            other_networks: {name: network} of a method that trains more than the generator.
-            **kwargs: for `Method`.
-        """
+        """Takes a `network.Generator`, an `Evaluation`, other networks, and what `Method` takes."""
         networks = {"generator": generator} | (other_networks or {})
         super().__init__(networks, optimizers, **kwargs)
         self.generator = generator
         self.evaluation = evaluation or Evaluation()
         self.scales = generator.scales
         self.export_names = {name: GRAPH[name] for name in ("images", "scale", "outputs")}
-        self._upscale = {}
+        # One trace of each scale serves all image sizes.
+        self._upscale_function = functools.cache(functools.partial(self.compiled, "output"))
 
     def train_step(self, batch, seed):
         """Runs one update on {"low", "high"} batches; see `Method.train_step`."""
@@ -185,12 +165,7 @@ class EUSR(Method):
         return {"input": batch["low"], "output": output, "truth": batch["high"]}
 
     def upscale(self, low, scale):
-        """Returns one image upscaled, rounded and clipped to 8 bits.
-
-        Args:
-            low: float32 `[height, width, 3]` in 0-255.
-            scale: upscaling factor.
-        """
+        """Returns float32 `[height, width, 3]` in 0-255 upscaled, rounded and clipped to 8 bits."""
         function = self._upscale_function(scale)
         if self.evaluation.self_ensemble:
             function = self_ensemble.self_ensemble(function)
@@ -204,15 +179,10 @@ class EUSR(Method):
         return (item["scale"],)
 
     def evaluate(self, batches, report=None):
-        """Upscales every image and compares it with its truth; see `Method.evaluate`.
+        """Returns means over the images of each scale, "x2/psnr_y", and over all, "psnr_y".
 
-        Args:
-            batches: dicts with "low" `[1, height, width, 3]`, "scale", "name" and, to be measured,
-                "high" `[1, scale * height, scale * width, 3]`.
-            report: see `Method.evaluate`; pictures are named x2/NAME.
-
-        Returns:
-            Means over the images of each scale, as "x2/psnr_y", and over all of them, as "psnr_y".
+        The batches have "low" `[1, height, width, 3]`, "scale", "name" and, to be measured, "high"
+        `[1, scale * height, scale * width, 3]`; pictures are named x2/NAME.
         """
         rows = []
         for item in batches:
@@ -238,30 +208,22 @@ class EUSR(Method):
                 row |= {f"bicubic_{name}": value for name, value in figures.items()}
         return output, row
 
-    def _upscale_function(self, scale):
-        # One trace serves all image sizes.
-        if scale not in self._upscale:
-            self._upscale[scale] = tf.function(
-                lambda images: self.predict(images, scale)["output"],
-                input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
-            )
-        return self._upscale[scale]
-
 
 def _scale(batch):
     return int(batch["high"].shape[1] // batch["low"].shape[1])
 
 
 def _means(rows):
-    means = {}
-    figures = [name for name in (rows[0] if rows else {}) if name not in ("scale", "name")]
-    for scale in sorted({row["scale"] for row in rows}):
-        chosen = [row for row in rows if row["scale"] == scale]
-        for name in figures:
-            means[f"x{scale}/{name}"] = float(np.mean([row[name] for row in chosen]))
-    for name in figures:
-        means[name] = float(np.mean([row[name] for row in rows]))
-    return means
+    groups = {
+        f"x{scale}/": [row for row in rows if row["scale"] == scale]
+        for scale in sorted({row["scale"] for row in rows})
+    }
+    return {
+        prefix + name: float(np.mean([row[name] for row in group]))
+        for prefix, group in (groups | {"": rows}).items()
+        for name in (rows[0] if rows else {})
+        if name not in ("scale", "name")
+    }
 
 
 def _join(values):

@@ -96,19 +96,14 @@ def create_model(flags, training=False):
     evaluation = eusr.create_evaluation(flags)
     if not training:
         return PerceptualEUSR(generator, evaluation, paths=flags.scales)
-    weights = Weights(
-        flags.eusr_weight_lr,
-        flags.eusr_weight_lg,
-        flags.eusr_weight_las,
-        flags.eusr_weight_lar,
-        flags.eusr_weight_lss,
-        flags.eusr_weight_lsr,
-    )
+    names = ("lr", "lg", "las", "lar", "lss", "lsr")
+    weights = Weights(*(getattr(flags, f"eusr_weight_{name}") for name in names))
     if not any(dataclasses.astuple(weights)):
-        raise ValueError("All of --eusr_weight_lr, lg, las, lar, lss and lsr are 0.")
+        raise ValueError(f"All of --eusr_weight_{', '.join(names)} are 0.")
     predictors = {
-        "aesthetic": flags.eusr_aesthetic_nima_path,
-        "subjective": flags.eusr_subjective_nima_path,
+        name: load_predictor(name, getattr(flags, f"eusr_{name}_nima_path"))
+        for name in PREDICTORS
+        if weights.uses(name)
     }
     optimizers = {"generator": eusr.create_optimizer(flags, flags.eusr_learning_rate)}
     discriminator = None
@@ -121,7 +116,7 @@ def create_model(flags, training=False):
         evaluation,
         optimizers,
         discriminator,
-        {name: load_predictor(name, predictors[name]) for name in PREDICTORS if weights.uses(name)},
+        predictors,
         weights,
         paths=flags.scales,
         multipass=not flags.eusr_disable_multipass,
@@ -130,28 +125,22 @@ def create_model(flags, training=False):
 
 
 def load_predictor(name, path):
-    """Returns the trained score predictor "aesthetic" or "subjective".
-
-    Raises:
-        ValueError: if it cannot be used; names its flag.
-    """
+    """Returns the predictor "aesthetic" or "subjective"; a ValueError names its flag."""
     start = f"--eusr_{name}_nima_path={path}"
     without = " and ".join(f"--eusr_weight_l{name[0]}{kind}=0" for kind in "sr")
     try:
         if not path or str(path).lower().endswith(WITHOUT_GRADIENT):
             raise ValueError("gradients pass only through .pb, SavedModel and weights of a run")
         predictor = loading.restore_trained(path)
+        outputs = set(predictor.export_names["outputs"])
+        if not {"scores", "features"} <= outputs:
+            given = ", ".join(sorted(outputs))
+            raise ValueError(f"it should give scores and features, and gives {given}")
     except (ValueError, OSError) as error:
         raise ValueError(
             f"{start} is no score predictor to train with: {error}. "
             f"{without} train without this predictor."
         ) from error
-    outputs = set(predictor.export_names["outputs"])
-    if not {"scores", "features"} <= outputs:
-        raise ValueError(
-            f"{start} should give scores and features. It gives: {', '.join(sorted(outputs))}. "
-            f"{without} train without this predictor."
-        )
     return predictor
 
 
@@ -231,8 +220,7 @@ class PerceptualEUSR(eusr.EUSR):
     def train_step(self, batch, seed):
         """Runs one update of both networks on {"low", "high"} batches at x4.
 
-        All images are made and judged once; each network has a tape of its own that follows its
-        own weights alone. See `Method.train_step`.
+        All images are made and judged once; each network has a tape that follows it alone.
         """
         del seed  # this method draws nothing
         high = batch["high"]
@@ -293,10 +281,11 @@ class PerceptualEUSR(eusr.EUSR):
     def _judge(self, images):
         """Returns {predictor: {output: tensor}}, in the images' precision."""
         return {
-            name: {key: tf.cast(value, images.dtype) for key, value in found.items()}
-            for name, found in (
-                (name, predictor.predict(images)) for name, predictor in self.predictors.items()
-            )
+            name: {
+                key: tf.cast(value, images.dtype)
+                for key, value in predictor.predict(images).items()
+            }
+            for name, predictor in self.predictors.items()
         }
 
     def _compare(self, outputs, high, truth):

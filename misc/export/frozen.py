@@ -26,7 +26,12 @@ EXTRA = "degraded-vision[deploy]"
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """One kind of file: how it is called, written and read, and what that needs."""
+    """One kind of file: how it is called, written and read, and what that needs.
+
+    Its module has `write(method, description, path)`, `read(path)`, which returns the text of the
+    description or `None` and what `open_model(read, description, threads)` makes a function of
+    images and scale, which returns {name: array}.
+    """
 
     suffix: str
     module: object
@@ -79,32 +84,21 @@ class Description:
     def from_json(cls, text):
         """Returns the description in a text of `to_json`."""
         values = json.loads(text)
-        for name in ("scales", "radius", "factor"):
-            values[name] = tuple(values[name])
-        return cls(**values)
-
-    def only(self, scale):
-        """Returns the description of a file for one scale, which takes no scale as input."""
-        i = self.scales.index(scale)
-        return dataclasses.replace(
-            self,
-            scale=None,
-            scales=(scale,),
-            radius=(self.radius[i],),
-            factor=(self.factor[i],),
-        )
+        lists = {name: tuple(values[name]) for name in ("scales", "radius", "factor")}
+        return cls(**values | lists)
 
 
 SUFFIXES = tuple(kind.suffix for kind in FORMATS.values() if kind.suffix.startswith("."))
 
 
-def describe(method):
-    """Returns the `Description` of a `Method`."""
+def describe(method, scale=None):
+    """Returns the `Description` of a `Method`'s file, which serves all scales or only one."""
     scales = tuple(method.scales) or (None,)
+    names = method.export_names
+    if scale is not None:
+        scales, names = (scale,), names | {"scale": None}
     return Description(
-        images=method.export_names["images"],
-        scale=method.export_names["scale"],
-        outputs=dict(method.export_names["outputs"]),
+        **names,
         scales=scales,
         radius=tuple(method.receptive_radius(scale) for scale in scales),
         factor=tuple(method.factor(scale) for scale in scales),
@@ -117,14 +111,7 @@ def describe(method):
 
 @dataclasses.dataclass
 class Result:
-    """What became of one file.
-
-    Attributes:
-        path: the file or folder.
-        size: bytes; 0 if it was not written.
-        difference: largest absolute difference of any output to the method's.
-        error: `None`, or why the file was not written.
-    """
+    """What became of a file: bytes, largest difference to the method, and why it is missing."""
 
     path: pathlib.Path
     size: int = 0
@@ -138,13 +125,7 @@ def missing_packages(name):
 
 
 def paths(base, formats, scales):
-    """Returns [(format, scale, path)] of the files that `freeze` writes.
-
-    Args:
-        base: path without extension, such as runs/model.
-        formats: names in `FORMATS`.
-        scales: the method's scales, `()` if it has none.
-    """
+    """Returns [(format, scale, path)] of the files that `freeze` writes."""
     base = pathlib.Path(base)
     found = []
     for name in formats:
@@ -180,14 +161,11 @@ def freeze(method, base, formats=("pb",), overwrite=False):
     existing = [str(path) for _, _, path in planned if path.exists()]
     if existing and not overwrite:
         raise FileExistsError(f"{', '.join(existing)} exists; --overwrite replaces it.")
-    description = describe(method)
     references = {}
     for name, scale, path in planned:
-        of_file = description
-        if FORMATS[name].one_per_scale:
-            of_file = description.only(scale)
         try:
-            yield _write_checked(method, FORMATS[name].module, of_file, path, references)
+            description = describe(method, scale)
+            yield _write_checked(method, FORMATS[name].module, description, path, references)
         except Exception as error:  # converters raise anything; the other files are still wanted
             yield Result(path, error=f"{type(error).__name__}: {error}")
 
@@ -213,14 +191,15 @@ def load(path, threads=0):
             f"{path} is no frozen model. Allowed: .pb, .onnx, .tflite, or a SavedModel folder"
         )
     _check_packages(name)
-    text, open_model = FORMATS[name].module.read(path)
+    module = FORMATS[name].module
+    text, found = module.read(path)
     if text is None and name != "pb":
         raise ValueError(f"{path} holds no description: it was not written by freeze.py")
     if text is None:
-        description = _original_description(path, open_model.nodes)
+        description = _original_description(path, {node.name for node in found.node})
     else:
         description = Description.from_json(text)
-    return FrozenMethod(path, description, open_model(description, threads))
+    return FrozenMethod(path, description, module.open_model(found, description, threads))
 
 
 def _original_description(path, nodes):
@@ -243,13 +222,7 @@ class FrozenMethod:
     """A frozen file, used like a `Method`: `scales`, `predict`, `receptive_radius`, `factor`."""
 
     def __init__(self, path, description, run):
-        """Takes what `load` found.
-
-        Args:
-            path: the file, for messages.
-            description: its `Description`.
-            run: function of images and scale that returns {name: array}.
-        """
+        """Takes the path, for messages, the `Description` and the function of a file."""
         self.path = path
         self.description = description
         self.scales = tuple(scale for scale in description.scales if scale is not None)
@@ -265,10 +238,8 @@ class FrozenMethod:
         """Returns {name: array} for float32 RGB images `[batch, height, width, 3]` in 0-255.
 
         What the file takes instead of 0-255, this makes. TensorFlow's formats return tensors, work
-        inside a `tf.function` and, in files that take no scale, pass gradients on.
-
-        Raises:
-            ValueError: for a scale that the file does not serve.
+        inside a `tf.function` and, in files that take no scale, pass gradients on. A scale that the
+        file does not serve is a ValueError.
         """
         if scale is None and len(self.scales) == 1:
             scale = self.scales[0]
@@ -281,6 +252,10 @@ class FrozenMethod:
         return self._run(images, scale)
 
     __call__ = predict
+
+    def compiled(self, output, scale=None):
+        """Returns a function of images that gives an output of `predict`."""
+        return lambda images: self.predict(images, scale)[output]
 
     def receptive_radius(self, scale=None):
         """Returns the reach of an output in input pixels, or `None` if the file does not say."""
@@ -306,12 +281,7 @@ def largest_difference(method, model, scale, references):
     """Returns how far a model's outputs are from a method's, at most, and the tolerated distance.
 
     Both are those of the output that comes closest to what is tolerated of it, or exceeds it most.
-
-    Args:
-        method: `Method`.
-        model: `FrozenMethod`.
-        scale: scale to run both at, or `None`.
-        references: cache of the method's outputs, filled here.
+    The method's outputs are kept in `references`.
     """
     largest, tolerated = 0.0, TOLERANCE
     for size in method.export_check_sizes:
@@ -347,13 +317,8 @@ def _write_checked(method, module, description, path, references):
             largest = max(largest, difference)
         if path.is_dir():
             shutil.rmtree(path)
-    return Result(path, _size(path), largest)
-
-
-def _size(path):
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    written = [path, *path.rglob("*")]
+    return Result(path, sum(file.stat().st_size for file in written if file.is_file()), largest)
 
 
 def _check_formats(formats):

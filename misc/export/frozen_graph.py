@@ -14,36 +14,31 @@ DESCRIPTION_NODE = "description"
 def serving_function(method, description):
     """Returns the `tf.function` that is written: images and scale, if any, to {name: tensor}.
 
-    A scale that the method does not have is an InvalidArgumentError when the graph runs.
-
-    Args:
-        method: `Method`.
-        description: `Description` of the file; without a `scale` input its only scale is used.
+    Without a `scale` input in the `Description`, its only scale is used. A scale that the method
+    does not have is an InvalidArgumentError when the graph runs.
     """
-    images_spec = tf.TensorSpec([None, None, None, 3], tf.float32, description.images)
-    if description.scale is None:
+    signature = [tf.TensorSpec([None, None, None, 3], tf.float32, description.images)]
+    if description.scale:
+        signature.append(tf.TensorSpec([], tf.float32, description.scale))
+    offset, divisor = description.input_offset, description.input_divisor
 
-        @tf.function(input_signature=[images_spec], autograph=False)
-        def serve(images):
-            images = _denormalized(images, description)
-            return _named(method.predict(images, description.scales[0]), description)
+    @tf.function(input_signature=signature, autograph=False)
+    def serve(images, scale=None):
+        if scale is not None:
+            known = tf.reduce_any(tf.equal(scale, tf.constant(description.scales, tf.float32)))
+            message = f"{description.scale} must be one of {list(description.scales)}. Received:"
+            # Without this dependency, freezing would drop the check.
+            with tf.control_dependencies([tf.debugging.Assert(known, [message, scale])]):
+                scale = tf.identity(scale)
+        if (offset, divisor) != (0.0, 1.0):
+            images = images * divisor + offset
+        outputs = _switch(method, images, scale, description.scales)
+        # Without identity the nodes would be called Identity, Identity_1, ... in order of the keys.
+        return {
+            name: tf.identity(outputs[key], name=name) for key, name in description.outputs.items()
+        }
 
-        return serve
-
-    scale_spec = tf.TensorSpec([], tf.float32, description.scale)
-
-    @tf.function(input_signature=[images_spec, scale_spec], autograph=False)
-    def serve_scale(images, scale):
-        known = tf.reduce_any(tf.equal(scale, tf.constant(description.scales, tf.float32)))
-        message = f"{description.scale} must be one of {list(description.scales)}. Received:"
-        check = tf.debugging.Assert(known, [message, scale])
-        # Without this dependency, freezing would drop the check.
-        with tf.control_dependencies([check]):
-            scale = tf.identity(scale)
-        images = _denormalized(images, description)
-        return _named(_switch(method, images, scale, description.scales), description)
-
-    return serve_scale
+    return serve
 
 
 def with_constants(function):
@@ -67,7 +62,7 @@ def write(method, description, path):
 
 
 def read(path):
-    """Returns the file's description, `None` if it has none, and a function that opens it."""
+    """Returns the file's description, `None` if it has none, and its graph, for `open_model`."""
     graph = tf.compat.v1.GraphDef()
     try:
         graph.ParseFromString(path.read_bytes())
@@ -77,22 +72,12 @@ def read(path):
     for node in graph.node:
         if node.name == DESCRIPTION_NODE and node.op == "Const":
             text = tf.make_ndarray(node.attr["value"].tensor).item().decode()
-    return text, _Graph(graph)
+    return text, graph
 
 
-class _Graph:
-    """A graph that was read, and the names of its nodes; call it to open it."""
-
-    def __init__(self, graph):
-        self._graph = graph
-        self.nodes = {node.name for node in graph.node}
-
-    def __call__(self, description, threads):
-        del threads  # one setting for the whole process
-        return _open(self._graph, description)
-
-
-def _open(graph, description):
+def open_model(graph, description, threads):
+    """Returns the graph of `read` as a function; see `misc.export.frozen`."""
+    del threads  # one setting for the whole process
     # Inputs of our own, because those of original graphs are fixed to one size.
     inputs = {description.images: [None, None, None, 3]}
     if description.scale:
@@ -138,13 +123,3 @@ def _switch(method, images, scale, scales):
         lambda: method.predict(images, scales[0]),
         lambda: _switch(method, images, scale, scales[1:]),
     )
-
-
-def _denormalized(images, description):
-    offset, divisor = description.input_offset, description.input_divisor
-    return images if (offset, divisor) == (0.0, 1.0) else images * divisor + offset
-
-
-def _named(outputs, description):
-    # Without identity the nodes would be called Identity, Identity_1, ... in order of the keys.
-    return {name: tf.identity(outputs[key], name=name) for key, name in description.outputs.items()}

@@ -46,7 +46,7 @@ def _write_erfc(graph, node, name, arguments):
 
 
 def read(path):
-    """Returns the file's description, `None` if it has none, and a function that opens it."""
+    """Returns the file's description, `None` if it has none, and its path, for `open_model`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -59,11 +59,11 @@ def read(path):
         )
     except Exception as error:  # onnxruntime's exceptions have no common public base
         raise ValueError(f"{path} is no ONNX file that can be run: {error}") from error
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    return text, lambda description, threads: _open(path, description, threads)
+    return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path
 
 
-def _open(path, description, threads):
+def open_model(path, description, threads):
+    """Returns the file as a function; see `misc.export.frozen`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -13,24 +13,23 @@ def write(method, description, path):
     module = tf.Module()
     module.serve = frozen_graph.serving_function(method, description)
     # Keras variables are no tf.Variable; those behind them have to be reachable from the module.
-    module.weights = [
-        variable.value for network in method.networks.values() for variable in network.variables
-    ]
+    module.weights = [variable.value for variable in method.variables()]
     concrete = module.serve.get_concrete_function()
     tf.saved_model.save(module, str(path), signatures={SIGNATURE: concrete})
     (path / DESCRIPTION_FILE).write_text(description.to_json())
 
 
 def read(path):
-    """Returns the folder's description, `None` if it has none, and a function that opens it."""
+    """Returns the folder's description, `None` if it has none, and its path, for `open_model`."""
     if not (path / "saved_model.pb").is_file():
         raise ValueError(f"{path} is no SavedModel folder: it has no saved_model.pb")
     file = path / DESCRIPTION_FILE
-    text = file.read_text() if file.is_file() else None
-    return text, lambda description, threads: _open(path, description)
+    return file.read_text() if file.is_file() else None, path
 
 
-def _open(path, description):
+def open_model(path, description, threads):
+    """Returns the folder as a function; see `misc.export.frozen`."""
+    del threads  # one setting for the whole process
     model = tf.saved_model.load(str(path))
     function = model.signatures[SIGNATURE]
 

@@ -30,16 +30,17 @@ def write(method, description, path):
 
 
 def read(path):
-    """Returns the file's description, `None` if it has none, and a function that opens it."""
+    """Returns the file's description, `None` if it has none, and its path, for `open_model`."""
     text = None
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if DESCRIPTION_FILE in archive.namelist():
                 text = archive.read(DESCRIPTION_FILE).decode()
-    return text, lambda description, threads: _open(path, description, threads)
+    return text, path
 
 
-def _open(path, description, threads):
+def open_model(path, description, threads):
+    """Returns the file as a function; see `misc.export.frozen`."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path), num_threads=threads or None)

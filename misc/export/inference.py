@@ -22,14 +22,11 @@ def apply_to_files(function, prepare, paths, description, skip_broken=False):
         prepare: function of a path that returns a list of images to show to `function`.
         paths: list of files.
         description: what the progress bar is called.
-        skip_broken: report files that cannot be used and go on, instead of stopping.
+        skip_broken: report files that cannot be used and go on; else the first is a ValueError.
 
     Returns:
         `(found, broken)`: {path: {name: array `[images, ...]`}} in the order of the paths, and the
         list of the paths that were left out.
-
-    Raises:
-        ValueError: for the first broken file, without `skip_broken`; the message names it.
     """
     results, broken = collections.defaultdict(list), []
     waiting = collections.defaultdict(list)
@@ -67,12 +64,8 @@ def apply_to_files(function, prepare, paths, description, skip_broken=False):
 def compile_outputs(model, names, size=(None, None)):
     """Returns a function of uint8 RGB `[batch, height, width, 3]` that gives {name: array}.
 
-    One trace serves all batches. A model's later changes of weights have no effect on it.
-
-    Args:
-        model: `Method` or `FrozenMethod`.
-        names: outputs of `predict` that are wanted.
-        size: (height, width) of all images, where they are the same.
+    One trace serves all batches of a `Method` or `FrozenMethod`; later changes of its weights have
+    no effect. `size` is (height, width) of all images, where they are the same.
     """
     if isinstance(model, frozen.FrozenMethod):
 

@@ -7,15 +7,12 @@ from misc.training import registry, run_folder, settings
 
 
 def restore_trained(path):
-    """Returns a trained model that can be used as it is.
+    """Returns the `Method` or `frozen.FrozenMethod` in a file; both have `predict`.
 
     Args:
         path: a frozen file (.pb, .onnx, .tflite, a SavedModel folder); or a weight file .h5 or a
             checkpoint (FOLDER/model.ckpt-STEP, or the folder) that lies where training wrote it:
             what it is is read from the run's arguments.json.
-
-    Returns:
-        `Method` or `frozen.FrozenMethod`; both have `predict`.
 
     Raises:
         ValueError: when there is no arguments.json, or the weights do not fit.

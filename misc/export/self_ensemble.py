@@ -10,12 +10,7 @@ import numpy as np
 def self_ensemble(function):
     """Returns a function that averages `function` over eight views of its input.
 
-    Args:
-        function: images `[B, H, W, C]` -> images `[B, sH, sW, D]`, tensor or array.
-
-    Returns:
-        Function of the same signature, on arrays; the mean is float32 and neither rounded nor
-        clipped. It takes eight times as long.
+    Both map images `[B, H, W, C]` to `[B, sH, sW, D]`; the mean is float32, not rounded or clipped.
     """
 
     def averaged(images):

@@ -25,16 +25,7 @@ class Span:
 
 
 def split(length, tile, overlap):
-    """Returns the `Span`s, all of one size, that cover `length` pixels.
-
-    Args:
-        length: number of pixels along the axis, at least 1.
-        tile: largest number of pixels to read at once; 0 for all.
-        overlap: number of pixels beside a cut that are read but not kept.
-
-    Raises:
-        ValueError: when the tile is not larger than twice the overlap.
-    """
+    """Returns the `Span`s, all of one size, that cover `length` pixels; see `apply_tiled`."""
     check(tile, overlap)
     if tile == 0 or length <= tile:
         return [Span(0, length, 0, length)]
@@ -57,12 +48,7 @@ def check(tile, overlap):
 
 
 def default_tile(factor, overlap):
-    """Returns a tile size in input pixels: memory grows with the output, waste with the overlap.
-
-    Args:
-        factor: size of the output divided by the size of the input.
-        overlap: number of pixels beside a cut that are read but not kept.
-    """
+    """Returns a tile size in input pixels: memory grows with the output, waste with the overlap."""
     return max(int(OUTPUT_TILE / factor), 2 * overlap + 128)
 
 
@@ -77,12 +63,9 @@ def apply_tiled(function, image, tile, overlap, factor=1, dtype=None, on_pixels=
         overlap: pixels on each inner side of a tile that are computed and thrown away; the result
             equals the untiled one from the function's receptive radius on.
         factor: whole number, size of the output divided by the size of the input.
-        dtype: type of the result: uint8 or uint16 (rounded and clipped), or float32 (as it comes);
-            `None` is uint16 for a uint16 image and uint8 for others.
+        dtype: type of the result `[factor * height, factor * width, D]`: uint8 or uint16 (rounded
+            and clipped), or float32 (as it comes); `None` is uint16 for a uint16 image, else uint8.
         on_pixels: called after each tile with the number of input pixels that are done with it.
-
-    Returns:
-        `[factor * height, factor * width, D]`.
 
     Raises:
         ValueError: when the tile is not larger than twice the overlap, or the function returns

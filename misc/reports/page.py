@@ -20,13 +20,7 @@ img {{ max-width: 100%; }}
 
 
 def write(path, title, *parts):
-    """Writes a page atomically.
-
-    Args:
-        path: file to write.
-        title: text.
-        *parts: HTML, from top to bottom.
-    """
+    """Writes a page of a title and parts in HTML, from top to bottom, atomically."""
     text = PAGE.format(title=html.escape(title), body="\n".join(parts))
     with files.write_atomically(path) as temporary:
         temporary.write_text(text)
@@ -48,13 +42,10 @@ def picture(path, alt):
 
 
 def enlarged_window(page, name, image, window):
-    """Writes a window of an image, twice as large, beside a page; returns it as HTML.
+    """Writes a window of a uint8 RGB image, twice as large, beside a page; returns it as HTML.
 
-    Args:
-        page: path of the page; the picture lies in the folder `page` beside it.
-        name: name of the picture.
-        image: uint8 RGB `[height, width, 3]`.
-        window: top, left and side in pixels.
+    The window is top, left and side in pixels; the picture lies in the folder `page` beside the
+    page.
     """
     top, left, side = window
     path = "page/" + "_".join(re.findall(r"[\w-]+", name)) + ".png"

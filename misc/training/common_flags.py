@@ -10,14 +10,12 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 class _NumberListParser(flags.ArgumentParser):
-    """Parses numbers that commas separate into a list."""
-
     def __init__(self, number):
         self.number = number
         self.syntactic_help = f"{number.__name__}s separated by commas"
 
     def parse(self, argument):
-        """Returns a list; takes a list or a text such as "2,4,8"."""
+        """Takes a list or a text such as "2,4,8"."""
         parts = argument if isinstance(argument, list | tuple) else str(argument).split(",")
         try:
             return [self.number(part) for part in parts]
@@ -55,8 +53,8 @@ def define_device_flags():
     settings.changeable("cuda_device")
 
 
-def define_restore_flags():
-    """Defines the flags that choose a trained model, for use."""
+def define_restore_flags(precision=True):
+    """Defines the flags that choose a trained model, and what it is used on."""
     flags.DEFINE_string(
         "restore_path",
         None,
@@ -75,11 +73,19 @@ def define_restore_flags():
     flags.DEFINE_bool(
         "restore_averages", True, "Use the averaged weights, where the checkpoint has any."
     )
+    define_device_flags()
+    if precision:
+        define_precision_flag()
+
+
+def define_precision_flag():
+    """Defines --precision, for `keras.config.set_dtype_policy`."""
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Number format of the inner layers.")
 
 
 def define_training_flags():
     """Defines the flags of optimization that all methods share."""
-    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Number format of the inner layers.")
+    define_precision_flag()
     flags.DEFINE_enum(
         "schedule", "step", schedules.SCHEDULES, "Course of the learning rate over the steps."
     )

@@ -8,23 +8,12 @@ import tensorflow as tf
 STRATEGIES = ("none", "mirrored", "multi_worker")
 
 
-def select_devices(cuda_device):
-    """Restricts which CUDA devices are used; call before TensorFlow touches any.
-
-    Args:
-        cuda_device: `None` for all, "-1" for none, or numbers separated by commas such as "0,1".
-    """
-    if cuda_device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(cuda_device)
-
-
 def create_strategy(name, devices=None):
     """Returns the `tf.distribute.Strategy` of that name.
 
     Args:
         name: "none": the first device; "mirrored": all visible GPUs of this host (or its CPU);
-            "multi_worker": the hosts that the environment variable TF_CONFIG names, as TensorFlow
-            documents it. Must be created before any other use of TensorFlow.
+            "multi_worker": the hosts of TF_CONFIG, to be created before any use of TensorFlow.
         devices: devices of "mirrored", such as ["CPU:0", "CPU:1"]; `None` for all.
 
     Raises:
@@ -57,9 +46,8 @@ def describe_worker(strategy, method):
     The hosts of a run hold equal weights at every step, so their checksums must be equal.
     """
     checksum = 0
-    for network in method.networks.values():
-        for variable in network.variables:
-            checksum = zlib.crc32(variable.numpy().tobytes(), checksum)
+    for variable in method.variables():
+        checksum = zlib.crc32(variable.numpy().tobytes(), checksum)
     resolver = strategy.cluster_resolver
     workers = len(resolver.cluster_spec().as_dict()["worker"])
     return f"Worker {resolver.task_id} of {workers}: checksum of the weights {checksum:08x}"
@@ -68,13 +56,8 @@ def describe_worker(strategy, method):
 def distribute(strategy, create_shard):
     """Returns an iterable of batches, ready for `strategy.run`.
 
-    Args:
-        strategy: the strategy that runs the steps.
-        create_shard: function (index, count) -> `tf.data.Dataset` that yields, for every step, the
-            part of the batch that host `index` of `count` works on.
-
-    Raises:
-        ValueError: if a host's part cannot be divided among its replicas.
+    `create_shard(index, count)` returns the `tf.data.Dataset` of the parts of the batches that host
+    `index` of `count` works on; a ValueError says that replicas cannot divide them.
     """
     if strategy.num_replicas_in_sync == 1:
         return create_shard(0, 1)

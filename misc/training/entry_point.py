@@ -31,7 +31,7 @@ if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
 import tensorflow
 from absl import app, flags, logging
 
-from misc.training import common_flags, distribution, registry, settings
+from misc.training import common_flags, registry, settings
 
 FLAGS = flags.FLAGS
 
@@ -65,8 +65,8 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
     def guarded(argv):
         if len(argv) > 1:
             _fail(f"Arguments that are no flags: {' '.join(argv[1:])}")
-        if "cuda_device" in FLAGS:
-            distribution.select_devices(FLAGS.cuda_device)
+        if "cuda_device" in FLAGS and FLAGS.cuda_device is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.cuda_device
         try:
             return main(settings.parsed(), *selected)
         except (ValueError, OSError, ArithmeticError) as error:
@@ -85,7 +85,7 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
 
 def _set_up_logging():
     """Shows our own messages as plain lines, and only the warnings of libraries."""
-    python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
+    python_logging.getLogger("tensorflow").setLevel("WARNING")
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()

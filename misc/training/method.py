@@ -87,9 +87,8 @@ class Method(abc.ABC):
             average_decay: 0, or the decay per step of averaged weights in (0, 1) that validation
                 and deployment use instead of the last ones (Polyak and Juditsky, 1992).
             gradient_clip_norm: 0, or the largest norm of all gradients of a network together.
-            plateau_patience: 0, or the number of validations without a new best after which the
-                learning rates fall.
-            plateau_factor: what they are multiplied by then.
+            plateau_patience: 0, or the validations without a new best after which rates fall.
+            plateau_factor: what the learning rates are multiplied by then.
         """
         self.networks = networks
         self.optimizers = dict(optimizers or {})
@@ -126,37 +125,29 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def train_step(self, batch, seed):
-        """Runs one update on a batch of one replica.
+        """Runs one update on a dataloader's batch of one replica.
 
-        Args:
-            batch: dict of tensors, as the dataloader gives.
-            seed: int32 tensor of shape [2] for this step's random draws.
-
-        Returns:
-            {name: scalar}; the one called "loss" is watched for non-finite values.
+        The int32 tensor `seed` `[2]` is for this step's random draws. Of the {name: scalar} that it
+        returns, "loss" is watched for non-finite values.
         """
 
     @abc.abstractmethod
     def predict(self, images, scale=None):
-        """Applies the networks to float32 RGB images `[batch, height, width, 3]` in 0-255.
+        """Returns {name: tensor}, what is evaluated and frozen.
 
-        Returns:
-            {name: tensor}: what is evaluated and frozen.
+        The images are float32 RGB `[batch, height, width, 3]` in 0-255.
         """
 
     @abc.abstractmethod
     def evaluate(self, batches, report=None):
-        """Measures the method on batches of a dataloader.
+        """Returns {name: float}, with `objective`, of one pass over a dataloader's batches.
 
         Args:
-            batches: iterable of dicts, one pass.
+            batches: iterable of dicts.
             report: `None`, or an object whose `add_row(dict)` gets the figures of each image, whose
                 `add_picture(name, image)` gets uint8 results `[height, width, 3]`, whose
                 `add_table(name, rows)` gets lists of dicts and whose `add_note(name, text)` gets
                 what has to be known to read the figures.
-
-        Returns:
-            {name: float}, with `objective` among the names.
         """
 
     def summarize(self, results):
@@ -183,14 +174,17 @@ class Method(abc.ABC):
             self.best_values[name].assign(value)
         return better
 
+    def variables(self):
+        """Returns the list of the variables of all networks."""
+        return [variable for network in self.networks.values() for variable in network.variables]
+
     def follow(self, decision):
         """Lets the learning rates fall, the optimizers start afresh and the run end, as it says."""
         self.ended.assign(decision.stop)
         for name in self.optimizers:
             optimizer = self.scaled_optimizer(name)
             if decision.rate_factor != 1:
-                rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-                optimizer.learning_rate = rate * decision.rate_factor
+                optimizer.learning_rate = float(optimizer.learning_rate) * decision.rate_factor
             if decision.restart:
                 for variable in optimizer.variables:
                     if not variable.path.endswith("/learning_rate"):
@@ -207,6 +201,13 @@ class Method(abc.ABC):
     def pictures(self, batch):
         """Returns {name: images in 0-255} that show what happens to a training batch."""
         return {}
+
+    def compiled(self, output, scale=None):
+        """Returns a function of images that gives an output of `predict`, in one trace for all."""
+        return tf.function(
+            lambda images: self.predict(images, scale)[output],
+            input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
+        )
 
     @abc.abstractmethod
     def receptive_radius(self, scale=None):
@@ -226,7 +227,8 @@ class Method(abc.ABC):
         """Returns the gradients of a loss for one network.
 
         Variables that the loss does not reach get zeros, as in the original's conditional graph, so
-        that momentum still moves them.
+        that momentum still moves them. Under mixed_float16 the gradients are those of the scaled
+        loss until `apply`; see `loss_scale`.
 
         Args:
             name: name of network and optimizer.
@@ -234,10 +236,6 @@ class Method(abc.ABC):
             tape: gradient tape that watched the loss.
             average: whether to average them over the replicas, before something other than a sum is
                 made of them; `apply` does it too.
-
-        Returns:
-            List in the order of the network's trainable variables. Under mixed_float16 they are
-            those of the scaled loss until `apply`; see `loss_scale`.
         """
         if self._is_scaled(name):
             with tape:
@@ -322,10 +320,7 @@ class Method(abc.ABC):
 
     def learning_rates(self):
         """Returns {name: current learning rate}."""
-        return {
-            name: float(keras.ops.convert_to_numpy(self.scaled_optimizer(name).learning_rate))
-            for name in self.optimizers
-        }
+        return {name: float(self.scaled_optimizer(name).learning_rate) for name in self.optimizers}
 
     def set_step(self, step):
         """Sets the step, and with it the optimizers' position in their schedules."""
@@ -371,7 +366,7 @@ class Method(abc.ABC):
             use_averages: load the networks from the averaged weights where the checkpoint has any.
 
         Raises:
-            ValueError: if variables are missing in the file or have other shapes; lists them.
+            ValueError: lists the variables that are missing in the file or have other shapes.
         """
         unknown = sorted(set(target or ()) - set(self.networks))
         if unknown:
@@ -402,23 +397,13 @@ class Method(abc.ABC):
                     key = _key(group.replace("averages", "networks", 1), name)
                 if key not in shapes and group == "progress":
                     continue  # of a checkpoint that is older than the variable
-                if key not in shapes:
-                    problems.append(f"{group}/{name} is missing")
-                elif list(shapes[key]) != list(variable.shape):
-                    problems.append(
-                        f"{group}/{name} has shape {list(shapes[key])}, "
-                        f"the model's is {list(variable.shape)}"
-                    )
-                else:
-                    assignments.append((variable, key))
+                problems += weight_files.misfits(f"{group}/{name}", shapes.get(key), variable)
+                assignments.append((variable, key))
         if problems:
-            more = f"\n  and {len(problems) - 8} more" if len(problems) > 8 else ""
             raise ValueError(
-                f"The checkpoint {path} does not fit this model:\n  "
-                + "\n  ".join(problems[:8])
-                + more
-                + "\nCheck the model's flags (network, sizes, scales), or load single networks "
-                "with --restore_target."
+                f"The checkpoint {path} does not fit this model:{weight_files.listed(problems)}\n"
+                "Check the model's flags (network, sizes, scales), or load single networks with "
+                "--restore_target."
             )
         for variable, key in assignments:
             variable.assign(reader.get_tensor(key))
@@ -449,19 +434,16 @@ def _copy(network):
 
 
 def _named(variables):
-    """Returns {name in checkpoints: tf.Variable} of a network's variables.
-
-    Keras numbers the random generators of a process; here they are numbered within the network, or
-    a network with dropout could be restored only where it is the first one.
-    """
-    names = {variable.path: variable.value for variable in variables}
-    found = [(re.fullmatch(_GENERATOR, path), path) for path in names]
-    numbered = sorted((int(match.group(1) or 0), path) for match, path in found if match)
+    """Returns {name in checkpoints: tf.Variable} of a network's variables."""
+    # Keras numbers the random generators of a process; here they are numbered within the network,
+    # or a network with dropout could be restored only where it is the first one.
+    generators = [v.path for v in variables if re.fullmatch(_GENERATOR, v.path)]
+    generators.sort(key=lambda path: int(re.fullmatch(_GENERATOR, path)[1] or 0))
     renamed = {
         path: f"seed_generator{f'_{place}' if place else ''}/seed_generator_state"
-        for place, (_, path) in enumerate(numbered)
+        for place, path in enumerate(generators)
     }
-    return {renamed.get(path, path): value for path, value in names.items()}
+    return {renamed.get(variable.path, variable.path): variable.value for variable in variables}
 
 
 def _unnumbered(path):

@@ -15,17 +15,9 @@ WEIGHT_DECAYS = ("l2", "decoupled")
 
 
 def create(name, learning_rate, weight_decay=0.0, weight_decay_kind="l2", momentum=0.9):
-    """Returns the optimizer of that name.
+    """Returns the optimizer of that name; its rate is a number or a Keras schedule.
 
-    Args:
-        name: "sgd" or "radam".
-        learning_rate: number or Keras schedule.
-        weight_decay: strength, 0 for none.
-        weight_decay_kind: "l2" or "decoupled".
-        momentum: of "sgd"; "radam" has none of its own.
-
-    Raises:
-        ValueError: for an unknown name or kind.
+    The momentum is that of "sgd"; a decay of 0 is none. Unknown names and kinds are a ValueError.
     """
     decay = {"decay": weight_decay, "decay_kind": weight_decay_kind}
     if name == "sgd":
@@ -36,7 +28,7 @@ def create(name, learning_rate, weight_decay=0.0, weight_decay_kind="l2", moment
 
 
 class _Decaying(keras.optimizers.Optimizer):
-    """Base class: weight decay of both kinds."""
+    SLOTS = ()  # names of what is kept for each variable
 
     def __init__(self, learning_rate, decay, decay_kind, name):
         super().__init__(learning_rate=learning_rate, name=name)
@@ -48,14 +40,23 @@ class _Decaying(keras.optimizers.Optimizer):
             raise ValueError(f"Weight decay must be at least 0. Received: {decay}")
         self.decay, self.decay_kind = decay, decay_kind
 
-    def _decayed(self, gradient, variable, learning_rate):
-        """Shrinks the variable, or returns the gradient with the decay in it."""
-        if not self.decay:
-            return gradient
-        if self.decay_kind == "l2":
-            return gradient + self.decay * variable
-        self.assign(variable, variable * (1 - learning_rate * self.decay))
-        return gradient
+    def build(self, variables):
+        """Makes the variables that the optimizer keeps."""
+        if not self.built:
+            super().build(variables)
+            self._slots = [self.add_optimizer_variables(variables, name) for name in self.SLOTS]
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates one variable, with weight decay."""
+        learning_rate = ops.cast(learning_rate, variable.dtype)
+        gradient = ops.cast(gradient, variable.dtype)
+        if self.decay and self.decay_kind == "l2":
+            gradient = gradient + self.decay * variable
+        elif self.decay:
+            self.assign(variable, variable * (1 - learning_rate * self.decay))
+        index = self._get_variable_index(variable)
+        kept = (slot[index] for slot in self._slots)
+        self.assign_sub(variable, self._step(gradient, learning_rate, *kept))
 
     def get_config(self):
         """Returns the arguments of the constructor that both have."""
@@ -70,33 +71,18 @@ class SGD(_Decaying):
 
     velocity = momentum * velocity + gradient; weights -= learning_rate * velocity. Keras' own SGD
     has the rate inside the velocity, which differs as soon as the rate changes.
-
-    Args:
-        learning_rate: number or Keras schedule.
-        momentum: share of the velocity that is kept, 0 for none.
-        decay: strength of the weight decay.
-        decay_kind: "l2" or "decoupled".
-        name: name of the optimizer.
     """
+
+    SLOTS = ("velocity",)
 
     def __init__(self, learning_rate=0.1, momentum=0.9, decay=0.0, decay_kind="l2", name="sgd"):
         super().__init__(learning_rate, decay, decay_kind, name)
         self.momentum = momentum
 
-    def build(self, variables):
-        """Makes the velocities."""
-        if not self.built:
-            super().build(variables)
-            self._velocities = self.add_optimizer_variables(variables, "velocity")
-
-    def update_step(self, gradient, variable, learning_rate):
-        """Updates one variable."""
-        learning_rate = ops.cast(learning_rate, variable.dtype)
-        gradient = self._decayed(ops.cast(gradient, variable.dtype), variable, learning_rate)
-        velocity = self._velocities[self._get_variable_index(variable)]
+    def _step(self, gradient, learning_rate, velocity):
         moved = self.momentum * velocity + gradient
         self.assign(velocity, moved)
-        self.assign_sub(variable, learning_rate * moved)
+        return learning_rate * moved
 
     def get_config(self):
         """Returns the arguments of the constructor."""
@@ -108,17 +94,11 @@ class RAdam(_Decaying):
     """Rectified Adam, as `torch.optim.RAdam`.
 
     Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020, algorithm 2;
-    steps are adaptive where its rho exceeds 5, as in PyTorch (4 in the paper).
-
-    Args:
-        learning_rate: number or Keras schedule.
-        beta_1: decay of the mean of the gradients.
-        beta_2: decay of the mean of their squares.
-        epsilon: added to the root of the second mean, before its bias is corrected.
-        decay: strength of the weight decay.
-        decay_kind: "l2" or "decoupled".
-        name: name of the optimizer.
+    steps are adaptive where its rho exceeds 5, as in PyTorch (4 in the paper). `epsilon` is added
+    to the root of the second mean before its bias is corrected.
     """
+
+    SLOTS = ("mean", "square")
 
     def __init__(
         self,
@@ -133,32 +113,16 @@ class RAdam(_Decaying):
         super().__init__(learning_rate, decay, decay_kind, name)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
-    def build(self, variables):
-        """Makes the moving means."""
-        if not self.built:
-            super().build(variables)
-            self._means = self.add_optimizer_variables(variables, "mean")
-            self._squares = self.add_optimizer_variables(variables, "square")
-
-    def update_step(self, gradient, variable, learning_rate):
-        """Updates one variable."""
-        dtype = variable.dtype
-        learning_rate = ops.cast(learning_rate, dtype)
-        gradient = self._decayed(ops.cast(gradient, dtype), variable, learning_rate)
-        index = self._get_variable_index(variable)
-        mean, square = self._means[index], self._squares[index]
+    def _step(self, gradient, learning_rate, mean, square):
         self.assign(mean, self.beta_1 * mean + (1 - self.beta_1) * gradient)
         self.assign(square, self.beta_2 * square + (1 - self.beta_2) * gradient * gradient)
-
-        plain, adaptive = (ops.cast(factor, dtype) for factor in self._factors())
+        plain, adaptive = (ops.cast(factor, mean.dtype) for factor in self._factors())
         scale = plain + adaptive / (ops.sqrt(square) + self.epsilon)
-        self.assign_sub(variable, learning_rate * mean * scale)
+        return learning_rate * mean * scale
 
     def _factors(self):
-        """Returns the factors of the mean in a plain and in an adaptive step; one of them is 0.
-
-        In float64: the difference that gives rho cancels nearly all digits of the first steps.
-        """
+        """Returns the factors of the mean in a plain and in an adaptive step; one of them is 0."""
+        # In float64: the difference that gives rho cancels nearly all digits of the first steps.
         step = ops.cast(self.iterations + 1, "float64")
         first = 1.0 - ops.exp(step * math.log(self.beta_1))
         power = ops.exp(step * math.log(self.beta_2))

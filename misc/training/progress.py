@@ -10,13 +10,7 @@ class TrainingProgress:
     """Shows a run: a redrawn bar on a terminal, a line for each log elsewhere."""
 
     def __init__(self, first, total, enabled=True):
-        """Starts the clock.
-
-        Args:
-            first: steps that were done before.
-            total: number of the last step.
-            enabled: whether to show anything.
-        """
+        """Starts the clock at step `first` of `total`."""
         self._total = total
         self._enabled = enabled
         self._bar = None
@@ -27,13 +21,11 @@ class TrainingProgress:
             )
 
     def update(self, step, values):
-        """Shows the figures of a step.
-
-        Args:
-            step: number of the step.
-            values: {name: number or text}.
-        """
-        shown = " ".join(f"{name} {_short(value)}" for name, value in values.items())
+        """Shows the figures of a step, {name: number or text}."""
+        shown = " ".join(
+            f"{name} {value if isinstance(value, str) else f'{value:.4g}'}"
+            for name, value in values.items()
+        )
         if self._bar is not None:
             self._bar.set_postfix_str(shown, refresh=False)
             self._bar.update(step - self._bar.n)
@@ -58,7 +50,3 @@ class TrainingProgress:
         """Ends the bar."""
         if self._bar is not None:
             self._bar.close()
-
-
-def _short(value):
-    return value if isinstance(value, str) else f"{value:.4g}"

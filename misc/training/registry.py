@@ -44,9 +44,6 @@ class Selection:
         A model module whose own flag names weights says so: `WEIGHTS_FLAG = "weights"`. Without
         --restore_path the model is then taken as it is made.
 
-        Args:
-            flags: `Settings` with those of `common_flags.define_restore_flags`.
-
         Raises:
             ValueError: without --restore_path or --weights, or when the checkpoint does not fit.
             FileNotFoundError: when there is no such checkpoint.
@@ -75,25 +72,16 @@ class Selection:
 
 
 def list_names(kind):
-    """Returns {name: module} of all modules of a kind, without importing them.
-
-    Args:
-        kind: "models" or "dataloaders".
-    """
-    found = {}
-    for package in PACKAGES:
-        for path in sorted((ROOT / package / kind).glob("*.py")):
-            if not path.stem.startswith("_"):
-                found[path.stem] = f"{package}.{kind}.{path.stem}"
-    return found
+    """Returns {name: module} of all "models" or "dataloaders", without importing them."""
+    return {
+        path.stem: f"{package}.{kind}.{path.stem}"
+        for package in PACKAGES
+        for path in sorted((ROOT / package / kind).glob("[!_]*.py"))
+    }
 
 
 def load(kind, name):
-    """Imports and returns the module of that name.
-
-    Raises:
-        ValueError: for an unknown name; lists the known ones.
-    """
+    """Imports and returns the module of that name; a ValueError lists the known ones."""
     known = list_names(kind)
     module = known.get(_unaliased(name))
     if module is None:
@@ -124,16 +112,11 @@ def select(argv, with_dataloader, for_use=True):
             same model and dataloader: a restored model then has the shape that it was trained with,
             and its data mean what they meant there.
 
-    Returns:
-        `Selection`.
-
     Raises:
         ValueError: when no model is named, or a name is unknown.
     """
     chosen = parse_some(argv, "model", "dataloader", "restore_path")
-    trained = {}
-    if chosen.restore_path:
-        trained = run_folder.read_arguments(chosen.restore_path)
+    trained = run_folder.read_arguments(chosen.restore_path) if chosen.restore_path else {}
     dataloader_name = chosen.dataloader
     model_name = chosen.model or trained.get("model")
     if model_name is None and dataloader_name:

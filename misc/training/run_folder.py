@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 
 import tensorflow as tf
 
@@ -22,10 +23,10 @@ class RunFolder:
     """Keeps what a run writes under `--train_path`, and finds it again to go on from there."""
 
     def __init__(self, path, method, max_to_keep, is_chief=True, weights_path=None):
-        """Prepares the folder.
+        """Prepares the folder, which is made if missing.
 
         Args:
-            path: the run's folder; made if missing.
+            path: the run's folder.
             method: `Method` whose state is saved.
             max_to_keep: number of newest checkpoints that stay.
             is_chief: whether this process is the one that writes; the others take part in saving
@@ -54,9 +55,7 @@ class RunFolder:
     def check_settings(self, settings, changeable):
         """Raises ValueError if the folder holds checkpoints of a run with other settings.
 
-        Args:
-            settings: {flag: value} of the run that is to start.
-            changeable: names that may differ between a run and its continuation.
+        Those in `changeable` may differ between a run and its continuation.
         """
         if self.latest_checkpoint() is None:
             return
@@ -77,12 +76,7 @@ class RunFolder:
             )
 
     def write_arguments(self, settings, metadata=None):
-        """Saves the run's flags.
-
-        Args:
-            settings: {flag: value}.
-            metadata: {name: JSON value} that trained models get as their `metadata`.
-        """
+        """Saves {flag: value} and {name: JSON value} that trained models get as `metadata`."""
         if self.is_chief:
             content = settings | ({METADATA: metadata} if metadata else {})
             files.write_json(self.path / ARGUMENTS, content)
@@ -123,14 +117,14 @@ class RunFolder:
                 file.write(json.dumps({"step": step, **scalars}) + "\n")
 
     def _remove_copy(self, manager):
-        if not self.is_chief and tf.io.gfile.exists(manager.directory):
-            tf.io.gfile.rmtree(manager.directory)
-            tf.io.gfile.makedirs(manager.directory)
+        if not self.is_chief:
+            shutil.rmtree(manager.directory, ignore_errors=True)
+            pathlib.Path(manager.directory).mkdir(parents=True, exist_ok=True)
 
     def close(self):
         """Removes what a process that is not the chief left behind."""
-        if not self.is_chief and self._folder.exists():
-            tf.io.gfile.rmtree(str(self._folder))
+        if not self.is_chief:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def read_history(path):
@@ -152,9 +146,8 @@ def read_history(path):
 def read_arguments(restore_path):
     """Returns the flags of the run that a checkpoint belongs to, {} where none are stored.
 
-    Args:
-        restore_path: a checkpoint `FOLDER/model.ckpt-STEP`, or its folder; or a weight file
-            `PATH/NAME.h5` or `PATH/NAME_best.h5`, whose run is in `PATH/NAME`.
+    It is a checkpoint `FOLDER/model.ckpt-STEP`, or its folder; or a weight file `PATH/NAME.h5` or
+    `PATH/NAME_best.h5`, whose run is in `PATH/NAME`.
     """
     path = pathlib.Path(restore_path)
     folders = [path if path.is_dir() else path.parent]
@@ -170,24 +163,15 @@ def read_arguments(restore_path):
 
 
 def read_metadata(restore_path):
-    """Returns what the run of a checkpoint kept of its data, {} where nothing is stored.
-
-    Args:
-        restore_path: see `read_arguments`.
-    """
+    """Returns what the run of a checkpoint kept of its data, {} where nothing is stored."""
     return read_arguments(restore_path).get(METADATA, {})
 
 
 def paths_of_run(train_path, weight_filename):
     """Returns the folder of a run, and the path of its weight file or `None`.
 
-    Args:
-        train_path: --train_path.
-        weight_filename: --weight_filename: a run that has one keeps its checkpoints in a folder of
-            that name under `train_path`, so that several runs can share `train_path`.
-
-    Raises:
-        ValueError: for a name that is none of a weight file.
+    A run that has one keeps its checkpoints in a folder of that name under `train_path`, so that
+    several runs can share it. A name that is none of a weight file is a ValueError.
     """
     if not weight_filename:
         return pathlib.Path(train_path), None

@@ -6,18 +6,12 @@ SCHEDULES = ("step", "cosine", "milestones", "plateau", "constant")
 
 
 def create(name, learning_rate, decay, decay_steps, max_steps, milestones=None):
-    """Returns what a Keras optimizer takes as its learning rate.
+    """Returns what a Keras optimizer takes as its learning rate, from that of the first step on.
 
-    Args:
-        name: "step": multiplied by `decay` after every `decay_steps` steps; "cosine": falls to 0
-            at `max_steps` along half a cosine (Loshchilov and Hutter, ICLR 2017, without
-            restarts); "milestones": multiplied by `decay` after each of `milestones`; "plateau":
-            constant until `Method.after_validation` reduces it; "constant".
-        learning_rate: rate of the first step.
-        decay: factor of "step" and "milestones".
-        decay_steps: steps between two reductions of "step".
-        max_steps: length of "cosine".
-        milestones: ascending list of steps.
+    "step": multiplied by `decay` after every `decay_steps` steps; "cosine": falls to 0 at
+    `max_steps` along half a cosine (Loshchilov and Hutter, ICLR 2017, without restarts);
+    "milestones": multiplied by `decay` after each of `milestones`; "plateau": constant until
+    `Method.after_validation` reduces it; "constant".
 
     Raises:
         ValueError: for an unknown name, or "milestones" without ascending steps.

@@ -54,9 +54,7 @@ def parsed():
 def of_run(define_flags, arguments):
     """Returns the `Settings` of a trained run, whatever flags this program has.
 
-    Args:
-        define_flags: function that defines the flags of the run's model.
-        arguments: {flag: value} that the run kept; flags that are newer have their defaults.
+    They are the `arguments` that the run kept; flags that are newer have their defaults.
     """
     with fresh_flags():
         define_flags()
@@ -66,12 +64,7 @@ def of_run(define_flags, arguments):
 
 
 def take_over(arguments, names):
-    """Makes what a run kept the defaults of flags, but for those that are `local`.
-
-    Args:
-        arguments: {flag: value} of the run.
-        names: the flags that may be taken over.
-    """
+    """Makes what a run kept the defaults of the flags of these names, but for `local` ones."""
     for name in set(names) & set(arguments):
         if not getattr(flags.FLAGS[name], "local", False):
             flags.FLAGS.set_default(name, arguments[name])
@@ -86,11 +79,8 @@ def changeable(*names):
 def local(*names, changeable=False):
     """Says of flags just defined that they are of this place: where files lie, how fast it goes.
 
-    Whoever uses a trained model takes over all other settings from its run.
-
-    Args:
-        *names: the flags.
-        changeable: whether they may change between a run and its continuation, too.
+    Whoever uses a trained model takes over all other settings from its run. `changeable` ones may
+    change between a run and its continuation, too.
     """
     for name in names:
         flags.FLAGS[name].local = True

@@ -12,13 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One command.
-
-    Attributes:
-        title: what is printed above it.
-        command: arguments of Python.
-        product: file that exists when the stage is done; `None`: it is run every time.
-    """
+    """One command of Python; it is done when its product exists, without one it always runs."""
 
     title: str
     command: tuple
@@ -30,11 +24,7 @@ class Stage:
         return cls(title, tuple(part.format(**values) for part in text.split()))
 
     def run(self):
-        """Runs the command, unless its product is there.
-
-        Raises:
-            ValueError: if it fails.
-        """
+        """Runs the command, unless its product is there; a ValueError says that it failed."""
         if self.product and self.product.exists():
             print(f"== {self.title}: done ({self.product})", flush=True)
             return

@@ -7,17 +7,17 @@ Names that end with .weights.h5 are files in Keras 3's own layout. Reading never
 """
 
 import pathlib
+import re
 
 import h5py
 import keras
 import numpy as np
+from keras.src.legacy.saving import legacy_h5_format
 
 from misc.images import files
 
 SUFFIX = ".h5"
 KERAS_SUFFIX = ".weights.h5"
-# HDF5 keeps at most 64 KiB in an attribute; longer lists of names are split, as Keras does.
-ATTRIBUTE_LIMIT = 64000
 LISTED_PROBLEMS = 8
 
 
@@ -41,15 +41,9 @@ def check_name(name):
 
 
 def write(path, networks, step=0):
-    """Writes the weights of {name: keras.Model} atomically.
+    """Writes the weights of {name: keras.Model} and their training step atomically.
 
-    Args:
-        path: file to replace; its extension is .h5.
-        networks: {name: network}; one in Keras 3's layout.
-        step: training step of the weights, kept beside them.
-
-    Raises:
-        ValueError: for several networks in a file of Keras 3's layout.
+    Files .weights.h5, of Keras 3's layout, hold a single network: several are a ValueError.
     """
     with files.write_atomically(path) as temporary:
         if str(path).endswith(KERAS_SUFFIX):
@@ -58,7 +52,8 @@ def write(path, networks, step=0):
         with h5py.File(temporary, "w") as file:
             file.attrs["step"] = int(step)
             for name, network in networks.items():
-                _write_network(file if len(networks) == 1 else file.create_group(name), network)
+                group = file if len(networks) == 1 else file.create_group(name)
+                legacy_h5_format.save_weights_to_hdf5_group(group, network)
 
 
 def restore(path, networks, partly=False):
@@ -105,15 +100,30 @@ def restore(path, networks, partly=False):
         assignments += pairs
     if problems:
         raise ValueError(
-            f"The weight file {path} does not fit this model:\n  "
-            + _listed(problems)
-            + "\nCheck the model's flags (sizes, number of scores)."
+            f"The weight file {path} does not fit this model:{listed(problems)}\n"
+            "Check the model's flags (sizes, number of scores)."
         )
     for variable, value in assignments:
         variable.assign(value)
     for network in networks.values():
         finalize(network)
     return step
+
+
+def misfits(name, shape, variable):
+    """Returns a list with what keeps a stored shape from a variable, if anything does."""
+    if shape is None:
+        return [f"{name} is missing"]
+    if list(shape) != list(variable.shape):
+        return [f"{name} has shape {list(shape)}, the model's is {list(variable.shape)}"]
+    return []
+
+
+def listed(problems):
+    """Returns the first problems, each in a line, and how many there are more."""
+    more = len(problems) - LISTED_PROBLEMS
+    shown = problems[:LISTED_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
+    return "".join(f"\n  {line}" for line in shown)
 
 
 def finalize(network):
@@ -139,18 +149,6 @@ def _layers(network):
     return [(layer.name, layer.weights) for layer in network.layers if layer.weights]
 
 
-def _write_network(group, network):
-    layers = _layers(network)
-    group.attrs["backend"] = "tensorflow"
-    group.attrs["keras_version"] = keras.__version__
-    _write_names(group, "layer_names", [name for name, _ in layers])
-    for name, variables in layers:
-        layer = group.create_group(name)
-        _write_names(layer, "weight_names", [variable.path for variable in variables])
-        for variable in variables:
-            layer.create_dataset(variable.path, data=keras.ops.convert_to_numpy(variable))
-
-
 def _read_network(file, name):
     """Returns [(layer's name, [(weight's name, array)])] of one network."""
     group = file
@@ -162,9 +160,10 @@ def _read_network(file, name):
         else:
             raise OSError(f"it holds no weights of {name}")
     layers = []
-    for layer_name in _read_names(group, "layer_names"):
+    read_names = legacy_h5_format.load_attributes_from_hdf5_group
+    for layer_name in read_names(group, "layer_names"):
         layer = _get(group, layer_name)
-        names = _read_names(layer, "weight_names")
+        names = read_names(layer, "weight_names")
         if names:
             layers.append((layer_name, [(key, _array(layer, key)) for key in names]))
     return layers
@@ -185,28 +184,16 @@ def _match(stored, network, partly):
                 for (_, ours), (_, theirs) in zip(_layers(network), stored, strict=True)
                 for variable, (_, array) in zip(ours, theirs, strict=True)
             ]
-    problems, pairs = [], []
+    problems = []
     for name, variable in variables.items():
-        if name not in arrays:
-            problems.append(f"{name} is missing")
-        elif arrays[name].shape != tuple(variable.shape):
-            problems.append(
-                f"{name} has shape {list(arrays[name].shape)}, "
-                f"the model's is {list(variable.shape)}"
-            )
-        else:
-            pairs.append((variable, arrays[name]))
+        problems += misfits(name, arrays[name].shape if name in arrays else None, variable)
     problems += [f"{name} is in the file alone" for name in arrays if name not in variables]
-    return problems, pairs
+    return problems, [(variable, arrays.get(name)) for name, variable in variables.items()]
 
 
 def _plain(name):
     # Keras 2 numbers outputs (":0"), and calls the kernels of depthwise convolutions otherwise.
-    name = name.partition(":")[0]
-    parts = name.split("/")
-    if parts[-1] == "depthwise_kernel":
-        parts[-1] = "kernel"
-    return "/".join(parts)
+    return re.sub(r"(?:^|(?<=/))depthwise_kernel$", "kernel", name.partition(":")[0])
 
 
 def _array(layer, name):
@@ -227,29 +214,3 @@ def _get(group, name):
 
 def _has_names(group, key):
     return key in group.attrs or f"{key}0" in group.attrs
-
-
-def _write_names(group, key, names):
-    data = np.asarray([name.encode() for name in names], dtype=np.bytes_)
-    chunks = -(-data.nbytes // ATTRIBUTE_LIMIT)
-    if chunks <= 1:
-        group.attrs[key] = data
-        return
-    for number, chunk in enumerate(np.array_split(data, chunks)):
-        group.attrs[f"{key}{number}"] = chunk
-
-
-def _read_names(group, key):
-    if key in group.attrs:
-        names = list(group.attrs[key])
-    else:
-        names, number = [], 0
-        while f"{key}{number}" in group.attrs:
-            names += list(group.attrs[f"{key}{number}"])
-            number += 1
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-
-
-def _listed(problems):
-    more = len(problems) - LISTED_PROBLEMS
-    return "\n  ".join(problems[:LISTED_PROBLEMS]) + (f"\n  and {more} more" if more > 0 else "")

@@ -30,7 +30,6 @@ TINY = {
 def define_flags():
     """Defines the flags of the MobileNetV2 predictor; the names are the original project's."""
     predictor_flags.define_common_flags()
-    predictor_flags.define_run_defaults(5, "score_predictor.h5", "train")
     flags.DEFINE_float("mobilenetv2_alpha", 1.0, "Width, as a factor.", lower_bound=0.01)
     flags.DEFINE_bool(
         "mobilenetv2_train_last_only",

@@ -32,7 +32,6 @@ HISTOGRAM_PICTURES = 12
 def define_flags():
     """Defines the flags of NIMA with any backbone."""
     predictor_flags.define_common_flags()
-    predictor_flags.define_run_defaults(5, "score_predictor.h5", "train")
     flags.DEFINE_enum(
         "nima_backbone",
         "EfficientNetB0",
@@ -52,23 +51,11 @@ def create_model(flags, training=False):
 
 
 def create_predictor(flags, backbone, alpha=1.0, last_only=False, training=False):
-    """Returns a `ScorePredictor`.
-
-    Args:
-        flags: values of the flags that all score predictors share.
-        backbone: name of a network in keras.applications.
-        alpha: its width, where it has one.
-        last_only: whether only the last layer is trained.
-        training: whether to make the optimizer.
-    """
+    """Returns a `ScorePredictor` with a network of keras.applications; see its arguments."""
     predictor = network.create_network(backbone, len(flags.score_values), alpha)
-    options = {
-        "values": flags.score_values,
-        "patch_size": flags.input_patch_size,
-        "emd_r": flags.emd_r,
-    }
+    options = flags.score_values, flags.input_patch_size, flags.emd_r
     if not training:
-        return ScorePredictor(predictor, backbone, alpha, **options)
+        return ScorePredictor(predictor, backbone, alpha, *options)
     if flags.batch_norm_momentum is not None:
         network.set_batch_norm_momentum(predictor, flags.batch_norm_momentum)
     if last_only:
@@ -81,7 +68,7 @@ def create_predictor(flags, backbone, alpha=1.0, last_only=False, training=False
         predictor,
         backbone,
         alpha,
-        **options,
+        *options,
         dropout=flags.dropout,
         last_only=last_only,
         pretrained=flags.pretrained_weights,
@@ -138,10 +125,7 @@ class ScorePredictor(Method):
         self.metadata = {"score_values": list(self.values), "patch_size": int(patch_size)}
         self._pretrained = pretrained
         self._backbone_name, self._alpha, self._patch_size = backbone, alpha, patch_size
-        self._predict = tf.function(
-            lambda images: self.predict(images)["scores"],
-            input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
-        )
+        self._predict = self.compiled("scores")
 
     def load_pretrained(self):
         """Loads the backbone's weights that --pretrained_weights names, if any."""
@@ -186,34 +170,25 @@ class ScorePredictor(Method):
         return {"image": batch["image"]}
 
     def evaluate(self, batches, report=None):
-        """Compares predicted with rated scores; see `Method.evaluate`.
+        """Returns the figures of `metrics.compare`, and `floor/NAME`, what a constant gets.
 
-        Args:
-            batches: dicts with "image", "scores" and, where known, "mean", "std", "name", "group".
-                Where they have an attribute `training_scores`, the mean distribution of the
-                training images, that is the constant which the floor predicts; else it is the mean
-                of what is evaluated.
-            report: see `Method.evaluate`.
-
-        Returns:
-            The figures of `metrics.compare`, and `floor/NAME`, what a constant distribution gets.
+        The batches have "image", "scores" and, where known, "mean", "std", "name", "group". Where
+        they have an attribute `training_scores`, the mean distribution of the training images, that
+        is the constant which the floor predicts; else it is the mean of what is evaluated.
         """
-        ratings = _Ratings()
-        for batch in batches:
-            ratings.add(batch, self._predict(tf.convert_to_tensor(batch["image"], tf.float32)))
-        if not ratings.predicted:
+        columns = _collect(batches, self._predict)
+        if not columns["name"]:
             return {}
-        columns = ratings.columns()
         r_values = sorted({*metrics.REPORTED_R, self.emd_r})
-        predicted, target = columns["predicted"], columns["target"]
+        target = columns["target"]
         known = target, self.values, columns["mean"], columns["std"]
-        figures = metrics.compare(predicted, *known, r_values=r_values)
+        figures = metrics.compare(columns["predicted"], *known, r_values=r_values)
         constant = getattr(batches, "training_scores", None)
         if constant is not None and len(constant) != target.shape[1]:
             constant = None
         floor = metrics.floor(*known, constant=constant, r_values=r_values)
         if report is not None:
-            self._report(report, columns, figures, floor, constant is not None)
+            self._report(report, columns, known, figures, constant is not None)
         # Data with other bins than the predictor's has no such distance.
         figures.setdefault(self.objective, float("nan"))
         return figures | {f"floor/{name}": value for name, value in floor.items()}
@@ -227,20 +202,17 @@ class ScorePredictor(Method):
         )
         return f"{self.objective} {loss:.4f} (constant histogram: {floor:.4f}) {correlations}"
 
-    def _report(self, report, columns, figures, floor, has_training_scores):
+    def _report(self, report, columns, known, figures, has_training_scores):
         predicted, target = columns["predicted"], columns["target"]
-        rated, deviation = metrics.rated_moments(
-            target, self.values, columns["mean"], columns["std"]
-        )
+        rated, deviation = metrics.rated_moments(*known)
         means = metrics.mean_scores(predicted, self.values)
         deviations = metrics.score_deviations(predicted, self.values)
         distances = [float("nan")] * len(means)
         if predicted.shape[1] == target.shape[1]:
             distances = metrics.earth_movers_distances(predicted, target, self.emd_r)
         for i, name in enumerate(columns["name"]):
-            row = {"name": name}
-            if columns["group"] is not None:
-                row["group"] = columns["group"][i]
+            group = {"group": columns["group"][i]} if columns["group"] else {}
+            row = {"name": name} | group
             row |= {
                 "rated_mean": float(rated[i]),
                 "predicted_mean": float(means[i]),
@@ -260,45 +232,28 @@ class ScorePredictor(Method):
             report.add_picture("histograms", plots.draw_histograms(panels, labels))
             panel = [("mean of all images", predicted.mean(axis=0), target.mean(axis=0))]
             report.add_picture("mean_histogram", plots.draw_histograms(panel, labels))
-        if columns["group"] is not None:
-            rows = metrics.by_group(columns["group"], predicted, *self._known(columns), self.emd_r)
+        if columns["group"]:
+            rows = metrics.by_group(columns["group"], predicted, *known, self.emd_r)
             report.add_table("groups", rows)
         source = "training images" if has_training_scores else "evaluated images themselves"
         report.add_note("floor", f"one constant distribution: the mean of the {source}")
 
-    def _known(self, columns):
-        return columns["target"], self.values, columns["mean"], columns["std"]
 
-
-class _Ratings:
-    """Collects what is predicted and known of the images of an evaluation."""
-
-    def __init__(self):
-        self.predicted = []
-        self._parts = {"target": [], "mean": [], "std": [], "name": [], "group": []}
-
-    def add(self, batch, predicted):
-        """Adds a batch."""
-        count = len(predicted)
-        self.predicted.append(np.asarray(predicted, np.float64))
-        self._parts["target"].append(np.asarray(batch["scores"], np.float64))
-        for name in ("mean", "std"):
-            unknown = np.full(count, np.nan)
-            self._parts[name].append(np.asarray(batch.get(name, unknown), np.float64))
-        start = sum(len(part) for part in self.predicted) - count
+def _collect(batches, predict):
+    """Returns {name: array or list} of what is predicted and known of the images of batches."""
+    columns = {"name": [], "group": []}
+    numbers = {"predicted": [], "target": [], "mean": [], "std": []}
+    for batch in batches:
+        predicted = predict(tf.convert_to_tensor(batch["image"], tf.float32))
+        start, count = len(columns["name"]), len(predicted)
         names = batch.get("name", [f"image {start + i}" for i in range(count)])
-        self._parts["name"] += [_text(name) for name in names]
-        if "group" in batch:
-            self._parts["group"] += [_text(group) for group in batch["group"]]
-
-    def columns(self):
-        """Returns {name: array or list} of all images; `group` is `None` where there is none."""
-        columns = {
-            name: np.concatenate(parts) if name in ("target", "mean", "std") else parts
-            for name, parts in self._parts.items()
-        }
-        columns["group"] = columns["group"] or None
-        return columns | {"predicted": np.concatenate(self.predicted)}
+        columns["name"] += [_text(name) for name in names]
+        columns["group"] += [_text(group) for group in batch.get("group", ())]
+        unknown = np.full(count, np.nan)
+        known = batch["scores"], batch.get("mean", unknown), batch.get("std", unknown)
+        for column, values in zip(numbers.values(), (predicted, *known), strict=True):
+            column.extend(np.asarray(values, np.float64))
+    return columns | {name: np.array(column) for name, column in numbers.items()}
 
 
 def _text(name):

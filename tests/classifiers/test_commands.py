@@ -79,11 +79,14 @@ def test_a_folder_is_classified_by_a_run(trained, photos, tmp_path):
     assert image_files.read_rgb(tmp_path / "out/predictions.png").std() > 5
 
 
-def test_frozen_files_say_the_same_as_their_run(trained, photos, tmp_path):
+@pytest.mark.parametrize(
+    "formats", [["pb"], pytest.param(["onnx", "tflite"], marks=pytest.mark.slow)]
+)
+def test_frozen_files_say_the_same_as_their_run(trained, photos, tmp_path, formats):
     method = loading.restore_trained(trained / "best")
     paths = image_files.find_images(photos / "sub0") + image_files.find_images(photos / "sub1")
     expected, names, _ = predict_files.FileClassifier(method)(paths)
-    formats = [name for name in ("pb", "onnx", "tflite") if not frozen.missing_packages(name)]
+    formats = [name for name in formats if not frozen.missing_packages(name)]
     for result in frozen.freeze(method, tmp_path / "model", formats):
         assert result.error is None
         model = frozen.load(result.path)

@@ -104,12 +104,12 @@ def jpeg_bytes(images, quality):
 
 def test_a_chain_has_the_bytes_of_the_last_stream():
     images = batch()
-    layer = degradations.parse("noise:5|jpeg:30|blur:1")
+    layer = degradations.parse("noise:5|jpeg_host:30|blur:1")
     pixels, sizes = layer.call_with_bytes(images, 7)
     np.testing.assert_array_equal(pixels, layer(images, seed=7))
     noisy = layer.layers[0](images, seed=random.fold_in(random.make_seed(7), 0))
     np.testing.assert_array_equal(sizes, jpeg_bytes(noisy, 30))
-    assert layer.codec_name == "Jpeg"
+    assert layer.codec_name == "JPEG 420"
     # Where the second codec spares an image, the first one's stream is its last.
     twice = degradations.parse("jpeg:30|jpeg:90,p=0.5")
     sizes = np.asarray(twice.call_with_bytes(images, 7)[1])

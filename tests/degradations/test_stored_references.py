@@ -19,21 +19,26 @@ RANDOM = (
     *("gaussian_noise@3", "shot_noise@3", "impulse_noise@3", "speckle_noise@3"),
 )
 # Those that JAX makes without long compilation, in addition.
-ON_JAX = ("jpeg:10", "blur:1.5", "darken@3", "sunset@3", "night@3", "white@3")
+ON_JAX = ("jpeg:10", "blur:1.5", "darken@3")
 RANDOM_ON_JAX = ("noise:20", "saltpepper:0.1", "gaussian_noise@3", "sparkles@3", "fog@3")
 SIDE = 48
+RANDOM_SIDE = 64  # snow is drawn in another way on smaller images
 DRAWS = 100
 ERRORS = 5  # standard errors that a mean may be off
 
 
-def photo():
+def photo(side=SIDE):
     """Returns a part of a photo with edges and flat areas, uint8."""
-    return skimage.data.astronaut()[20 : 20 + 4 * SIDE : 4, 150 : 150 + 4 * SIDE : 4]
+    return skimage.data.astronaut()[20 : 20 + 4 * side : 4, 150 : 150 + 4 * side : 4]
 
 
-def degrade(text, count=1, seed=2):
-    images = np.repeat(np.float32(photo())[None], count, axis=0)
-    return np.asarray(degradations.parse(text)(images, seed=seed))
+def degrade(text):
+    return np.asarray(degradations.parse(text)(np.float32(photo())[None], seed=2))[0]
+
+
+def draw(text):
+    images = np.repeat(np.float32(photo(RANDOM_SIDE))[None], DRAWS, axis=0)
+    return np.asarray(degradations.parse(text)(images, seed=2))
 
 
 def summary(image):
@@ -58,8 +63,8 @@ def statistics(images):
 def results():
     """Returns what is stored of a backend."""
     single = [*(f"{name}@3" for name in DETERMINISTIC), *ON_JAX]
-    found = {text: degrade(text)[0].astype(np.uint8) for text in single}
-    return found | {text: statistics(degrade(text, DRAWS)) for text in RANDOM_ON_JAX}
+    found = {text: degrade(text).astype(np.uint8) for text in single}
+    return found | {text: statistics(draw(text)) for text in RANDOM_ON_JAX}
 
 
 def assert_same_distribution(ours, theirs):
@@ -78,22 +83,22 @@ load = functools.cache(references.load)
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_within_one_grey_level_of_imagecorruptions(name):
     for level, expected in enumerate(load("corruptions")[name], start=1):
-        assert np.abs(degrade(f"{name}@{level}")[0] - expected).max() <= 1
+        assert np.abs(degrade(f"{name}@{level}") - expected).max() <= 1
         assert (np.float32(photo()) != expected).any()
 
 
 @pytest.mark.parametrize("text", RANDOM)
 def test_mean_variance_and_spectrum_are_those_of_imagecorruptions(text):
-    assert_same_distribution(statistics(degrade(text, DRAWS)), load("corruptions")[text])
+    assert_same_distribution(statistics(draw(text)), load("corruptions")[text])
 
 
 @pytest.mark.parametrize("text", [*(f"{name}@3" for name in DETERMINISTIC), *ON_JAX])
 def test_pixels_are_those_on_jax(text):
-    difference = np.abs(degrade(text)[0] - load("jax")[text])
+    difference = np.abs(degrade(text) - load("jax")[text])
     assert difference.max() <= 1
     assert np.mean(difference > 0) < 0.01
 
 
 @pytest.mark.parametrize("text", RANDOM_ON_JAX)
 def test_draws_are_distributed_as_on_jax(text):
-    assert_same_distribution(statistics(degrade(text, DRAWS)), load("jax")[text])
+    assert_same_distribution(statistics(draw(text)), load("jax")[text])

@@ -3,10 +3,6 @@
 import csv
 import io
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import PIL.Image
@@ -18,6 +14,7 @@ from misc import degrade_folder
 from misc.images import degraded_copies, image_files
 from misc.images.degraded_copies import create_variants
 from misc.reports import contact_sheet
+from tests import commands
 
 
 @pytest.fixture
@@ -332,9 +329,7 @@ def test_table_names_every_degradation():
 
 
 def test_command_line(tree, tmp_path):
-    root = pathlib.Path(degrade_folder.__file__).parents[1]
-    command = [
-        sys.executable,
+    output = commands.run(
         "-m",
         "misc.degrade_folder",
         f"--input_path={tree}",
@@ -342,9 +337,6 @@ def test_command_line(tree, tmp_path):
         "--degradations=lines:level=2,p=0.5",
         "--degradations=darken",
         "--severities=1-2",
-    ]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "9 copies written" in done.stdout
+    )
+    assert "9 copies written" in output
     assert len(read_tree(tmp_path / "out")) == 9

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import PIL.Image
@@ -9,6 +6,7 @@ import pytest
 from degradations import resize
 from misc import downscale_folder
 from misc.images import image_files
+from tests import commands
 
 
 @pytest.fixture
@@ -94,10 +92,8 @@ def test_wrong_arguments(folder):
         downscale_folder.downscale_folder(folder / "high", folder / "low", [2])
 
 
-@pytest.mark.slow  # Starts a process that loads TensorFlow.
 def test_command(folder):
-    command = [sys.executable, "-m", "misc.downscale_folder", f"--input_path={folder}/high"]
-    command += [f"--output_path={folder}/low", "--scale=2,4"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "4 images written, 0 were there already, 0 inputs skipped\n"
+    command = ["-m", "misc.downscale_folder", f"--input_path={folder}/high"]
+    output = commands.run(*command, f"--output_path={folder}/low", "--scale=2,4")
+    assert output == "4 images written, 0 were there already, 0 inputs skipped\n"
     assert (folder / "low/x4/a.png").exists()

@@ -118,7 +118,7 @@ def test_file_without_known_reach_needs_an_overlap(method):
     class Unknown:
         scales = (2,)
         export_names = method.export_names
-        predict = method.predict
+        compiled = method.compiled
         factor = method.factor
 
         def receptive_radius(self, scale=None):

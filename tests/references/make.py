@@ -68,6 +68,7 @@ def make_corruptions():
     for name in tests.DETERMINISTIC:
         results = [np.uint8(getattr(peer, name)(photo, level)) for level in range(1, 6)]
         stored[name] = np.stack(results)
+    photo = Image.fromarray(tests.photo(tests.RANDOM_SIDE))
     for text in tests.RANDOM:
         name, level = text.split("@")
         np.random.seed(1)  # noqa: NPY002 - the peer draws from the global generator

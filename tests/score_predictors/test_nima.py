@@ -38,9 +38,8 @@ def batch():
 def trained(batch):
     """A method with weights that differ from their initial ones, batch statistics included."""
     method = create(True, batch_norm_momentum=0.5)
-    step = tf.function(lambda seed: method.train_step(batch, seed))
     for _ in range(6):
-        assert np.isfinite(float(step(SEED)["loss"]))
+        assert np.isfinite(float(method.train_step(batch, SEED)["loss"]))
     return method
 
 
@@ -125,18 +124,30 @@ def test_data_with_other_bins_still_has_correlations(trained, batch):
     assert "rmse" in results
 
 
-@pytest.fixture(scope="module")
-def frozen_files(trained, tmp_path_factory):
-    base = tmp_path_factory.mktemp("frozen") / "ava"
-    results = list(frozen.freeze(trained, base, list(frozen.FORMATS)))
-    assert [result.error for result in results] == [None] * 4
+def freeze(method, base, formats):
+    results = list(frozen.freeze(method, base, formats))
+    assert [result.error for result in results] == [None] * len(formats)
     return [result.path for result in results]
 
 
+@pytest.fixture(scope="module")
+def frozen_files(trained, tmp_path_factory):
+    return freeze(trained, tmp_path_factory.mktemp("frozen") / "ava", ["pb", "saved_model"])
+
+
 def test_frozen_files_take_any_size_and_tell_their_scale(trained, frozen_files):
+    check_frozen_files(trained, frozen_files)
+
+
+@pytest.mark.slow  # converters that test_frozen tries with less
+def test_converted_files_take_any_size_and_tell_their_scale(trained, tmp_path):
+    check_frozen_files(trained, freeze(trained, tmp_path / "ava", ["onnx", "tflite"]))
+
+
+def check_frozen_files(trained, paths):
     images = np.random.default_rng(1).uniform(-20, 280, (3, 64, 47, 3)).astype(np.float32)
     expected = trained.predict(images)
-    for path in frozen_files:
+    for path in paths:
         model = frozen.load(path)
         actual = model.predict(images)
         np.testing.assert_allclose(actual["scores"], expected["scores"], atol=1e-5)
@@ -175,7 +186,7 @@ def test_gradients_reach_the_images_through_frozen_files(trained, frozen_files):
 
     expected = gradient(trained)
     assert expected.any()
-    for path in frozen_files[:2]:
+    for path in frozen_files:
         actual = gradient(frozen.load(path))
         np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())
 

@@ -38,7 +38,7 @@ LABELS = np.array([3, 1, 4, 1], np.int32)
 # The share of its statistics that batch normalisation keeps in training, here and there.
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-2
-RATES = {"sgd": 0.02, "radam": 2e-3}
+RATES = {"sgd": 3e-4, "radam": 3e-4}
 # The steps of RAdam are adaptive from the sixth on.
 STEPS = {"sgd": 4, "radam": 8}
 # What a network is trained on is chosen such that no value comes too near 0 before a ReLU.

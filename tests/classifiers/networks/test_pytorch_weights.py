@@ -1,32 +1,33 @@
 """Files that fit, or fit in part, or do not."""
 
+import json
+
 import numpy as np
 import pytest
 
 from classifiers import networks
-
-torch = pytest.importorskip("torch", reason="PyTorch is the reference")
-from tests.classifiers.networks import torch_references  # noqa: E402
+from tests.classifiers.networks import examples
+from tests.classifiers.networks.test_parity import TRAINING
+from tests.classifiers.networks.test_pytorch_files import write_safetensors
 
 
 @pytest.fixture(scope="module")
 def state():
-    torch.manual_seed(0)
-    return torch_references.create("cifar_resnet20", 10).state_dict()
+    return examples.create_state(**json.loads(TRAINING["state"].tobytes()))
 
 
 def save(path, state):
-    torch.save(state, path)
+    write_safetensors(path, state)
     return path
 
 
 def test_one_error_lists_missing_extra_and_other_shapes(state, tmp_path):
     wrong = dict(state)
     del wrong["res2.0.ds.1.running_mean"]
-    wrong["extra.weight"] = torch.ones(2)
-    wrong["conv1.weight"] = torch.ones(16, 3, 5, 5)
-    path = save(tmp_path / "wrong.pth", wrong)
-    with pytest.raises(ValueError, match=r"wrong.pth does not fit cifar_resnet20") as error:
+    wrong["extra.weight"] = np.ones(2, np.float32)
+    wrong["conv1.weight"] = np.ones((16, 3, 5, 5), np.float32)
+    path = save(tmp_path / "wrong.safetensors", wrong)
+    with pytest.raises(ValueError, match=r"wrong.safetensors does not fit cifar_resnet20") as error:
         networks.build("cifar_resnet20", 10, weights=path)
     lines = str(error.value).splitlines()
     assert lines[1:] == [
@@ -37,7 +38,7 @@ def test_one_error_lists_missing_extra_and_other_shapes(state, tmp_path):
 
 
 def test_weights_of_a_deeper_network_do_not_fit(state, tmp_path):
-    path = save(tmp_path / "shallow.pth", state)
+    path = save(tmp_path / "shallow.safetensors", state)
     with pytest.raises(ValueError, match=r"missing \(\d+\).* and \d+ more"):
         networks.build("cifar_resnet56", 10, weights=path)
     deep = networks.build("cifar_resnet56", 10)
@@ -47,7 +48,7 @@ def test_weights_of_a_deeper_network_do_not_fit(state, tmp_path):
 
 
 def test_other_classes_need_the_head_left_out(state, tmp_path):
-    path = save(tmp_path / "ten.pth", state)
+    path = save(tmp_path / "ten.safetensors", state)
     with pytest.raises(
         ValueError, match=r"fc.weight has the shape \(10, 256\)[^~]*load_head=False"
     ):
@@ -67,21 +68,21 @@ def test_other_classes_need_the_head_left_out(state, tmp_path):
 
 def test_a_file_without_the_last_layer_says_so(state, tmp_path):
     body = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    path = save(tmp_path / "body.pth", body)
+    path = save(tmp_path / "body.safetensors", body)
     with pytest.raises(
-        ValueError, match=r"body.pth does not fit .*\n  missing \(2\): fc.weight, fc"
+        ValueError, match=r"body.safetensors does not fit .*\n  missing \(2\): fc.weight, fc"
     ):
         networks.build("cifar_resnet20", weights=path)
 
 
 def test_half_precision_and_several_files(state, tmp_path):
     head = {name: value for name, value in state.items() if name.startswith("fc.")}
-    body = {name: value.half() for name, value in state.items() if name not in head}
-    paths = [save(tmp_path / "body.pth", body), save(tmp_path / "head.pth", head)]
+    body = {name: value.astype(np.float16) for name, value in state.items() if name not in head}
+    paths = [save(tmp_path / "body.safetensors", body), save(tmp_path / "head.safetensors", head)]
     network = networks.build("cifar_resnet20", weights=paths)
     assert all(variable.dtype == "float32" for variable in network.weights)
     kernel = network.get_layer("conv1").kernel
-    expected = state["conv1.weight"].half().float().permute(2, 3, 1, 0)
+    expected = body["conv1.weight"].astype(np.float32).transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(kernel, expected)
 
 

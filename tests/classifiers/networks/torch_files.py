@@ -54,7 +54,7 @@ class Attack:
 
 def contents():
     """Returns {name: what is saved in both formats}."""
-    # What the authors' trainer saves beside the weights is of classes that their code alone has.
+    # What the authors' trainer saves beside the weights is of classes in their code only.
     trainer = {
         "model": "ResNet56",
         "epoch": 3,

@@ -4,6 +4,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from keras.src.legacy.saving import legacy_h5_format
 
 from misc.images import files
 from misc.training import weight_files
@@ -126,7 +127,7 @@ def test_broken_foreign_and_linked_files_are_refused(tmp_path):
 
 
 def test_long_lists_of_names_are_split_as_keras_does(tmp_path, monkeypatch):
-    monkeypatch.setattr(weight_files, "ATTRIBUTE_LIMIT", 8)
+    monkeypatch.setattr(legacy_h5_format, "HDF5_OBJECT_HEADER_LIMIT", 40)
     network, again = randomize(build()), build()
     weight_files.write(tmp_path / "ava.h5", {"predictor": network})
     with h5py.File(tmp_path / "ava.h5") as file:
