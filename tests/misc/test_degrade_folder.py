@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import threading
 
 import numpy as np
 import PIL.Image
@@ -90,6 +91,9 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_files(tree, tmp_path, monk
     monkeypatch.setattr(degraded_copies, "encode", encode_thrice)
     with pytest.raises(KeyboardInterrupt):
         degrade_folder.degrade_folder(tree, stopped, variants, workers=1)
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(timeout=10)  # nobody waited for what it had begun
     monkeypatch.undo()
     kept = read_tree(stopped)
     assert len(kept) == 3

@@ -95,5 +95,5 @@ def test_wrong_arguments(folder):
 def test_command(folder):
     command = ["-m", "misc.downscale_folder", f"--input_path={folder}/high"]
     output = commands.run(*command, f"--output_path={folder}/low", "--scale=2,4")
-    assert output == "4 images written, 0 were there already, 0 inputs skipped\n"
+    assert output.startswith("4 images written, 0 were there already, 0 inputs skipped\n")
     assert (folder / "low/x4/a.png").exists()
