@@ -222,9 +222,8 @@ def most_likely(outputs, top):
 
 def spread(paths, count=SHEET_IMAGES):
     """Returns at most `count` of the paths, spread evenly over the list."""
-    if len(paths) <= count:
-        return list(paths)
-    return [paths[index] for index in np.linspace(0, len(paths) - 1, count).round().astype(int)]
+    places = np.linspace(0, len(paths) - 1, min(count, len(paths)))
+    return [paths[index] for index in places.round().astype(int)]
 
 
 def write_results(folder, predictions, root, class_names, description, pictures):

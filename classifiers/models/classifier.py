@@ -71,12 +71,7 @@ def create_method(method, flags, training, **kwargs):
 
 
 def create_starting_network(flags, training=False):
-    """Returns the network that the flags describe, with --weights where nothing replaces them.
-
-    Raises:
-        ValueError: if --weights do not fit, or --noweights_head stands alone.
-        FileNotFoundError: if there is no such file.
-    """
+    """Returns the network that the flags describe, with --weights where nothing replaces them."""
     if not training and flags.get("restore_path"):
         # The file need not be there any more.
         return create_network(flags)

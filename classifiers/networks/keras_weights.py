@@ -48,17 +48,7 @@ def read(path):
 
 
 def assign(model, tensors, source, head=None):
-    """Assigns what `read` returned to the variables of a network; all of them, or none.
-
-    Args:
-        model: network of `classifiers.networks.build`.
-        tensors: result of `read`.
-        source: what they come from, for messages.
-        head: name of the classifying layer if its weights are to be left out; else `None`.
-
-    Raises:
-        ValueError: when weights are missing, or extra, or have another shape; names all of them.
-    """
+    """Assigns what `read` returned to a network, as `pytorch_weights.assign` does."""
     targets = {
         f"{layer.name}/{number}": (variable, range(len(variable.shape)))
         for layer in model.layers

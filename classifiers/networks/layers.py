@@ -176,6 +176,10 @@ class AdaptiveAveragePooling(keras.layers.Layer):
         rows, columns = self._weights(height), self._weights(width)
         return ops.einsum("ih,jw,bhwc->bijc", rows, columns, inputs)
 
+    def compute_output_shape(self, input_shape):
+        """Returns it, which JAX cannot trace for images of unknown size."""
+        return (input_shape[0], self.size, self.size, input_shape[-1])
+
     def get_config(self):
         """Returns the constructor's arguments."""
         return {**super().get_config(), "size": self.size}

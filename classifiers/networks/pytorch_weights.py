@@ -60,16 +60,11 @@ def assign(model, tensors, source, head=None, ignored=(), renamed=None):
 
 
 def assign_all(targets, found, network, source):
-    """Assigns tensors to variables, if every one fits.
-
-    Args:
-        targets: {name: (variable, axes)}; see `tensor_names`.
-        found: {name: array}.
-        network: name of the network, for the message.
-        source: what the tensors come from, for the message.
+    """Assigns {name: array} to the targets of `tensor_names`, if all fit.
 
     Raises:
-        ValueError: lists the tensors that are missing, extra, or have another shape.
+        ValueError: names the network and the source, and lists the tensors that are missing, extra,
+            or have another shape.
     """
     shapes = {name: _stored_shape(*target) for name, target in targets.items()}
     problems = {

@@ -78,6 +78,12 @@ class Neighbours(keras.layers.Layer):
             [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)], axis=-1
         )
 
+    def compute_output_shape(self, input_shape):
+        """Returns it, which JAX cannot trace for images of unknown size."""
+        batch, *sides, channels = input_shape
+        sides = [None if side is None else (side + 1) // 2 for side in sides]
+        return (batch, *sides, 4 * channels)
+
 
 @keras.saving.register_keras_serializable("classifiers")
 class ShiftedWindowAttention(keras.layers.Layer):

@@ -14,7 +14,7 @@ from eusr.models.perceptual_eusr import PATHS, PerceptualEUSR, Weights
 from eusr.network import Generator
 from misc.export import frozen, tiling
 from misc.training import registry, run_folder
-from tests import commands
+from tests import commands, flag_values
 from tests.eusr.tiny_predictor import TinyPredictor
 from tests.test_registry import parse
 
@@ -444,9 +444,11 @@ def test_a_predictor_may_be_the_checkpoint_of_a_run(tmp_path):
 
 
 def test_defaults_are_the_published_settings():
+    defaults = flag_values.of(perceptual_eusr)
+    names = ("lr", "lg", "las", "lar", "lss", "lsr")
+    weights = [getattr(defaults, f"eusr_weight_{name}") for name in names]
+    assert weights == [0.05, 0.1, 0.01, 0.1, 0.01, 0.1]
     flags = tiny_flags()
-    weights = [getattr(flags, f"eusr_weight_{name}") for name in ("lr", "lg", "las", "lar", "lss")]
-    assert weights == [0.05, 0.1, 0.01, 0.1, 0.01]
     assert flags.eusr_learning_rate == 1e-5
     assert flags.eusr_learning_rate_decay_steps == 1000000
     method = perceptual_eusr.create_model(flags, training=True)

@@ -14,7 +14,8 @@ from tests.classifiers.networks.test_parity import TRAINING, assign
 
 # Relative to the largest value of each tensor. Under float64 the logits stay float32.
 TOLERANCE = {"float32": 2e-5, "float64": 3e-6}
-STEPS = [("sgd", "float32"), ("radam", "float64")]
+# In float32 a value may cross 0 in the third step already, on some processors.
+STEPS = [("sgd", "float64"), ("radam", "float64")]
 
 
 @pytest.fixture(params=TOLERANCE)
