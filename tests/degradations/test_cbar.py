@@ -27,6 +27,9 @@ NAMES = sorted(
     {*degradations.GROUPS["imagenet_c_bar"], *degradations.GROUPS["cifar_c_bar"]},
 )
 
+# One of each kind: added patterns, random places, warps, sums of many parts.
+QUICK = ("plasma_noise", "checkerboard_cutout", "ripple", "sparkles")
+
 
 def run(layer, images, seed=5):
     return ops.convert_to_numpy(layer(images, seed=seed))
@@ -60,7 +63,10 @@ def test_draws_depend_on_seed_and_image_but_not_on_the_batch(name):
         assert any((degraded[0] != other).any() for other in degraded[1:])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
+)
 def test_same_pixels_in_a_data_set_of_unknown_sizes(name):
     images = photo(20, 28)
     layer = degradations.parse(f"{name}@1-5")

@@ -136,6 +136,7 @@ def test_steps_equal_two_independent_tapes_in_float64(float64):
             np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7, err_msg=ours.path)
 
 
+@pytest.mark.slow  # the two tapes see the same, up to what both have in common
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Weights)])
 def test_the_step_of_one_weight_equals_a_finite_difference(float64, name):
     zeros = dict.fromkeys((field.name for field in dataclasses.fields(Weights)), 0.0)

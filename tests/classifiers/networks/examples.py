@@ -43,7 +43,7 @@ RATES = {"sgd": 3e-4, "radam": 3e-4}
 STEPS = {"sgd": 4, "radam": 8}
 # What a network is trained on is chosen such that no value comes too near 0 before a ReLU.
 TRAINING_SEED = 5
-LARGEST = 2**20  # values of a kernel that are drawn
+LARGEST = 2**21  # values of a kernel that are drawn
 
 
 def normalisation(name):
@@ -65,19 +65,20 @@ def uniform(name, shape):
 
 def create_kernel(name, shape):
     """Returns a kernel of PyTorch, `[outputs, inputs, ...]`, that keeps the size of its inputs."""
-    # The largest repeat a few rows, each time with another factor.
     inputs = math.prod(shape[1:])
-    rows = min(shape[0], 1 + LARGEST // inputs)
-    values = uniform(name, (rows, inputs)) * np.float32(math.sqrt(6 / inputs))
+    # The largest repeat a few outputs, each time with another factor.
+    drawn = min(shape[0], 1 + LARGEST // inputs)
+    values = uniform(name, (inputs, drawn)) * np.float32(math.sqrt(6 / inputs))
     if shape[1] > 1:
         # What all inputs have in common would drown the images, layer after layer.
-        values -= values.mean(axis=1, keepdims=True)
-    factors = 1 + 0.3 * uniform(f"{name} rows", (shape[0], 1))
-    kernel = np.empty((shape[0], inputs), np.float32)
-    for first in range(0, shape[0], rows):
-        part = kernel[first : first + rows]
-        np.multiply(values[: len(part)], factors[first : first + rows], out=part)
-    return kernel.reshape(shape)
+        values -= values.mean(axis=0)
+    factors = 1 + 0.3 * uniform(f"{name} factors", (shape[0],))
+    # Outputs last, as Keras keeps them: turning the largest round would take seconds.
+    kernel = np.empty((inputs, shape[0]), np.float32)
+    for first in range(0, shape[0], drawn):
+        part = kernel[:, first : first + drawn]
+        np.multiply(values[:, : part.shape[1]], factors[first : first + drawn], out=part)
+    return kernel.T.reshape(shape)
 
 
 def create_tensor(name, shape, scale=1.0):
