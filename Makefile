@@ -20,12 +20,14 @@ demo: setup
 perceptual: setup
 	$(RUN) -m misc.perceptual_demo
 
-# Files are shared out among as many processes as there are cores.
+# Files are shared out, in order, among a process for each core; every one needs 2 GB.
+PYTEST := $(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	$(RUN) -m pytest -n auto --dist loadfile
+	$(PYTEST)
 
 test-all: setup
-	$(RUN) -m pytest -n auto --dist loadfile -m ""
+	$(PYTEST) -m ""
 
 lint: setup
 	$(RUN) -m ruff check .

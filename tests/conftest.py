@@ -11,6 +11,18 @@ for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"
     os.environ.setdefault(name, "1")
 
 
+# Files of many seconds.
+LONGEST = (
+    *("test_entry_points.py", "test_parity.py", "test_commands.py", "test_perceptual.py"),
+    *("test_registry.py", "test_nima.py", "test_names.py", "test_jpeg.py", "test_cbar.py"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Begins with the longest files, so that no process works on one while others are done."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def _same_weights_in_every_run():
     import keras
