@@ -25,7 +25,6 @@ import degradations
 from misc.images import degraded_copies, files, image_files, progress, sample_data, threads
 from misc.reports import contact_sheet, report
 
-FLAGS = flags.FLAGS
 STATISTICS = "statistics"
 # What --show shows unless told otherwise: each degradation that has severities.
 SHOWN = ("imagenet_c", "imagenet_c_extra", "imagenet_c_bar", "cifar_c_bar", "colour")
@@ -90,46 +89,42 @@ def define_flags():
     flags.DEFINE_string(
         "show", None, "Write one picture of all degradations and severities to this file instead."
     )
-    flags.DEFINE_integer("show_tile", 112, "Side of an image in that picture.", lower_bound=16)
-    flags.DEFINE_integer("show_columns", 3, "Columns of that picture.", lower_bound=1)
     flags.DEFINE_bool("list", False, "Print all degradations as a Markdown table instead.")
 
 
-def main(_):
+def main(settings):
     """Runs the command; returns its exit status."""
-    if FLAGS.list:
+    if settings.list:
         print(format_table())
         return 0
-    severities = degraded_copies.parse_severities(FLAGS.severities)
-    size = int(FLAGS.severity_size)
-    if FLAGS.show:
+    severities = degraded_copies.parse_severities(settings.severities)
+    size = int(settings.severity_size)
+    if settings.show:
         variants = degraded_copies.create_variants(
-            FLAGS.degradations or _shown_by_default(), severities, size
+            settings.degradations or _shown_by_default(), severities, size
         )
-        show(
-            FLAGS.show, FLAGS.input_path, variants, FLAGS.seed, FLAGS.show_tile, FLAGS.show_columns
-        )
-        print(f"{len(variants)} degraded images shown in {FLAGS.show}")
+        show(settings.show, settings.input_path, variants, settings.seed)
+        print(f"{len(variants)} degraded images shown in {settings.show}")
         return 0
     for name in ("input_path", "output_path", "degradations"):
-        if not FLAGS[name].value:
+        if not settings.get(name):
             raise ValueError(f"--{name} is missing.")
     counts = degrade_folder(
-        FLAGS.input_path,
-        FLAGS.output_path,
-        degraded_copies.create_variants(FLAGS.degradations, severities, size),
-        seed=FLAGS.seed,
-        resize=FLAGS.resize,
-        crop=FLAGS.crop,
-        layout=FLAGS.layout,
-        output_format=FLAGS.format,
-        quality=FLAGS.quality,
-        workers=FLAGS.workers,
-        overwrite=FLAGS.overwrite,
-        skip_broken=FLAGS.skip_broken,
+        settings.input_path,
+        settings.output_path,
+        degraded_copies.create_variants(settings.degradations, severities, size),
+        seed=settings.seed,
+        resize=settings.resize,
+        crop=settings.crop,
+        layout=settings.layout,
+        output_format=settings.format,
+        quality=settings.quality,
+        workers=settings.workers,
+        overwrite=settings.overwrite,
+        skip_broken=settings.skip_broken,
     )
     print(
-        f"{counts['written']} copies written to {FLAGS.output_path}, {counts['present']} were "
+        f"{counts['written']} copies written to {settings.output_path}, {counts['present']} were "
         f"there already, {len(counts['broken'])} images skipped"
     )
     for message in counts["broken"]:
@@ -174,7 +169,7 @@ def degrade_folder(
         ValueError: if there is no image, two copies would be one file, the folder holds results of
             other settings, or an image is broken (named).
     """
-    found, folder = _find(input_path, output_path)
+    found, folder = image_files.find_inputs(input_path, output_path, apart=True)
     jobs = degraded_copies.plan(found, folder, output_path, variants, layout, output_format)
     settings = {"seed": seed, "format": output_format, "layout": layout}
     settings |= {"resize": resize, "crop": crop}
@@ -220,21 +215,6 @@ def degrade_folder(
     report.write_table(pathlib.Path(output_path, f"{STATISTICS}.csv"), rows)
     written, present = np.sum([(0, 0), *filter(None, counts)], axis=0).tolist()
     return {"written": written, "present": present, "broken": broken}
-
-
-def _find(input_path, output_path):
-    source, output = pathlib.Path(input_path), pathlib.Path(output_path).resolve()
-    if source.is_file():
-        return [source], source.parent
-    if output == source.resolve():
-        raise ValueError(f"--output_path must be another folder than --input_path={input_path}")
-    # Results of an earlier run below the input folder are no input.
-    found = [
-        path for path in image_files.find_images(source) if output not in path.resolve().parents
-    ]
-    if not found:
-        raise ValueError(f"--input_path={input_path} holds no images")
-    return found, source
 
 
 def _common_size(found, resize):

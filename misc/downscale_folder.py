@@ -21,7 +21,6 @@ from degradations import resize
 from misc.images import degraded_copies, image_files, threads
 from misc.training import common_flags
 
-FLAGS = flags.FLAGS
 METHODS = ("matlab", "cv", "tf")
 
 
@@ -117,14 +116,12 @@ def downscale_folder(
     """
     if not scales or min(scales) < 2 or len(set(scales)) < len(scales):
         raise ValueError(f"--scale must be different integers above 1. Received: {scales}")
-    input_path, output_path = pathlib.Path(input_path), pathlib.Path(output_path)
-    found = image_files.find_images(input_path)
-    if not found:
-        raise ValueError(f"There is no image in --input_path={input_path}")
+    output_path = pathlib.Path(output_path)
+    found, folder = image_files.find_inputs(input_path, output_path, apart=True)
     folders = {
         scale: output_path / f"x{scale}" if len(scales) > 1 else output_path for scale in scales
     }
-    items = [(path, path.relative_to(input_path).with_suffix(".png")) for path in found]
+    items = [(path, path.relative_to(folder).with_suffix(".png")) for path in found]
     degraded_copies.check_distinct(items)
 
     def work(item):
@@ -158,17 +155,17 @@ def _tensorflow_bicubic(image, size):
     return np.clip(resized[0].numpy(), 0, 255).astype(np.uint8)
 
 
-def main(_):
+def main(settings):
     """Runs the command."""
     counts = downscale_folder(
-        FLAGS.input_path,
-        FLAGS.output_path,
-        FLAGS.scale,
-        FLAGS.method,
-        FLAGS.edges,
-        FLAGS.crop,
-        FLAGS.overwrite,
-        FLAGS.skip_broken,
+        settings.input_path,
+        settings.output_path,
+        settings.scale,
+        settings.method,
+        settings.edges,
+        settings.crop,
+        settings.overwrite,
+        settings.skip_broken,
     )
     print(
         f"{counts['written']} images written, {counts['present']} were there already, "

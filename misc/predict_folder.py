@@ -13,7 +13,6 @@ python -m misc.predict_folder --restore_path=runs/clean/best --input_path=photos
 
 from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
-import pathlib
 import sys
 
 import keras
@@ -75,7 +74,7 @@ def main(settings, selection=None):
                 f"{', '.join(outputs)}."
             )
     apply = kind.create_predictor(settings, model, source)
-    found, folder = find_inputs(settings.input_path, settings.output_path)
+    found, folder = image_files.find_inputs(settings.input_path, settings.output_path)
     return apply(found, folder, settings.output_path, settings.overwrite, settings.skip_broken)
 
 
@@ -88,29 +87,6 @@ def find_kind(outputs):
     raise ValueError(
         f"Results are made from models with these outputs: {known}. Received: {', '.join(outputs)}"
     )
-
-
-def find_inputs(input_path, output_path):
-    """Returns the list of images of a file or a folder, and the folder that they are in.
-
-    Subfolders are searched, but not the one for results; no images are a ValueError.
-    """
-    source, output = pathlib.Path(input_path), pathlib.Path(output_path)
-    if source.is_dir():
-        found = image_files.find_images(source)
-        if output.resolve() != source.resolve():
-            # Results of an earlier run below the input folder are no input.
-            found = [path for path in found if output.resolve() not in path.resolve().parents]
-        folder = source
-    elif source.is_file():
-        found, folder = [source], source.parent
-    else:
-        raise ValueError(f"--input_path is an image file or a folder. Received: {input_path}")
-    if not found:
-        raise ValueError(
-            f"--input_path={input_path} holds no images ({', '.join(image_files.EXTENSIONS)})"
-        )
-    return found, folder
 
 
 if __name__ == "__main__":

@@ -79,6 +79,33 @@ def find_images(folder):
     return sorted(found)
 
 
+def find_inputs(input_path, output_path, apart=False):
+    """Returns the list of images that --input_path names, and the folder that they are in.
+
+    Args:
+        input_path: image file, or folder that is searched with its subfolders.
+        output_path: folder for results, which is not searched.
+        apart: whether that must be another folder.
+
+    Raises:
+        ValueError: when there are no images, or the results would lie among them.
+    """
+    source, output = pathlib.Path(input_path), pathlib.Path(output_path).resolve()
+    if source.is_file():
+        return [source], source.parent
+    if not source.is_dir():
+        raise ValueError(f"--input_path is an image file or a folder. Received: {input_path}")
+    found = find_images(source)
+    if output != source.resolve():
+        # Results of an earlier run below the input folder are no input.
+        found = [path for path in found if output not in path.resolve().parents]
+    elif apart:
+        raise ValueError(f"--output_path must be another folder than --input_path={input_path}")
+    if not found:
+        raise ValueError(f"--input_path={input_path} holds no images ({', '.join(EXTENSIONS)})")
+    return found, source
+
+
 def image_size(path):
     """Returns (height, width) as `read_rgb` gives them, from the file's header alone.
 

@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from eusr import network, predict_files
 from eusr.models import eusr
-from misc import predict_folder
 from misc.export import frozen, tiling
 from misc.images import image_files
 from tests import commands
@@ -131,7 +130,7 @@ def test_file_without_known_reach_needs_an_overlap(method):
 
 
 def plan(source, output, *names):
-    return predict_files.plan(*predict_folder.find_inputs(source, output), output, *names)
+    return predict_files.plan(*image_files.find_inputs(source, output), output, *names)
 
 
 def test_plan_mirrors_the_folder(tmp_path):
