@@ -20,7 +20,7 @@ demo: setup
 perceptual: setup
 	$(RUN) -m misc.perceptual_demo
 
-# Files are shared out, in order, among a process for each core; every one needs 2 GB.
+# Files are shared out, in order, among a process for each core; one needs 5 GB, the others 2.
 PYTEST := $(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: setup

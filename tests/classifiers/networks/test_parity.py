@@ -1,5 +1,6 @@
 """Every network against the PyTorch network whose weights it takes."""
 
+import gc
 import json
 
 import keras
@@ -26,7 +27,14 @@ def assign(network, stored, name):
     pytorch_weights.assign(network, state, "example", ignored=known.ignored, renamed=known.renamed)
 
 
+@pytest.fixture
+def one_at_a_time():
+    yield
+    gc.collect()  # networks refer to themselves: the largest would pile up to gigabytes
+
+
 @pytest.mark.parametrize("name", networks.NAMES)
+@pytest.mark.usefixtures("one_at_a_time")
 def test_logits_equal_those_of_pytorch(name):
     size = examples.SIZES[name]
     fixed = size if networks.NETWORKS[name].fixed_size else None
