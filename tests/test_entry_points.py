@@ -210,6 +210,7 @@ def test_unknown_names_list_the_known_ones():
     assert "eusr" in errors.split("Known:")[1]
 
 
+@pytest.mark.slow  # two processes that trace the run at the same time
 def test_two_hosts_train_as_one(trained_one_scale, one_scale, tmp_path):
     folder = tmp_path / "run"
     addresses = [f"127.0.0.1:{port}" for port in _free_ports(2)]
@@ -269,6 +270,7 @@ def _free_ports(count):
     return ports
 
 
+@pytest.mark.slow  # a killed run goes on in the same way
 def test_own_copy_of_a_run_can_be_continued_elsewhere(trained_one_scale, one_scale, tmp_path):
     shutil.copytree(trained_one_scale, tmp_path / "copy")
     output = commands.run("train.py", *one_scale, f"--train_path={tmp_path}/copy", "--max_steps=25")

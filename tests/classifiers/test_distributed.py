@@ -1,5 +1,7 @@
 import textwrap
 
+import pytest
+
 from tests import commands
 
 # Two replicas that see the same images, on two logical CPUs, take the steps that one device takes
@@ -60,5 +62,6 @@ np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-4)
 """
 
 
+@pytest.mark.slow  # another process; test_distribution has the same of EUSR
 def test_two_replicas_distil_as_one_does():
     assert "2 copies" in commands.run("-c", textwrap.dedent(SCRIPT))

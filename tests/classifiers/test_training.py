@@ -56,6 +56,7 @@ def train(method, first, last):
     ]
 
 
+@pytest.mark.slow  # test_entry_points kills and resumes another run
 def test_a_resumed_distillation_is_exact(tmp_path):
     whole = distilling()
     losses = train(whole, 0, 10)

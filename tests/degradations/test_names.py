@@ -39,7 +39,14 @@ def layer_of(name):
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("name", degradations.NAMES)
+# Those of ImageNet-C-bar share one way to draw; test_cbar has more of them.
+SLOW = degradations.GROUPS["imagenet_c_bar"][2:]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in degradations.NAMES],
+)
 def test_dataset_map_equals_graph_equals_eager(name):
     layer = layer_of(name)
     batch = tf.constant(images())

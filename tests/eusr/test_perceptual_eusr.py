@@ -427,6 +427,7 @@ def test_only_predictors_with_weights_are_loaded(tmp_path):
     np.testing.assert_allclose(*steps, atol=2e-3 * np.abs(steps[0]).max())
 
 
+@pytest.mark.slow  # test_perceptual trains with one
 def test_a_predictor_may_be_the_checkpoint_of_a_run(tmp_path):
     module = registry.load("models", "mobilenetv2")
     settings = parse(module, training=False)

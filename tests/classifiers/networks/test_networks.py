@@ -104,7 +104,7 @@ def test_bad_arguments_are_errors():
         networks.build("clip_rn50", 10, image_size=50)
 
 
-@pytest.mark.parametrize("name", ["swin_t", "googlenet"])
+@pytest.mark.parametrize("name", [pytest.param("swin_t", marks=pytest.mark.slow), "googlenet"])
 def test_unknown_size_in_a_graph_equals_the_known_one(name):
     network = networks.build(name, 3)
     given = images(2, 75, 40, 3)

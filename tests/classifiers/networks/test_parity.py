@@ -33,7 +33,14 @@ def one_at_a_time():
     gc.collect()  # networks refer to themselves: the largest would pile up to gigabytes
 
 
-@pytest.mark.parametrize("name", networks.NAMES)
+# The others of the family, with or without normalisation, differ in their number of layers alone.
+REPEATED = ("vgg13_bn", "vgg16", "vgg19_bn")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in REPEATED else ()) for n in networks.NAMES],
+)
 @pytest.mark.usefixtures("one_at_a_time")
 def test_logits_equal_those_of_pytorch(name):
     size = examples.SIZES[name]
