@@ -40,7 +40,17 @@ def training_batch(module, method):
     return batch if len(batch) == 2 else batch | {"label": tf.constant([3, 9], tf.int32)}
 
 
-@pytest.mark.parametrize("name", registry.list_names("models"))
+# It differs from mobilenetv2 in the network alone.
+SLOW = ("nima",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in registry.list_names("models")
+    ],
+)
 def test_every_model_trains_predicts_saves_and_freezes(name, tmp_path):
     module = registry.load("models", name)
     trainable = not getattr(module, "EVALUATION_ONLY", False)

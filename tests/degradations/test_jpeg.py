@@ -212,6 +212,7 @@ def test_gradient_equals_automatic_differentiation_with_roundings_passed(
     np.testing.assert_allclose(written_out, expected, atol=1e-5)
 
 
+@pytest.mark.slow  # other tests have gradients, and compile
 def test_gradient_flows_through_the_layer_and_compiles():
     layer = Jpeg(30, differentiable=True)
     images = tf.constant(content("smooth", (2, 20, 20, 3), 5).astype(np.float32))

@@ -98,6 +98,7 @@ def test_low_is_the_reduced_high():
             assert difference.mean() < 0.5
 
 
+@pytest.mark.slow  # test_paired_images has the same of folders
 def test_disk_cache_and_resume_give_the_same_batches(tmp_path):
     flags = make_flags(data_cached=False, data_cache_path=str(tmp_path))
     whole = take(make_flags(), 5)

@@ -175,6 +175,7 @@ def test_a_client_of_tensorflow_1_feeds_normalised_images(trained, frozen_files)
     np.testing.assert_allclose(features, expected["features"], atol=1e-4)
 
 
+@pytest.mark.slow  # test_perceptual trains through one
 def test_gradients_reach_the_images_through_frozen_files(trained, frozen_files):
     images = tf.constant(np.random.default_rng(1).uniform(0, 255, (1, 64, 64, 3)), tf.float32)
 

@@ -33,8 +33,8 @@ def one_at_a_time():
     gc.collect()  # networks refer to themselves: the largest would pile up to gigabytes
 
 
-# The others of the family, with or without normalisation, differ in their number of layers alone.
-REPEATED = ("vgg13_bn", "vgg16", "vgg19_bn")
+# They differ from others of their families in the number of layers or lack normalisation.
+REPEATED = ("vgg13", "vgg16", "vgg16_bn", "vgg19_bn", "resnet34", "cifar_resnet110")
 
 
 @pytest.mark.parametrize(
