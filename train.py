@@ -214,6 +214,7 @@ def _restore(method, folder, settings):
         method.load_pretrained()
     if settings.restore_path:
         method.restore(find_checkpoint(settings.restore_path), settings.restore_target)
+        method.ended.assign(False)  # that other run's end is not this one's
         print(f"Starting from {settings.restore_path}")
         if settings.global_step is not None:
             method.set_step(settings.global_step)

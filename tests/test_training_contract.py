@@ -73,7 +73,7 @@ class Ones:
         return {"kind": "ones"}
 
 
-def run(path):
+def run(path, *more):
     """Trains for at most three epochs; called in a process of its own."""
     selection = types.SimpleNamespace(
         model_name="counting",
@@ -83,13 +83,16 @@ def run(path):
     )
     train.define_flags()
     arguments = ["--epochs=3", "--validate_freq=2", "--save_freq=100", "--log_freq=1"]
-    flags.FLAGS(["train.py", f"--train_path={path}", *arguments])
+    flags.FLAGS(["train.py", f"--train_path={path}", *arguments, *more])
     assert train.main(settings.parsed(), selection) == 0
 
 
 def test_the_loop_does_what_a_method_asks_for(tmp_path):
-    command = ["-c", f"from tests.test_training_contract import run; run({str(tmp_path)!r})"]
-    output = commands.run(*command)
+    def start(*arguments):
+        program = f"from tests.test_training_contract import run; run(*{arguments!r})"
+        return commands.run("-c", program)
+
+    output = start(str(tmp_path))
     assert "3 epochs of 6 steps (20 images)" in output
     assert "validation at step 0: up 1.000 (best so far, best_down so far)" in output
     assert "validation at step 4: up 0.000 (best_down so far)" in output
@@ -103,4 +106,9 @@ def test_the_loop_does_what_a_method_asks_for(tmp_path):
     for name, step in (("best", 6), ("best_down", 4)):
         assert json.loads((tmp_path / name / "results.json").read_text())["step"] == step
         assert run_folder.find_checkpoint(tmp_path / name).endswith(f"-{step}")
-    assert "is already at step 6: a validation ended it" in commands.run(*command)
+    assert "is already at step 6: a validation ended it" in start(str(tmp_path))
+    # Another run may begin where this one ended.
+    more = ["--epochs=4", f"--restore_path={tmp_path}"]
+    output = start(str(tmp_path / "other"), *more)
+    assert f"Starting from {tmp_path}" in output
+    assert "Saved" in output

@@ -1,12 +1,13 @@
 """What `create_data(flags)` of a dataloader module returns."""
 
+import abc
 import dataclasses
 
 SPLITS = ("validation", "test")
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class Data:
+class Data(abc.ABC):
     """Images to train and to evaluate on; they are looked for when they are asked for.
 
     Attributes:
@@ -17,6 +18,7 @@ class Data:
     images_per_step: int
     settings: dict = dataclasses.field(default_factory=dict)
 
+    @abc.abstractmethod
     def training_batches(self, seed, first_step=0, shard=(0, 1)):
         """Returns the endless tf.data.Dataset of dicts that training reads.
 
@@ -31,8 +33,8 @@ class Data:
         Raises:
             ValueError: for images that cannot be used (named), or a batch that cannot be shared.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def evaluation_batches(self, split):
         """Returns one pass of dicts in order, which may be iterated again; None: no such images.
 
@@ -42,7 +44,6 @@ class Data:
         Raises:
             ValueError: for images that cannot be used (named), or an unknown split.
         """
-        raise NotImplementedError
 
     def count_images(self):
         """Returns the number of training images; raises ValueError where it is unknown."""

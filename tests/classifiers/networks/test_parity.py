@@ -69,7 +69,8 @@ def test_stages_of_the_cifar_resnet_equal_those_of_pytorch():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", networks.NAMES)
 def test_stored_logits_are_those_of_the_installed_pytorch(name):
-    pytest.importorskip("torch" if name[:5] in ("cifar", "clip_") else "torchvision")
+    package = "torch" if name[:5] in ("cifar", "clip_") else "torchvision"
+    pytest.importorskip(package, reason="PyTorch is the reference; its stored logits are compared")
     from tests.classifiers.networks import torch_references
 
     description, logits = torch_references.describe(name)
