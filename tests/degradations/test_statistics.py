@@ -12,6 +12,7 @@ from scipy import stats
 import degradations
 from benchmarks import imagecorruptions_peer
 from degradations import random, severity
+from tests.degradations.test_stored_references import summary
 
 # One grey value per channel: dark, middling, bright.
 GREYS = np.float32([30, 128, 230])
@@ -138,19 +139,6 @@ def test_elastic_transform_equals_scipy_for_the_same_displacements(strength, dev
 
 
 ORACLE = os.environ.get("IMAGECORRUPTIONS_FOLDER")
-
-
-def summary(image):
-    """Returns mean and variance per channel, and the logarithm of the power in three bands."""
-    image = np.asarray(image, float)
-    means, variances = image.mean(axis=(0, 1)), image.var(axis=(0, 1))
-    power = np.abs(np.fft.fft2(image - means, axes=(0, 1))) ** 2
-    frequency = np.hypot(*np.meshgrid(*[np.fft.fftfreq(side) for side in image.shape[:2]]))
-    bands = [
-        np.log(power[(frequency > low) & (frequency <= high)].mean() + 1)
-        for low, high in ((0, 0.1), (0.1, 0.25), (0.25, 0.8))
-    ]
-    return np.concatenate([means, variances, bands])
 
 
 @pytest.mark.skipif(

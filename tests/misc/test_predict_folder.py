@@ -10,6 +10,7 @@ from eusr.models import eusr
 from misc.export import frozen, tiling
 from misc.images import image_files
 from tests import commands
+from tests.misc.export import test_frozen
 
 
 @pytest.fixture(scope="module")
@@ -219,16 +220,7 @@ def test_command_with_frozen_file(graph_path, tmp_path):
 
 
 def run_client(path, pixels, scale):
-    graph = tf.compat.v1.GraphDef()
-    graph.ParseFromString(path.read_bytes())
-    with tf.Graph().as_default():
-        image_input = tf.compat.v1.placeholder(tf.float32, [None, None, None, 3])
-        scale_input = tf.compat.v1.placeholder(tf.float32, [])
-        (output,) = tf.compat.v1.import_graph_def(
-            graph,
-            input_map={"sr_input:0": image_input, "sr_input_scale:0": scale_input},
-            return_elements=["sr_output:0"],
-        )
-        with tf.compat.v1.Session() as session:
-            feed = {image_input: pixels[None].astype(np.float32), scale_input: scale}
-            return np.clip(np.rint(session.run(output, feed)[0]), 0, 255).astype(np.uint8)
+    output = test_frozen.run_client(
+        test_frozen.read_graph(path), pixels[None].astype(np.float32), scale
+    )
+    return np.clip(np.rint(output[0]), 0, 255).astype(np.uint8)
