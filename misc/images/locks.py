@@ -1,0 +1,59 @@
+"""Keeps two processes from writing into one folder."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import socket
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def hold(folder):
+    """Keeps other processes out of a folder, which is made if missing, while the context lasts.
+
+    The system gives the lock back when its process ends, however it ends, so that one of a dead
+    process never holds. It is the process's own: neither a thread nor a fork of it shares it.
+
+    Args:
+        folder: path of a folder; whatever may be written in it is up to the caller.
+
+    Raises:
+        OSError: when another process holds the lock; the message names the folder and the process.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    file = _acquire(path, folder)
+    try:
+        yield
+    finally:
+        # Removed before it is given back: a process that has opened it by now looks again.
+        path.unlink(missing_ok=True)
+        os.close(file)
+
+
+def _acquire(path, folder):
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.read(file, 200).decode(errors="replace").strip() or "another process"
+            os.close(file)
+            raise OSError(
+                f"{folder} is in use by {owner}, which writes there; wait for it or end it."
+            ) from error
+        if _is_still(path, file):
+            os.ftruncate(file, 0)
+            os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            return file
+        os.close(file)  # its owner removed it between the two calls
+
+
+def _is_still(path, file):
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file))
+    except FileNotFoundError:
+        return False
