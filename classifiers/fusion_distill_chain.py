@@ -15,7 +15,7 @@ from absl import flags
 
 from classifiers import fusion_distill_table
 from misc.images import files
-from misc.training import registry, run_folder, settings
+from misc.training import checkpoints, registry, run_folder, settings
 from misc.training.stages import ROOT, Stage
 
 RECIPES = "classifiers/recipes"
@@ -138,7 +138,7 @@ class Chain:
         if start:
             values |= {"restore_path": self._best(start), "restore_target": "classifier"}
         command = ("train.py", *_arguments(values | {"train_path": folder}))
-        product = folder / f"{run_folder.CHECKPOINT}-{course['max_steps']}.index"
+        product = pathlib.Path(f"{checkpoints.path_of(folder, course['max_steps'])}.index")
         return Stage(title, command, product)
 
     def _fuse(self, statistics, values):

@@ -105,7 +105,7 @@ class Method(abc.ABC):
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         # Best results so far and validations since then; saved for an exact resume.
         self.best_values = {
-            name: tf.Variable(float("-inf" if higher else "inf"), dtype=tf.float64, trainable=False)
+            name: tf.Variable(_worst(higher), dtype=tf.float64, trainable=False)
             for name, (_, higher) in self.bests.items()
         }
         self.validations_since_best = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -173,6 +173,31 @@ class Method(abc.ABC):
         if better:
             self.best_values[name].assign(value)
         return better
+
+    def forget_best(self, name):
+        """Lets the next validation be the best of that name; returns whether there was one."""
+        variable, worst = self.best_values[name], _worst(self.bests[name][1])
+        known = float(variable.numpy()) != worst
+        variable.assign(worst)
+        return known
+
+    def check_finite(self, step):
+        """Raises ArithmeticError if weights, averages or optimizers are not finite after a step."""
+        variables = {
+            f"{group}/{name}": variable
+            for group, named in self.state().items()
+            for name, variable in named.items()
+            if group != "progress" and variable.dtype.is_floating
+        }
+        finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in variables.values()]
+        finite = tf.stack(finite).numpy() if finite else ()  # one transfer from the device
+        bad = [name for name, is_finite in zip(variables, finite, strict=True) if not is_finite]
+        if bad:
+            raise ArithmeticError(
+                f"After step {step}, {len(bad)} of {len(variables)} variables hold values that are "
+                f"not finite, such as {bad[0]}. They were not saved. Lower the learning rate, set "
+                "--gradient_clip_norm, or use another --precision."
+            )
 
     def variables(self):
         """Returns the list of the variables of all networks."""
@@ -420,6 +445,10 @@ class Method(abc.ABC):
             for variable, average in self._averaged(name):
                 average.assign(variable)
             weight_files.finalize(self.averages[name])
+
+
+def _worst(higher_is_better):
+    return float("-inf" if higher_is_better else "inf")
 
 
 def _copy(network):

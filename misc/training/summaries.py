@@ -1,5 +1,7 @@
 """TensorBoard: scalars and rows of pictures."""
 
+import time
+
 import numpy as np
 import tensorflow as tf
 
@@ -9,10 +11,21 @@ MAX_PICTURES = 4
 class Writer:
     """Writes to TensorBoard, or nowhere."""
 
-    def __init__(self, path):
-        """Opens an event file under `path`; with `None`, all calls do nothing."""
-        create = tf.summary.create_file_writer
-        self._writer = create(str(path)) if path else tf.summary.create_noop_writer()
+    def __init__(self, path, first=0):
+        """Opens an event file under `path`; with `None`, all calls do nothing.
+
+        TensorBoard no longer shows what earlier files hold of step `first` and later ones.
+        """
+        if not path:
+            self._writer = tf.summary.create_noop_writer()
+            return
+        self._writer = tf.summary.create_file_writer(str(path))
+        start = tf.compat.v1.Event(
+            wall_time=time.time(),
+            step=first,
+            session_log=tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START),
+        )
+        tf.raw_ops.ImportEvent(writer=self._writer._resource, event=start.SerializeToString())
 
     def scalars(self, step, values, prefix=""):
         """Writes {name: number} under `prefix`."""
