@@ -120,7 +120,7 @@ def _train(settings, selection, strategy, path, weights_path):
             for name, value in scalars.items()
         }
 
-    writer = Writer(path if is_chief else None, first + 1 if folder.latest_checkpoint() else 0)
+    writer = Writer(path if is_chief else None)
     text = "\n".join(f"    --{name}={value}" for name, value in arguments.items())
     writer.text("arguments", text, first + 1)
     if is_chief:

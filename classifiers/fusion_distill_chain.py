@@ -138,8 +138,7 @@ class Chain:
         if start:
             values |= {"restore_path": self._best(start), "restore_target": "classifier"}
         command = ("train.py", *_arguments(values | {"train_path": folder}))
-        product = pathlib.Path(f"{checkpoints.path_of(folder, course['max_steps'])}.index")
-        return Stage(title, command, product)
+        return Stage(title, command, _last_file(folder, course["max_steps"]))
 
     def _fuse(self, statistics, values):
         first, *others = (str(self._best(name)) for name in self.names)
@@ -157,8 +156,7 @@ class Chain:
             "output_path": folder,
         }
         command = ("-m", "misc.fuse_weights", *_arguments(values))
-        # The last file that is written.
-        return Stage(f"Step 3: fusion, statistics {statistics}", command, folder / "checkpoint")
+        return Stage(f"Step 3: fusion, statistics {statistics}", command, _last_file(folder, 0))
 
     def _evaluate(self, name, model, values):
         results = self._results(name)
@@ -187,6 +185,10 @@ class Chain:
 @functools.cache
 def _flags_of(model):
     return settings.defined_flags(registry.load("models", model).define_flags)
+
+
+def _last_file(folder, step):
+    return pathlib.Path(f"{checkpoints.path_of(folder, step)}.index")
 
 
 def _folder_name(degradation):
@@ -239,7 +241,7 @@ def check_settings(folder, chosen, begun=True):
         ValueError: naming what differs; until a stage is done (`begun`), all settings may change.
     """
     path = pathlib.Path(folder) / SETTINGS
-    before = json.loads(path.read_text()) if begun and path.exists() else chosen
+    before = _read_settings(path) if begun and path.exists() else chosen
     differing = [
         f"  {name}: {before.get(name)!r} there, {chosen.get(name)!r} now"
         for name in sorted({*before, *chosen})
@@ -252,3 +254,12 @@ def check_settings(folder, chosen, begun=True):
             + "\nGive those settings to continue it, or another --output_path."
         )
     files.write_json(path, chosen)
+
+
+def _read_settings(path):
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged: {error}. Remove it, if the settings are those of before."
+        ) from error

@@ -22,10 +22,10 @@ class Counting(Method):
     higher_is_better = True
     validates_first = True
 
-    def __init__(self):
+    def __init__(self, **kwargs):
         dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
         network = keras.Sequential([keras.Input((1,)), dense])
-        super().__init__({"network": network}, {"network": keras.optimizers.SGD(1.0)})
+        super().__init__({"network": network}, {"network": keras.optimizers.SGD(1.0)}, **kwargs)
         self.left = list(RESULTS)
 
     @property

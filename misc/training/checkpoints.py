@@ -56,7 +56,8 @@ def find_newest(folder):
         if damage is None:
             return path, "; ".join(damaged)
         damaged.append(f"{path.name} is damaged ({damage})")
-    return None, "; ".join(damaged)
+    more = [f"{len(damaged) - 3} more are damaged"] if len(damaged) > 3 else []
+    return None, "; ".join(damaged[:3] + more)
 
 
 def write(checkpoint, folder, step):

@@ -9,7 +9,7 @@ import tempfile
 import tensorflow as tf
 
 from misc.images import files
-from misc.training import checkpoints, weight_files
+from misc.training import checkpoints, summaries, weight_files
 
 ARGUMENTS = "arguments.json"
 METADATA = "metadata"
@@ -102,7 +102,7 @@ class RunFolder:
         if not before:
             raise ValueError(
                 f"--train_path={self.path} holds checkpoints, but no {ARGUMENTS} with their "
-                f"settings. Put it back ({BEST}/{ARGUMENTS} is a copy), or start another run from "
+                f"settings. Put it back, such as the copy in {BEST}/, or start another run from "
                 f"them: --restore_path={self.latest_checkpoint()}, with another --train_path."
             )
         differing = [
@@ -148,7 +148,9 @@ class RunFolder:
                 shutil.rmtree(left)
             for name in ("", *self.method.bests):
                 checkpoints.sweep(self.path / name)
-            _cut_history(self.path / HISTORY, step if self.latest_checkpoint() else -1)
+            last = step if self.latest_checkpoint() else -1
+            _cut_history(self.path / HISTORY, last)
+            summaries.cut(self.path, last)
             self._remove_old(step)
 
     def save(self, step):
