@@ -1,5 +1,6 @@
 """The folder of one training run: its settings, checkpoints, best weights and history."""
 
+import glob
 import json
 import pathlib
 import re
@@ -19,6 +20,8 @@ HISTORY = "history.jsonl"
 # Folder of the best weights by a method's objective.
 BEST = "best"
 _WORKER = ".worker_"
+# Folders of `write_atomically` and of processes that are not the chief.
+_LEFT = re.compile(r"\..+\.\w{8}\.tmp|\.worker_\w+")
 
 
 class RunFolder:
@@ -144,14 +147,22 @@ class RunFolder:
                 damaged = damaged or "its checkpoint is missing"
                 self._say(f"{self.path / name}: {damaged}; the next validation makes a new one")
         if self.is_chief:
-            for left in self.path.glob(f"{_WORKER}*"):
-                shutil.rmtree(left)
-            for name in ("", *self.method.bests):
-                checkpoints.sweep(self.path / name)
+            self._sweep()
             last = step if self.latest_checkpoint() else -1
             _cut_history(self.path / HISTORY, last)
             summaries.cut(self.path, last)
             self._remove_old(step)
+
+    def _sweep(self):
+        """Removes what killed processes left; the caller keeps living ones out of the folder."""
+        for folder in (self.path, *(self.path / name for name in self.method.bests)):
+            checkpoints.sweep(folder)
+            for left in folder.glob(".*"):
+                if _LEFT.fullmatch(left.name) and left.is_dir():
+                    shutil.rmtree(left)
+        for file in self._weight_files():
+            for left in file.parent.glob(f".{glob.escape(file.name)}.*.tmp"):
+                shutil.rmtree(left)
 
     def save(self, step):
         """Saves everything that the run needs to continue at `step`, as model.ckpt-STEP.

@@ -147,19 +147,23 @@ def test_a_damaged_best_is_replaced_by_the_next_validation(tmp_path, capsys):
 
 
 def test_what_a_killed_process_left_is_taken_back(tmp_path):
-    run = save(tmp_path, 4, 8)
+    run = save(tmp_path / "w", 4, 8, weights_path=tmp_path / "w.h5")
+    weights, tmp_path = tmp_path, tmp_path / "w"
     run.append_history(9, {"loss": 9})
     (tmp_path / "history.jsonl").open("a").write('{"step": 10, "lo')
-    for folder in ("model.ckpt-12_temp", "best/model.ckpt-12_temp", ".worker_7"):
+    lefts = ("model.ckpt-12_temp", "best/model.ckpt-12_temp", ".worker_7")
+    lefts += (".arguments.json.0_abcdef.tmp", "best/.results.json.01234567.tmp")
+    for folder in (*lefts, "../.w.h5.01234567.tmp", "../.w_best.h5.01234567.tmp", "../.o.tmp"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "part-00000-of-00001.index").write_bytes(b"")
     (tmp_path / "checkpoint.tmp0123").write_text("")
     index(tmp_path, 4).unlink()  # killed while it removed this one
     other = tmp_path / "notes_temp"
     other.mkdir()
-    run = start(tmp_path, keep=1)
+    run = start(tmp_path, keep=1, weights_path=weights / "w.h5")
     run.write_arguments(SETTINGS)
     run.tidy(8)
+    assert {path.name for path in weights.iterdir()} == {"w", "w.h5", "w_best.h5", ".o.tmp"}
     assert [row["step"] for row in run_folder.read_history(tmp_path)] == [4, 8]
     left = {path.name for path in tmp_path.rglob("*")}
     assert left == {
