@@ -242,10 +242,10 @@ class Snow(Degradation):
 
 def _enlarging(side, most, zoom):
     """Returns matrices [B, side, most] that zoom a drawn crop of ceil(side / zoom) to the side."""
-    crop = ops.ceil(side / zoom - 1e-4)
+    crop, enlarged = blur.zoom_sizes(side, zoom)
     first = ops.floor((side - crop) / 2)
     position = ops.expand_dims(np.arange(side, dtype=np.float32), -1)
-    source = blur.zoomed(position, side, zoom) - first
+    source = blur.zoomed(position, side, crop, enlarged) - first
     return ops.maximum(1.0 - ops.absolute(source - np.arange(most, dtype=np.float32)), 0.0)
 
 
