@@ -79,7 +79,7 @@ AT_0, FAR = bytes(4), b"\xff\xff\xff\x0f"
 CRAFTED = {
     "numbers as pointers": batch(array(b"K\x01", dtype(b"V8", FIELD % (OBJECT, AT_0)), b"A" * 8)),
     "a field far behind": batch(array(b"K\x01", dtype(b"V8", FIELD % (NUMBER, FAR)), b"A" * 8)),
-    "a key of nested tuples": b"\x80\x02})" + b"\x85" * 150_000 + b"K\x01s.",
+    "a key of nested tuples": b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.",
     "objects": batch(array(b"K\x01", OBJECT, b"A" * 8)),
     "too few bytes": batch(array(b"K\x02M\x00\x0c", UINT8, b"A" * 8)),
 }
