@@ -1,7 +1,5 @@
 """Damaged copies of files, drawn from a seed."""
 
-import numpy as np
-
 # What large and negative lengths, offsets and counts look like.
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1)
 OTHERS = {

@@ -1,4 +1,4 @@
-"""Every damaged file is read, or ends in one line that names it: no traceback, no crash, no flood."""
+"""Every damaged file is read or ends in one line that names it: no traceback, no crash."""
 
 import collections
 import json
