@@ -520,7 +520,7 @@ def _memory():
 
 def examine(path, kind):
     """Reads a file; returns {"outcome": "read" | "refused" | "fault", "message": text}."""
-    names = {path.name, path.parent.name, path.parents[1].name} - {""}
+    names = (path.name, str(path.parent), str(path.parents[1]))
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             kind.read(path)
