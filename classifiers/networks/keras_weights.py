@@ -10,7 +10,7 @@ import numpy as np
 
 from classifiers.networks import pytorch_weights
 from misc.images import archives
-from misc.training import weight_files
+from misc.training import hdf5_files
 
 SUFFIXES = (".weights.h5", ".h5", ".keras")
 
@@ -32,12 +32,14 @@ def read(path):
         if isinstance(item, h5py.Dataset) and "/seed_generator/" not in name:
             layer = item.parent.attrs.get("name")
             if item.parent.name.endswith("/vars") and layer is not None:
-                weight_files.check_dataset(item, name)
+                hdf5_files.check_dataset(item, name)
                 tensors[f"{layer}/{name.rsplit('/', 1)[1]}"] = Stored(path, item)
 
-    with weight_files.naming(path):
-        # It stays open as long as there are arrays that lie in it.
-        file = h5py.File(_unpacked(path) if path.suffix == ".keras" else path, "r")
+    with hdf5_files.naming(path):
+        content = _unpacked(path) if path.suffix == ".keras" else None
+    # It stays open as long as there are arrays that lie in it.
+    file = hdf5_files.open_file(path, content)
+    with hdf5_files.naming(path):
         file.visititems(visit)
     if not tensors:
         raise ValueError(f"{path} holds no weights in the layout of Keras 3.")
@@ -57,7 +59,7 @@ class Stored:
         return self.dataset.shape
 
     def __array__(self, dtype=None, copy=None):
-        with weight_files.naming(self.path):
+        with hdf5_files.naming(self.path):
             return np.asarray(self.dataset, dtype)
 
 

@@ -6,7 +6,6 @@ tf.keras can be read here. Methods with several networks have one such group for
 Names that end with .weights.h5 are files in Keras 3's own layout. Reading never runs code.
 """
 
-import contextlib
 import math
 import pathlib
 import re
@@ -17,6 +16,7 @@ import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
 from misc.images import files
+from misc.training import hdf5_files
 
 SUFFIX = ".h5"
 KERAS_SUFFIX = ".weights.h5"
@@ -77,10 +77,8 @@ def restore(path, networks, partly=False):
             much or of another shape. Nothing is read of the weights then, and none is assigned.
     """
     path = pathlib.Path(path)
-    with naming(path):
-        file = h5py.File(path, "r")
-    with file:
-        with naming(path):
+    with hdf5_files.open_file(path) as file:
+        with hdf5_files.naming(path):
             step = int(file.attrs.get("step", 0))
             is_keras_layout = "_layer_checkpoint_dependencies" in file or "layers" in file
             if is_keras_layout and not _has_names(file, "layer_names"):
@@ -90,7 +88,7 @@ def restore(path, networks, partly=False):
                 stored = {name: _read_network(file, name) for name in networks}
         if stored is not None:
             pairs = _match_all(path, stored, networks, partly)
-            with naming(path):
+            with hdf5_files.naming(path):
                 assignments = [(variable, np.asarray(dataset)) for variable, dataset in pairs]
     if stored is None:
         _load_with_keras(path, _only(path, networks))
@@ -102,32 +100,13 @@ def restore(path, networks, partly=False):
     return step
 
 
-@contextlib.contextmanager
-def naming(path):
-    """Turns what h5py raises while it reads a file into a ValueError that names the file."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # h5py raises many kinds on damaged files
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"Cannot read the weight file {path}: {reason}") from error
-
-
-def check_dataset(item, name):
-    """Raises OSError for what is no array of numbers that the HDF5 file itself holds."""
-    numbers = isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub"
-    if not numbers or item.external or item.is_virtual:
-        raise OSError(f"{name} is no array of numbers that the file itself holds")
-
-
 def _check_sizes(file, network):
     """Raises OSError for arrays in a file of Keras that are larger than any of the network's."""
     largest = max((math.prod(variable.shape) for variable in network.variables), default=0)
 
     def visit(name, item):
         if isinstance(item, h5py.Dataset):
-            check_dataset(item, name)
+            hdf5_files.check_dataset(item, name)
             if item.size > largest:
                 raise OSError(
                     f"{name} has the shape {list(item.shape)}, larger than any of this model's "
@@ -249,7 +228,7 @@ def _plain(name):
 
 def _dataset(layer, name):
     found = _get(layer, name)
-    check_dataset(found, name)
+    hdf5_files.check_dataset(found, name)
     return found
 
 

@@ -174,6 +174,16 @@ def test_arrays_that_lie_elsewhere_or_fill_memory_are_not_read(tmp_path, name, k
         weight_files.restore(tmp_path / name, {"predictor": network})
 
 
+def test_a_heap_that_hdf5_would_read_for_ever_is_refused(tmp_path):
+    weight_files.write(tmp_path / "ava.h5", {"predictor": build()})
+    content = bytearray((tmp_path / "ava.h5").read_bytes())
+    heap = content.index(b"GCOL") + 16
+    content[heap : heap + 512] = bytes(512)
+    (tmp_path / "ava.h5").write_bytes(content)
+    with pytest.raises(ValueError, match=r"ava\.h5: a heap of texts is damaged"):
+        weight_files.restore(tmp_path / "ava.h5", {"predictor": build()})
+
+
 @pytest.mark.parametrize(("key", "value"), [("step", "text"), ("layer_names", 7)])
 def test_attributes_of_another_kind_are_errors(tmp_path, key, value):
     weight_files.write(tmp_path / "ava.h5", {"predictor": build()})
