@@ -14,7 +14,7 @@ SEED = 0
 FILES_PER_KIND = 40
 # Of a file of some kilobytes, whatever it says of its sizes.
 LARGEST_MEMORY = 1 << 30
-PATIENCE = 120  # seconds without a word
+PATIENCE = 60
 
 
 def examine(folder, seed, count, kinds):
