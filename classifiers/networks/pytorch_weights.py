@@ -38,7 +38,7 @@ def assign(model, tensors, source, head=None, ignored=(), renamed=None):
 
     Args:
         model: network of `classifiers.networks.build`.
-        tensors: {name: array} in PyTorch's layout.
+        tensors: {name: array} in PyTorch's layout, or what has a shape and becomes one.
         source: what the tensors come from, for messages.
         head: name of the classifying layer if its tensors are to be left out; else `None`.
         ignored: regular expressions of names that a file may hold in addition.
@@ -62,6 +62,8 @@ def assign(model, tensors, source, head=None, ignored=(), renamed=None):
 def assign_all(targets, found, network, source):
     """Assigns {name: array} to the targets of `tensor_names`, if all fit.
 
+    What still lies in a file is read only if its shape is right.
+
     Raises:
         ValueError: names the network and the source, and lists the tensors that are missing, extra,
             or have another shape.
@@ -83,14 +85,15 @@ def assign_all(targets, found, network, source):
             lines.append(f"  {title} ({len(names)}): {', '.join(shown)}")
     if len(lines) > 1:
         raise ValueError("\n".join(lines))
+    values = {name: np.asarray(found[name]) for name in targets}
     for name, (variable, axes) in targets.items():
-        variable.assign(np.transpose(found[name], axes).astype("float32"))
+        variable.assign(np.transpose(values[name], axes).astype("float32"))
 
 
 def count_classes(tensors, head):
     """Returns the number of classes of a classifying layer in a file, `None` if it has none."""
-    weight = tensors.get(f"{head}.weight")
-    return None if weight is None else len(weight)
+    shape = getattr(tensors.get(f"{head}.weight"), "shape", ())
+    return shape[0] if shape else None
 
 
 def _layer_tensors(layer):

@@ -5,6 +5,7 @@ per scale. Each file is read back and compared with the method before it gets it
 a description of itself, so that tools know its scales and how much tiles have to overlap.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -82,10 +83,30 @@ class Description:
 
     @classmethod
     def from_json(cls, text):
-        """Returns the description in a text of `to_json`."""
-        values = json.loads(text)
-        lists = {name: tuple(values[name]) for name in ("scales", "radius", "factor")}
-        return cls(**values | lists)
+        """Returns the description in a text of `to_json`; another text is a ValueError."""
+        try:
+            values = json.loads(text)
+            lists = {name: tuple(values[name]) for name in ("scales", "radius", "factor")}
+            found = cls(**values | lists)
+            found._check()
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError(f"its description is damaged: {error}") from error
+        return found
+
+    def _check(self):
+        whole = (int, type(None))
+        right = (
+            isinstance(self.images, str)
+            and isinstance(self.scale, str | None)
+            and isinstance(self.metadata, dict)
+            and all(isinstance(n, str) for pair in self.outputs.items() for n in pair)
+            and all(isinstance(n, whole) for n in (*self.scales, *self.radius, *self.factor))
+            and len(self.scales) == len(self.radius) == len(self.factor)
+            and isinstance(self.input_offset, int | float)
+            and isinstance(self.input_divisor, int | float)
+        )
+        if not right:
+            raise ValueError(self.to_json())
 
 
 SUFFIXES = tuple(kind.suffix for kind in FORMATS.values() if kind.suffix.startswith("."))
@@ -192,14 +213,30 @@ def load(path, threads=0):
         )
     _check_packages(name)
     module = FORMATS[name].module
-    text, found = module.read(path)
+    with _naming(path):
+        text, found = module.read(path)
     if text is None and name != "pb":
         raise ValueError(f"{path} holds no description: it was not written by freeze.py")
     if text is None:
         description = _original_description(path, {node.name for node in found.node})
     else:
-        description = Description.from_json(text)
-    return FrozenMethod(path, description, module.open_model(found, description, threads))
+        with _naming(path):
+            description = Description.from_json(text)
+    with _naming(path):
+        run = module.open_model(found, description, threads)
+    return FrozenMethod(path, description, run)
+
+
+@contextlib.contextmanager
+def _naming(path):
+    """Turns what opening or running a file raises into a ValueError of one line that names it."""
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise
+    except Exception as error:  # the libraries that run files have no common base
+        reason = (str(error) or type(error).__name__).strip().partition("\n")[0]
+        raise ValueError(f"The frozen model {path} cannot be used: {reason}") from error
 
 
 def _original_description(path, nodes):
@@ -249,7 +286,8 @@ class FrozenMethod:
             is_tensor = tf.is_tensor(images)
             images = tf.cast(images, "float32") if is_tensor else np.asarray(images, np.float32)
             images = (images - np.float32(offset)) / np.float32(divisor)
-        return self._run(images, scale)
+        with _naming(self.path):
+            return self._run(images, scale)
 
     __call__ = predict
 
