@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import flags
 
 from misc.images import locks
-from misc.training import common_flags, distribution, seeds
+from misc.training import common_flags, distribution, schedules, seeds
 from misc.training.progress import TrainingProgress
 from misc.training.run_folder import RunFolder, find_checkpoint, paths_of_run
 from misc.training.settings import changeable, changeable_names
@@ -179,8 +179,8 @@ def _train(settings, selection, strategy, path, weights_path):
 
 
 def _may_change(settings):
-    # The length of the run shapes the cosine, and so every step of it.
-    shaping = {"max_steps", "epochs"} if settings.schedule == "cosine" else set()
+    shaped = settings.schedule in schedules.SHAPED_BY_LENGTH
+    shaping = {"max_steps", "epochs"} if shaped else set()
     return changeable_names() - shaping
 
 

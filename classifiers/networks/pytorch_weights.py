@@ -33,7 +33,14 @@ def tensor_names(model):
     }
 
 
-def assign(model, tensors, source, head=None, ignored=(), renamed=None):
+def rename(tensors, patterns):
+    """Returns tensors with {regular expression: replacement} applied to their names."""
+    for pattern, replacement in patterns.items():
+        tensors = {re.sub(pattern, replacement, name): value for name, value in tensors.items()}
+    return tensors
+
+
+def assign(model, tensors, source, head=None, ignored=()):
     """Assigns PyTorch tensors to the variables of a network; all of them, or none.
 
     Args:
@@ -42,14 +49,11 @@ def assign(model, tensors, source, head=None, ignored=(), renamed=None):
         source: what the tensors come from, for messages.
         head: name of the classifying layer if its tensors are to be left out; else `None`.
         ignored: regular expressions of names that a file may hold in addition.
-        renamed: {regular expression: replacement} for names of older files.
 
     Raises:
         ValueError: when tensors are missing, or extra, or have another shape; names all of them.
     """
     targets = tensor_names(model)
-    for pattern, replacement in (renamed or {}).items():
-        tensors = {re.sub(pattern, replacement, name): value for name, value in tensors.items()}
     ignored = re.compile("|".join((IGNORED, *ignored)))
     found = {name: value for name, value in tensors.items() if not ignored.fullmatch(name)}
     if head is not None:

@@ -15,7 +15,13 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from misc.export import frozen_graph, frozen_onnx, frozen_saved_model, frozen_tflite
+from misc.export import (
+    frozen_graph,
+    frozen_onnx,
+    frozen_saved_model,
+    frozen_tflite,
+    graph_probe,
+)
 from misc.images import files
 from misc.training import registry
 
@@ -218,7 +224,7 @@ def load(path, threads=0):
     if text is None and name != "pb":
         raise ValueError(f"{path} holds no description: it was not written by freeze.py")
     if text is None:
-        description = _original_description(path, {node.name for node in found.node})
+        description = _original_description(path, found)
     else:
         with _naming(path):
             description = Description.from_json(text)
@@ -239,16 +245,18 @@ def _naming(path):
         raise ValueError(f"The frozen model {path} cannot be used: {reason}") from error
 
 
-def _original_description(path, nodes):
-    # They carry none; each package knows the names of its original's.
+def _original_description(path, graph):
+    # They carry none; each package knows the names of its original's, and the rest is tried out.
+    nodes = {node.name for node in graph.node}
     originals = [Description(**module.GRAPH) for module in registry.load_parts("original_graph")]
     for description in originals:
-        names = {description.images, description.scale, *description.outputs.values()} - {None}
-        if names <= nodes:
-            return description
-    known = "; or ".join(
-        ", ".join(filter(None, [d.images, d.scale, *d.outputs.values()])) for d in originals
-    )
+        if {description.images, *description.outputs.values()} <= nodes:
+            if description.scale not in nodes:
+                description = dataclasses.replace(description, scale=None)
+            if description.radius:
+                return description
+            return dataclasses.replace(description, **graph_probe.measure(path, graph, description))
+    known = "; or ".join(", ".join([d.images, *d.outputs.values()]) for d in originals)
     raise ValueError(
         f"{path} was not written by freeze.py, and has not the nodes of the original project "
         f"either: {known}"
@@ -278,9 +286,7 @@ class FrozenMethod:
         inside a `tf.function` and, in files that take no scale, pass gradients on. A scale that the
         file does not serve is a ValueError.
         """
-        if scale is None and len(self.scales) == 1:
-            scale = self.scales[0]
-        self._find(scale)
+        scale = self.description.scales[self._find(scale)]
         offset, divisor = self.description.input_offset, self.description.input_divisor
         if (offset, divisor) != (0.0, 1.0):
             is_tensor = tf.is_tensor(images)
@@ -297,17 +303,15 @@ class FrozenMethod:
 
     def receptive_radius(self, scale=None):
         """Returns the reach of an output in input pixels, or `None` if the file does not say."""
-        i = self._find(scale)
-        return None if i is None else self.description.radius[i]
+        return self.description.radius[self._find(scale)]
 
     def factor(self, scale=None):
         """Returns the output's size divided by the input's."""
-        i = self._find(scale)
-        return scale if i is None else self.description.factor[i]
+        return self.description.factor[self._find(scale)]
 
     def _find(self, scale):
-        if not self.description.scales:
-            return None
+        if scale is None and len(self.description.scales) == 1:
+            return 0
         if scale not in self.description.scales:
             raise ValueError(
                 f"{self.path} serves scales {list(self.scales) or '(none)'}. Received: {scale}"
