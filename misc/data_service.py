@@ -60,10 +60,8 @@ def main(settings):
     else:
         server = start_worker(settings.dispatcher_address, settings.address, settings.port)
         print(f"Worker of {settings.dispatcher_address}", flush=True)
-    # A server keeps nothing that an interrupt could damage. Python's own handling of it would wait
-    # for join() to return, and an orderly stop waits for the other side, which may be gone.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    server.join()
+    while server:  # `server.join()` would keep signals waiting
+        signal.pause()
 
 
 if __name__ == "__main__":

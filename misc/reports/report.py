@@ -134,7 +134,7 @@ def write_table(path, rows):
     """Writes a list of dicts with the same keys as CSV, atomically."""
     with (
         files.write_atomically(path) as temporary,
-        open(temporary, "w", newline="") as file,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()
