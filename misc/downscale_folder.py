@@ -164,15 +164,14 @@ def _claim(results, targets, settings, overwrite, originals):
     record = results / RECORD_FOLDER
     # Among the originals, what bears a result's name may be one of them.
     may_replace = overwrite and not image_files.lies_within(results, originals)
-    if not result_folder.is_kept(record) and not may_replace:
-        found = next((target for target in targets if target.exists()), None)
-        if found:
-            raise ValueError(
-                f"{found} is there already, and was not made by this command: give another "
-                "--output_path" + (", or move it away." if overwrite else ", or --overwrite.")
-            )
+    found = next((target for target in targets if target.exists()), None)
+    if found and not result_folder.is_kept(record) and not may_replace:
+        raise ValueError(
+            f"{found} is there already, and was not made by this command: give another "
+            "--output_path" + (", or move it away." if overwrite else ", or --overwrite.")
+        )
     files.sweep({target.parent for target in targets})
-    result_folder.keep_settings(record, settings, overwrite)
+    result_folder.keep_settings(record, settings, replaced=overwrite or not found)
 
 
 def _tensorflow_bicubic(image, size):

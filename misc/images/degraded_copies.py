@@ -307,12 +307,13 @@ class Records:
         self._records = {}
         if overwrite:
             self._path.unlink(missing_ok=True)
-        result_folder.keep_settings(self._path.parent, settings, overwrite)
         text = self._path.read_text("utf-8", errors="replace") if self._path.exists() else ""
         for line in text.splitlines():
             with contextlib.suppress(ValueError):  # the line that a killed run did not finish
                 record = json.loads(line)
                 self._records[record["path"]] = record
+        replaced = overwrite or not self._records
+        result_folder.keep_settings(self._path.parent, settings, replaced)
 
     def __contains__(self, target):
         return self._key(target) in self._records

@@ -12,6 +12,7 @@ import tempfile
 
 # Whatever is written next meets these as well: no room, a quota, a limit of size, a disk to read.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# `tempfile` puts eight characters between the two.
 _PREFIX, _SUFFIX = ".degraded-vision.", ".tmp"
 
 
@@ -77,7 +78,7 @@ def sweep(folders):
     """
     for folder in folders:
         with contextlib.suppress(OSError), _locked(folder, fcntl.LOCK_EX):
-            for left in pathlib.Path(folder).glob(f"{_PREFIX}*{_SUFFIX}"):
+            for left in pathlib.Path(folder).glob(f"{_PREFIX}????????{_SUFFIX}"):
                 with (
                     contextlib.suppress(OSError),
                     _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_stale,
@@ -131,11 +132,23 @@ def write_json(path, value):
 
 
 def check_free(folder, names, overwrite):
-    """Raises FileExistsError if the folder has files of these names that must not be replaced."""
-    for name in names:
-        path = pathlib.Path(folder) / name
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists: give another --output_path, or --overwrite.")
+    """Raises FileExistsError if the folder has files of these names that must not be replaced.
+
+    The first name is that of results in JSON with a key "images", which are written first: where
+    the last file is missing beside them, a run was stopped in between, and its files are replaced.
+    """
+    paths = [pathlib.Path(folder) / name for name in names]
+    there = [path for path in paths if path.exists()]
+    if overwrite or not there or (not paths[-1].exists() and _holds_results(paths[0])):
+        return
+    raise FileExistsError(f"{there[0]} exists: give another --output_path, or --overwrite.")
+
+
+def _holds_results(path):
+    try:
+        return "images" in json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _plain(value):

@@ -376,16 +376,12 @@ def _write_8_bits(path, temporary, extension, pixels, alpha, icc_profile):
         options |= {"quality": LOSSY_QUALITY, "subsampling": 0}
     elif extension == ".webp":
         options |= {"quality": LOSSY_QUALITY}
-    is_tiff = extension in (".tif", ".tiff")
-    if is_tiff:
-        options |= {"compression": "tiff_lzw", "format": "TIFF"}
-    # libtiff does not say why it cannot write to a disk.
-    target = io.BytesIO() if is_tiff else temporary
+    elif extension in (".tif", ".tiff"):
+        options |= {"compression": "tiff_lzw"}
+    # Given a path, Pillow does not notice that the disk took a part alone.
+    content = io.BytesIO()
     try:
-        image.save(target, **options)
+        image.save(content, PIL.Image.registered_extensions()[extension], **options)
     except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
         raise ValueError(f"Cannot write {path}: {error}") from error
-    if is_tiff:
-        temporary.write_bytes(target.getbuffer())
+    temporary.write_bytes(content.getbuffer())

@@ -120,7 +120,7 @@ def fits_in_memory(size):
 
 
 def check_pixels(height, width, what):
-    """Raises ValueError if the machine has not the memory to work on `what`, which has that size."""
+    """Raises ValueError if the machine has not the memory to work on `what`, of that size."""
     check_memory(_BYTES_PER_PIXEL * height * width, f"{what} of {height}x{width} pixels")
 
 
@@ -174,7 +174,7 @@ def _open(store):
             path = _raw_path(store, number, position)
             if path.stat().st_size != np.prod(shape):
                 raise ValueError(f"{path.name} has another size")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         logging.warning("The cache %s is damaged (%s) and will be built again", store, error)
         shutil.rmtree(store)
         return None

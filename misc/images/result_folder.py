@@ -7,19 +7,19 @@ from misc.images import files
 SETTINGS = "settings.json"
 
 
-def keep_settings(record, settings, overwrite=False):
+def keep_settings(record, settings, replaced):
     """Keeps what all results in a folder are made with.
 
     Args:
         record: hidden folder among the results, for the file.
         settings: {name of a flag: value}.
-        overwrite: whether results of other settings are replaced.
+        replaced: whether all results that are there are made again, or there are none.
 
     Raises:
-        ValueError: if there are results of other settings, which `overwrite` does not replace.
+        ValueError: if there are results of other settings, which stay.
     """
     path = record / SETTINGS
-    if path.exists() and not overwrite:
+    if path.exists() and not replaced:
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
             differing = [

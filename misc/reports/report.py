@@ -79,11 +79,12 @@ class Results:
         for name, rows in self._tables.items():
             self._print_table(name, rows)
         if self.path:
-            results = description | {"mean": means, "notes": self._notes, **self._tables}
-            files.write_json(self.path / RESULTS, results | {"images": self._rows})
             write_table(self.path / TABLE, self._rows)
             for name, rows in self._tables.items():
                 write_table(self.path / f"{name}.csv", rows)
+            # Last: where it is, the next run replaces nothing unless it is told to.
+            results = description | {"mean": means, "notes": self._notes, **self._tables}
+            files.write_json(self.path / RESULTS, results | {"images": self._rows})
             print(f"\nResults: {self.path / RESULTS}, {self.path / TABLE}")
 
     def _print_table(self, name, rows):
