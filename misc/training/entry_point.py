@@ -57,6 +57,7 @@ if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
 import tensorflow
 from absl import app, flags, logging
 
+from misc.images import files
 from misc.training import common_flags, registry, settings
 
 FLAGS = flags.FLAGS
@@ -77,6 +78,8 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
             then become the defaults of the flags of model and dataloader.
     """
     _catch_signals()  # again: what was loaded since may have handlers of its own
+    # Names of files need not be text in the encoding of what they are printed to.
+    sys.stdout.reconfigure(errors="backslashreplace")
     selected = []
     try:
         if with_model:
@@ -100,8 +103,12 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
             if FLAGS.verbosity > 0:
                 raise
             _fail(_without_trace(str(error)))
-        except tensorflow.errors.InvalidArgumentError as error:
-            message = _message_from_dataset(error)
+        except MemoryError as error:
+            if FLAGS.verbosity > 0:
+                raise
+            _fail(f"There is not enough memory. {error}".strip())
+        except tensorflow.errors.OpError as error:
+            message = _message_from_dataset(error) or _message_of_system(error)
             if FLAGS.verbosity > 0 or message is None:
                 raise
             _fail(message)
@@ -140,6 +147,18 @@ def _message_from_dataset(error):
         r"^(?:ValueError|OSError|FileNotFoundError): (.+?)(?:\n\n|\Z)", str(error), re.M | re.S
     )
     return found[-1] if found else None
+
+
+def _message_of_system(error):
+    """Returns what a full disk or memory made TensorFlow say, `None` if it was something else."""
+    reason = files.full_disk(error)
+    if reason is not None:
+        # {{operation}} PATH; No space left on device [Op:SaveV2]
+        path = str(error).partition(f"; {reason}")[0].rpartition("}} ")[2]
+        return f"{path} cannot be written: {reason}"
+    if isinstance(error, tensorflow.errors.ResourceExhaustedError):
+        return f"There is not enough memory. {error}".splitlines()[0]
+    return None
 
 
 def _asks_for_help(argv):
