@@ -44,25 +44,30 @@ def define_flags():
     flags.DEFINE_integer("save_freq", 50000, "Steps between two checkpoints.", lower_bound=1)
     flags.DEFINE_integer("save_max_keep", 100, "Checkpoints that are kept.", lower_bound=1)
     flags.DEFINE_integer(
-        "validate_freq", None, "Steps between two validations; default: --save_freq; 0: none."
+        "validate_freq",
+        None,
+        "Steps between two validations; default: --save_freq; 0: none.",
+        lower_bound=0,
     )
     flags.DEFINE_string(
         "restore_path", None, "Checkpoint or weights .h5 to start from, if the run has none."
     )
-    flags.DEFINE_list(
+    common_flags.define_names(
         "restore_target",
         None,
         "Networks to restore from --restore_path, such as generator; default: the whole state "
         "with optimizers and step.",
     )
-    flags.DEFINE_integer("global_step", None, "Step to start at after --restore_path.")
-    flags.DEFINE_float(
-        "sleep_ratio", 0, "Pause after each step, as a fraction of its time.", lower_bound=0
+    flags.DEFINE_integer(
+        "global_step", None, "Step to start at after --restore_path.", lower_bound=0
+    )
+    common_flags.define_float(
+        "sleep_ratio", 0, "Pause after each step, as a fraction of its time.", at_least=0
     )
     changeable("train_path", "max_steps", "epochs", "weight_filename", "sleep_ratio")
     changeable("log_freq", "summary_freq", "save_freq", "save_max_keep", "validate_freq")
     changeable("restore_path", "restore_target", "global_step")
-    flags.DEFINE_integer("seed", 0, "Seed of weights, order of data and all random draws.")
+    common_flags.define_seed_flag("Seed of weights, order of data and all random draws.")
     common_flags.define_device_flags()
     common_flags.define_distribution_flags()
     common_flags.define_training_flags()

@@ -16,7 +16,7 @@ from classifiers import random_resized_crop, training_copies
 from classifiers.training_copies import TrainingCopies
 from misc.images import image_files, pixel_store, threads
 from misc.images.degraded_copies import resize_and_crop
-from misc.training import reader, seeds
+from misc.training import common_flags, reader, seeds
 from misc.training.data import Data, check_split
 from misc.training.sampler import Sampler
 
@@ -284,12 +284,12 @@ def define_flags():
         "Images that choose the best weights: a part of the training set that is then not trained "
         "on, or the test set, as the authors of FusionDistill did.",
     )
-    flags.DEFINE_float(
+    common_flags.define_float(
         "data_held_out",
         0.1,
         "Share of each class that --data_validation=held_out takes.",
-        lower_bound=0,
-        upper_bound=0.9,
+        at_least=0,
+        at_most=0.9,
     )
 
 

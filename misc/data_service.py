@@ -20,7 +20,9 @@ def define_flags():
     """Defines the flags of this command."""
     flags.DEFINE_bool("dispatcher", False, "Be the dispatcher, which hands out the work.")
     flags.DEFINE_bool("worker", False, "Be a worker, which makes batches.")
-    flags.DEFINE_integer("port", 0, "Port to listen on; 0 takes a free one.", lower_bound=0)
+    flags.DEFINE_integer(
+        "port", 0, "Port to listen on; 0 takes a free one.", lower_bound=0, upper_bound=65535
+    )
     flags.DEFINE_string("dispatcher_address", None, "HOST:PORT of the dispatcher, for a worker.")
     flags.DEFINE_string(
         "address", "localhost", "Name or address under which trainers reach this worker."

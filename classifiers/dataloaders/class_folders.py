@@ -55,6 +55,9 @@ def define_flags():
         "Smallest and largest share of an image's area that --data_training_crop=random_resized "
         "takes.",
         float,
+        length=2,
+        above=0,
+        at_most=1,
     )
     flags.DEFINE_bool(
         "data_cached",

@@ -32,9 +32,11 @@ def define_flags():
     flags.DEFINE_string(
         "data_path", None, "Folder of CORRUPTION/SEVERITY/CLASS, or of CORRUPTION.npy, labels.npy."
     )
-    flags.DEFINE_list("data_corruptions", None, "Corruptions to read; default: all that are there.")
+    common_flags.define_names(
+        "data_corruptions", None, "Corruptions to read; default: all that are there."
+    )
     flags.DEFINE_integer(
-        "data_resize", 0, "Length that the shorter side is resized to; 0: as it is."
+        "data_resize", 0, "Length that the shorter side is resized to; 0: as it is.", lower_bound=0
     )
     flags.DEFINE_integer(
         "data_crop", 224, "Side of the square that is cut out of image files.", lower_bound=1

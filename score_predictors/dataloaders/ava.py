@@ -30,9 +30,10 @@ def define_flags():
         [0, -5000],
         "Images to train on: start and end in the list of rated images that are there. "
         "Negative numbers count from the end of the list, an end of 0 is the list's end.",
+        length=2,
     )
     common_flags.define_numbers(
-        "ava_validate_range", [-5000, 0], "As --ava_train_range, for validation."
+        "ava_validate_range", [-5000, 0], "As --ava_train_range, for validation.", length=2
     )
     flags.DEFINE_bool(
         "ava_validate_images",

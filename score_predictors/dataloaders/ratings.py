@@ -59,14 +59,16 @@ def define_flags():
         "Lowest and highest score of the scale that means were given on, such as 0,100; they are "
         "scaled to the first and last of --score_values. Default: they are on that scale.",
         float,
+        length=2,
+        order="ascending",
     )
-    flags.DEFINE_float(
+    common_flags.define_float(
         "ratings_validation_fraction",
         0.2,
         "Share of the images (or groups) that are for validation, where the CSV has no column "
         "split; 0: none; 1: all.",
-        lower_bound=0,
-        upper_bound=1,
+        at_least=0,
+        at_most=1,
     )
     flags.DEFINE_integer(
         "ratings_split_seed",

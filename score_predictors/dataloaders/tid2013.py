@@ -72,15 +72,22 @@ def define_flags():
         "tid2013_validation_contents",
         [1, 2, 3],
         "Contents (1-25) that are held out for validation; all distortions of them.",
+        order="distinct",
+        at_least=1,
+        at_most=25,
     )
     common_flags.define_numbers(
         "tid2013_train_range",
         None,
         "Split by place in the list instead: start and end of the images to train on, "
         "such as 360,3000. An end of 0 is the list's end. Missing images move the places.",
+        length=2,
     )
     common_flags.define_numbers(
-        "tid2013_validate_range", None, "As --tid2013_train_range, for validation, such as 0,360."
+        "tid2013_validate_range",
+        None,
+        "As --tid2013_train_range, for validation, such as 0,360.",
+        length=2,
     )
     flags.DEFINE_enum(
         "tid2013_target",
