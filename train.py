@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from misc.training import common_flags, distribution, seeds
+from misc.training import common_flags, distribution, memory, seeds
 from misc.training.progress import TrainingProgress
 from misc.training.run_folder import RunFolder, find_checkpoint, paths_of_run
 from misc.training.settings import changeable, changeable_names
@@ -84,8 +84,12 @@ def main(settings, selection):
     data = selection.create_data(settings)
     settings |= data.settings
     settings |= _length(settings, data)
+    if is_chief:
+        print(distribution.describe_devices(settings.distribute), flush=True)
     with strategy.scope():
         method = selection.model.create_model(settings, training=True)
+    # Before anything is downloaded or restored.
+    validation_batches = data.evaluation_batches("validation")
 
     path, weights_path = paths_of_run(
         settings.train_path or pathlib.Path("runs") / selection.model_name, settings.weight_filename
@@ -121,10 +125,9 @@ def main(settings, selection):
     writer.text("arguments", "\n".join(f"    --{k}={v}" for k, v in arguments.items()), first)
     if is_chief:
         print(f"Training {selection.model_name} in {path}. Watch: tensorboard --logdir={path}")
-    progress = TrainingProgress(first, settings.max_steps, enabled=is_chief)
-    validation = _Validation(
-        method, data.evaluation_batches("validation"), folder, writer, progress
-    )
+    run_step = memory.checked(run_step, f"--batch_size={settings.batch_size}")
+    progress = TrainingProgress(first, settings.max_steps, is_chief, _advice(selection))
+    validation = _Validation(method, validation_batches, folder, writer, progress)
     validate_freq = settings.save_freq if settings.validate_freq is None else settings.validate_freq
     frequencies = (settings.log_freq, settings.summary_freq, validate_freq, settings.save_freq)
     stop = _catch_signals()
@@ -136,6 +139,7 @@ def main(settings, selection):
         started = time.monotonic()
         scalars = run_step(batch, seeds.of_step(settings.seed, step))
         unchecked.append((step, scalars["loss"]))
+        progress.time_step(started, scalars["loss"])
         # A signal that comes from here on waits for the next step, which then saves.
         # In the last step it changes nothing: the run ends anyway, with its validation.
         stopping = bool(stop) and step < settings.max_steps
@@ -181,6 +185,13 @@ def _may_change(settings):
     return changeable_names() - shaping
 
 
+def _advice(selection):
+    recipe = selection.small_recipe
+    if recipe is None or tf.config.list_physical_devices("GPU"):
+        return ""
+    return f"--flagfile={recipe} is a reduced run, for a CPU."
+
+
 def _length(settings, data):
     """Returns what --epochs, where it counts, makes of --max_steps and --save_freq.
 
@@ -215,10 +226,11 @@ def _restore(method, folder, settings):
         method.restore(own)
         print(f"Going on from {own}")
         return int(method.step.numpy())
-    if not settings.restore_path or settings.restore_target:
+    path = settings.restore_path and find_checkpoint(settings.restore_path)
+    if not path or settings.restore_target:
         method.load_pretrained()
-    if settings.restore_path:
-        method.restore(find_checkpoint(settings.restore_path), settings.restore_target)
+    if path:
+        method.restore(path, settings.restore_target)
         method.ended.assign(False)  # that other run's end is not this one's
         print(f"Starting from {settings.restore_path}")
         if settings.global_step is not None:

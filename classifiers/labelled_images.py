@@ -16,7 +16,7 @@ from classifiers import random_resized_crop, training_copies
 from classifiers.training_copies import TrainingCopies
 from misc.images import image_files, pixel_store, threads
 from misc.images.degraded_copies import resize_and_crop
-from misc.training import common_flags, reader, seeds
+from misc.training import common_flags, memory, reader, seeds
 from misc.training.data import Data, check_split
 from misc.training.sampler import Sampler
 
@@ -307,16 +307,24 @@ def define_defaults(**values):
             flags.FLAGS.set_default(name, value)
 
 
-def create_data(flags, read, area=None, settings=None):
+def create_data(flags, read, side, area=None, settings=None):
     """Returns the `LabelledData` that the flags of this module and of the model describe.
 
     Args:
         flags: settings of the run; of the model's flags those of `classifiers.flags`, if any.
         read: see `LabelledData`.
+        side: rows and columns of the images.
         area: see `LabelledData`.
         settings: see `Data`.
+
+    Raises:
+        ValueError: for batches beyond the memory.
     """
     settings = settings or {}
+    memory.check_batch(
+        flags.batch_size * 3 * side**2,
+        f"--batch_size={flags.batch_size} of {side}x{side} pixels",
+    )
     return LabelledData(
         images_per_step=training_copies.images_per_step(
             flags.batch_size, flags.get("copies_images"), flags.get("degradations")

@@ -13,8 +13,6 @@ python -m misc.predict_folder --restore_path=runs/clean/best --input_path=photos
 
 from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
-import sys
-
 import keras
 from absl import flags
 
@@ -90,6 +88,6 @@ def find_kind(outputs):
 
 
 if __name__ == "__main__":
-    from_frozen_file = registry.parse_some(sys.argv, "frozen_path").frozen_path is not None
+    from_frozen_file = entry_point.parse_some("frozen_path").frozen_path is not None
     define_flags(with_model=not from_frozen_file)
     entry_point.run(main, with_model=not from_frozen_file)

@@ -19,7 +19,7 @@ from absl import flags
 from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
 from classifiers.labelled_images import LabelledImages
-from misc.training import common_flags, settings
+from misc.training import common_flags, data, settings
 from misc.training.data import Data, check_split
 
 MODEL = "classifier"
@@ -54,6 +54,7 @@ def create_data(flags):
     """
     if not flags.data_path:
         raise ValueError("--dataloader=imagenet_c needs --data_path, the folder of corruptions.")
+    data.check_folder(flags.data_path, "data_path")
     folder, wanted = pathlib.Path(flags.data_path), flags.data_corruptions
     num_classes, settings = flags.get("num_classes"), {}
     if (folder / LABELS).is_file():

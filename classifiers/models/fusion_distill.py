@@ -33,6 +33,8 @@ NETWORK_FLAGS = classifier.NETWORK_FLAGS
 SELF = "self"
 TEACHER_INPUTS = ("clean", "degraded")
 WEIGHTS_FLAG = classifier.WEIGHTS_FLAG
+# A run that a CPU finishes within the hour.
+SMALL_RECIPE = "classifiers/recipes/quick_distill.flags"
 # A run of seconds, to try things.
 TINY = classifier.TINY | {"degradations": ["noise"], "teacher_weights": [SELF]}
 

@@ -23,6 +23,10 @@ from misc.training import common_flags
 from misc.training.method import Method
 
 DATALOADER = "paired_images"
+# A run that a CPU finishes within the hour.
+SMALL_RECIPE = "eusr/recipes/small.flags"
+# A run that a CPU finishes within the hour.
+SMALL_RECIPE = "eusr/recipes/small.flags"
 # A run of seconds, to try things.
 TINY = {
     "scales": [2, 4],

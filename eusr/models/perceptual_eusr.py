@@ -24,6 +24,8 @@ DATALOADER = eusr.DATALOADER
 # The output's size divided by the input's, whichever path makes it.
 FACTOR = 4
 PATHS = (2, 4, 8)
+# A run that a CPU finishes within the hour.
+SMALL_RECIPE = "eusr/recipes/perceptual_small.flags"
 # A run of seconds, to try things; it needs no score predictors.
 TINY = eusr.TINY | {
     "scales": [FACTOR],

@@ -88,9 +88,7 @@ class _NameListParser(flags.ListParser):
         """Takes a list or a text such as "a,b"."""
         names = super().parse(argument)
         if not isinstance(argument, list) and not all(names or [""]):
-            raise ValueError(
-                f"{argument!r} has an empty place: names separated by commas are meant"
-            )
+            raise ValueError(f"{argument!r} should be names separated by commas")
         if not self.repeats and len(set(names)) < len(names):
             raise ValueError(f"{argument!r} has a name twice")
         return names

@@ -31,9 +31,11 @@ if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
 import tensorflow
 from absl import app, flags, logging
 
-from misc.training import common_flags, registry, settings
+from misc.training import command_line, common_flags, registry, settings
 
 FLAGS = flags.FLAGS
+# Flags that decide how much memory a step takes.
+SIZES = ("batch_size", "input_patch_size", "evaluation_batch_size", "tile")
 
 
 def run(main, with_model=True, with_dataloader=False, for_use=True):
@@ -50,13 +52,16 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
         for_use: whether a model is restored to be used: the settings of the run that trained it
             then become the defaults of the flags of model and dataloader.
     """
+    if command_line.asks_for(sys.argv, "version"):
+        print(command_line.describe_version())
+        sys.exit(0)
     selected = []
     try:
         if with_model:
             common_flags.define_selection_flags(with_dataloader)
             selected.append(registry.select(sys.argv, with_dataloader, for_use))
     except ValueError as error:
-        if _asks_for_help(sys.argv):
+        if command_line.asks_for(sys.argv, "help"):
             known = "\n  ".join(registry.list_names("models"))
             print(f"Models (--model=NAME --helpfull shows the flags of one):\n  {known}\n")
         else:
@@ -69,6 +74,10 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
             os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.cuda_device
         try:
             return main(settings.parsed(), *selected)
+        except (MemoryError, tensorflow.errors.ResourceExhaustedError) as error:
+            if FLAGS.verbosity > 0:
+                raise
+            _fail(_out_of_memory(error))
         except (ValueError, OSError, ArithmeticError) as error:
             if FLAGS.verbosity > 0:
                 raise
@@ -80,7 +89,24 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
             _fail(message)
 
     app.call_after_init(_set_up_logging)
-    app.run(guarded)
+    app.run(guarded, flags_parser=_or_fail(command_line.parse))
+
+
+def parse_some(*names):
+    """Returns what `registry.parse_some` finds on the command line, for commands that need it."""
+    return _or_fail(registry.parse_some)(sys.argv, *names)
+
+
+def _or_fail(parse):
+    """Returns a function that parses a command line or ends the program with a message."""
+
+    def parse_or_fail(*args):
+        try:
+            return parse(*args)
+        except ValueError as error:
+            _fail(error)
+
+    return parse_or_fail
 
 
 def _set_up_logging():
@@ -115,8 +141,14 @@ def _message_from_dataset(error):
     return found[-1] if found else None
 
 
-def _asks_for_help(argv):
-    return any(argument.lstrip("-").startswith("help") for argument in argv[1:])
+def _out_of_memory(error):
+    wanted = re.search(r"tensor with shape ?\[[\d,]*\]", str(error))
+    smaller = " or ".join(f"--{name}={FLAGS[name].value}" for name in SIZES if name in FLAGS)
+    return (
+        "The memory does not suffice"
+        + (f" for a {wanted.group()}." if wanted else ".")
+        + (f" Less than {smaller} may help." if smaller else "")
+    )
 
 
 def _fail(message):

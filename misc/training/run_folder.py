@@ -9,6 +9,7 @@ import shutil
 import tensorflow as tf
 
 from misc.images import files
+from misc.training import settings as settings_of_flags
 from misc.training import weight_files
 
 ARGUMENTS = "arguments.json"
@@ -59,7 +60,7 @@ class RunFolder:
         """
         if self.latest_checkpoint() is None:
             return
-        before = read_arguments(self.path)
+        before = settings_of_flags.values_before() | read_arguments(self.path)
         differing = [
             f"  --{name}: {before[name]!r} there, {value!r} now"
             for name, value in settings.items()

@@ -11,7 +11,7 @@ import os
 import numpy as np
 from absl import flags, logging
 
-from misc.training import common_flags, settings
+from misc.training import common_flags, data, settings
 from score_predictors import metrics, rated_images, targets, windows
 
 MODEL = "mobilenetv2"
@@ -57,6 +57,7 @@ def create_data(flags):
     """
     path = rated_images.require(flags.ava_image_path, "ava_image_path", "the folder of AVA's JPEGs")
     table, validate = flags.ava_dataset_path, flags.ava_validate_images
+    data.check_file(table, "ava_dataset_path")
     train, validation = flags.ava_train_range, flags.ava_validate_range
     load = functools.cache(lambda: _load(table, path, validate))
 

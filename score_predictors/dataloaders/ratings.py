@@ -22,7 +22,7 @@ import re
 import numpy as np
 from absl import flags, logging
 
-from misc.training import common_flags, settings
+from misc.training import common_flags, data, settings
 from score_predictors import metrics, rated_images, tables, targets, windows
 
 MODEL = "mobilenetv2"
@@ -94,7 +94,9 @@ def create_data(flags):
     Raises:
         ValueError: without --ratings_path.
     """
-    path = rated_images.require(flags.ratings_path, "ratings_path", "a CSV of your ratings")
+    path = rated_images.require(
+        flags.ratings_path, "ratings_path", "a CSV of your ratings", data.check_file
+    )
     load = functools.partial(
         read_ratings,
         path,

@@ -113,7 +113,8 @@ def create_data(flags):
     image_path = rated_images.require(
         flags.tid2013_image_path, "tid2013_image_path", "the folder of TID2013's distorted images"
     )
-    score_path, target = flags.tid2013_score_path, flags.tid2013_target
+    score_path = find_scores(flags.tid2013_score_path, image_path)
+    target = flags.tid2013_target
     extension, skip_broken = flags.tid2013_image_extension, flags.data_skip_broken
     load = functools.cache(lambda: _load(score_path, image_path, extension, target, skip_broken))
     train, validation = flags.tid2013_train_range, flags.tid2013_validate_range
@@ -148,7 +149,6 @@ def _take_contents(rated, held_out, for_training):
 
 
 def _load(score_path, image_path, extension, target, skip_broken):
-    score_path = find_scores(score_path, image_path)
     names, means, stds = read_scores(score_path)
     scores = targets.from_moments(target, means, stds, VALUES, score_path)
     extensions = EXTENSIONS[extension] if extension else (".bmp", ".png")

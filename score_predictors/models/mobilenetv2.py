@@ -19,6 +19,8 @@ from score_predictors import network
 from score_predictors.models import nima
 
 DATALOADER = "ava"
+# A run that a CPU finishes within the hour.
+SMALL_RECIPE = "score_predictors/recipes/quick.flags"
 # A run of seconds, to try things.
 TINY = {
     "mobilenetv2_alpha": 0.35,
