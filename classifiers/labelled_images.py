@@ -211,6 +211,8 @@ class LabelledData(Data):
     def evaluation_batches(self, split):
         """Returns one pass over a split; see `Data` and this class."""
         check_split(split)
+        if split == "validation" and self.validation == "held_out" and not self.held_out:
+            return None
         images = self._checked_part(split)
         batches = images.one_pass(self.evaluation_batch_size)
         batches.class_names = list(images.class_names)
@@ -253,7 +255,7 @@ class LabelledData(Data):
         if not len(chosen):
             raise ValueError(
                 f"--data_held_out={self.held_out} leaves no image for the {split} split of "
-                f"{len(train)}."
+                f"{len(train)}: another share leaves some, and 0 holds none out."
             )
         return train.take(chosen)
 
@@ -287,7 +289,7 @@ def define_flags():
     common_flags.define_float(
         "data_held_out",
         0.1,
-        "Share of each class that --data_validation=held_out takes.",
+        "Share of each class that --data_validation=held_out takes; 0: nothing validates.",
         at_least=0,
         at_most=0.9,
     )

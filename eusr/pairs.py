@@ -247,7 +247,7 @@ def _by_name(folder, scale=None):
         found[name] = path
     if not found:
         known = ", ".join(image_files.EXTENSIONS)
-        raise ValueError(f"There is no image ({known}) in the folder {folder}")
+        raise ValueError(f"There is no image in the folder {folder} ({known})")
     return found
 
 

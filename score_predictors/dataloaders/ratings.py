@@ -59,8 +59,6 @@ def define_flags():
         "Lowest and highest score of the scale that means were given on, such as 0,100; they are "
         "scaled to the first and last of --score_values. Default: they are on that scale.",
         float,
-        length=2,
-        order="ascending",
     )
     common_flags.define_float(
         "ratings_validation_fraction",
