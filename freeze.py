@@ -23,7 +23,7 @@ def define_flags():
         "NAME.pb, beside which the other formats are written as NAME_saved_model, NAME_x2.onnx, "
         "NAME_x2.tflite, ...; or a folder, for model.pb and so on.",
     )
-    flags.DEFINE_list(
+    common_flags.define_names(
         "formats",
         None,
         f"Formats to write: some of {','.join(frozen.FORMATS)}; default: all that are installed.",

@@ -22,7 +22,9 @@ SAME_EXTENSION = "same"
 
 def define_flags():
     """Defines the flags of upscaling files."""
-    flags.DEFINE_integer("scale", None, "Upscaling factor; default: the model's, if it has one.")
+    flags.DEFINE_integer(
+        "scale", None, "Upscaling factor; default: the model's, if it has one.", lower_bound=1
+    )
     flags.DEFINE_enum(
         "output_extension",
         "png",

@@ -17,7 +17,7 @@ from absl import flags
 
 from classifiers import networks
 from misc.images import files
-from misc.training import weight_files
+from misc.training import common_flags, weight_files
 
 SUFFIXES = (weight_files.KERAS_SUFFIX, ".keras")
 
@@ -27,9 +27,10 @@ def define_flags():
     flags.DEFINE_enum(
         "network", None, networks.NAMES, "Architecture of the weights.", required=True
     )
-    flags.DEFINE_list(
-        "input_path", None, "File with the weights, or several that belong together.", required=True
+    common_flags.define_names(
+        "input_path", None, "File with the weights, or several that belong together."
     )
+    flags.mark_flag_as_required("input_path")
     flags.DEFINE_string(
         "output_path", None, "File to write: .weights.h5, or .keras.", required=True
     )

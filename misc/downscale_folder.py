@@ -34,7 +34,9 @@ def define_flags():
         "Folder for the LR images: directly for one scale, in x2/, x4/, ... for several.",
         required=True,
     )
-    common_flags.define_numbers("scale", None, "Factor to reduce by, or several: 2,4,8.")
+    common_flags.define_numbers(
+        "scale", None, "Factor to reduce by, or several: 2,4,8.", order="distinct", at_least=2
+    )
     flags.mark_flag_as_required("scale")
     flags.DEFINE_enum("method", "matlab", METHODS, "Whose bicubic interpolation.")
     flags.DEFINE_enum(

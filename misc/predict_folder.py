@@ -15,7 +15,6 @@ from misc.training import entry_point  # isort: skip; sets up logging before Ten
 
 import contextlib
 import pathlib
-import sys
 
 import keras
 from absl import flags
@@ -97,6 +96,6 @@ def find_kind(outputs):
 
 
 if __name__ == "__main__":
-    from_frozen_file = registry.parse_some(sys.argv, "frozen_path").frozen_path is not None
+    from_frozen_file = entry_point.parse_some("frozen_path").frozen_path is not None
     define_flags(with_model=not from_frozen_file)
     entry_point.run(main, with_model=not from_frozen_file)

@@ -33,7 +33,9 @@ def define_flags():
         SCORING,
         "What a score predictor sees of an image: the central patch, several, or all of it.",
     )
-    flags.DEFINE_integer("scoring_patches", None, "Patches of --scoring=patches; default: 5.")
+    flags.DEFINE_integer(
+        "scoring_patches", None, "Patches of --scoring=patches; default: 5.", lower_bound=1
+    )
     flags.DEFINE_integer(
         "scoring_patch_size", None, "Side of the patches; default: as trained.", lower_bound=1
     )

@@ -16,7 +16,7 @@ from absl import flags
 from classifiers import labelled_images, pickles
 from classifiers.labelled_images import LabelledImages
 from misc.images import archives
-from misc.training import settings
+from misc.training import data, settings
 
 _SIDE = 32
 _PIXELS = _SIDE * _SIDE * 3
@@ -90,7 +90,9 @@ def define_flags(layout):
 def create_data(layout, flags):
     """Returns the `LabelledData` of `layout`."""
     path, tfds = flags.data_path, flags.data_tfds
-    return labelled_images.create_data(flags, lambda split: read(layout, path, tfds, split))
+    if path and not tfds:
+        data.check_folder(path, "data_path")
+    return labelled_images.create_data(flags, lambda split: read(layout, path, tfds, split), _SIDE)
 
 
 def read(layout, path, tfds, split):

@@ -68,13 +68,15 @@ def test_full_disks_and_memories_are_one_line(tmp_path):
     checkpoint = tf.train.Checkpoint(weights=tf.Variable(tf.zeros([2000])))
     with forks.full_disk(1000), pytest.raises(tf.errors.OpError) as caught:
         checkpoint.write(str(tmp_path / "model"))
-    message = entry_point._message_of_system(caught.value)
+    message = entry_point._message(caught.value)
     assert message.startswith(f"{tmp_path}/model_temp/part-00000-of-00001.data")
     assert message.endswith(" cannot be written: File too large")
-    error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nof 9 GB")
-    message = entry_point._message_of_system(error)
-    assert message == "There is not enough memory. OOM when allocating tensor"
-    assert entry_point._message_of_system(tf.errors.OutOfRangeError(None, None, "End")) is None
+    error = tf.errors.ResourceExhaustedError(
+        None, None, "OOM when allocating tensor with shape[9,9]\nand"
+    )
+    message = entry_point._message(error)
+    assert message.startswith("The memory does not suffice for one tensor with shape[9,9].")
+    assert entry_point._message(tf.errors.OutOfRangeError(None, None, "End")) is None
 
 
 def test_names_that_are_no_text_are_printed():
