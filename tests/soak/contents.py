@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import zipfile
 
 import h5py
 import numpy as np
@@ -10,9 +11,12 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import plugin_event_accumulator
 
 CHECKPOINT = re.compile(r"(.*model\.ckpt-(\d+))\.(index|data-\S+)")
-# The first says what the others show, the second is read otherwise; and what TensorFlow writes for
-# its stack traces lies where the system clears up.
-IGNORED = re.compile(r"(?:.*/)?(?:checkpoint|events\.out\.tfevents\S*|__autograph_gen.*\.py)")
+# What other files show, what is read otherwise, random numbers of TensorFlow, its sources for stack
+# traces, which lie where the system clears up, and what other libraries keep.
+IGNORED = re.compile(
+    r"(?:.*/)?(?:checkpoint|events\.out\.tfevents\S*|fingerprint\.pb|__autograph_gen.*\.py)"
+    r"|cache/(?!degraded-vision).*"
+)
 BROKEN = "broken: "
 
 
@@ -98,6 +102,8 @@ def _read_file(path):
         return _digest(*sorted(map(json.dumps, json.loads(path.read_text()))))
     if path.suffix == ".h5":
         return _digest(*_read_h5(path))
+    if path.suffix == ".tflite":
+        return _digest(*_read_tflite(path))
     if path.suffix == ".json":
         json.loads(path.read_text())
     return _digest(path.read_bytes())
@@ -113,6 +119,13 @@ def _read_h5(path):
             )
         )
     return parts
+
+
+def _read_tflite(path):
+    """Returns the network's bytes and the attached texts, without the time they were attached."""
+    with zipfile.ZipFile(path) as texts:
+        start = min(entry.header_offset for entry in texts.infolist())
+        return [path.read_bytes()[:start], *(texts.read(name) for name in texts.namelist())]
 
 
 def _is_json(line):

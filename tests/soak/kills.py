@@ -48,6 +48,7 @@ class Subject:
         is_training: whether it says from which checkpoint it goes on, and whether the newest one
             gets damaged.
         pieces: number of parts of its duration, within the length of one of which it is killed.
+        first: pattern of the results whose first one shows that the work has begun.
         kept: pattern of results that are never written twice, or "".
     """
 
@@ -55,6 +56,7 @@ class Subject:
     share: int
     is_training: bool = False
     pieces: int = 1
+    first: str = "[!.]*"
     kept: str = ""
 
 
@@ -67,7 +69,7 @@ class Figures:
         kills: number of kills.
         hits: {signals: number of kills with them}.
         damaged: number of checkpoints that were damaged.
-        resumes: number of starts after a kill.
+        resumes: number of starts after one.
         runs: number of folders that were finished in spite of kills.
         identical: how many of them equal that of the undisturbed run.
         files: number of files, checkpoints, lines and points in them.
@@ -116,7 +118,7 @@ class Attack:
         """Kills so often, and goes on until the last run is done; returns the `Figures`."""
         while self.figures.kills < kills:
             self._begin()
-            self._told, self._stops = [], set()
+            self._told, self._stops, self._sessions = [], set(), []
             done = False
             while not done:
                 done = self._run_once(kills)
@@ -150,10 +152,9 @@ class Attack:
         process = self._start()
         while process.poll() is None:
             time.sleep(0.01)
-            if first is None and any((self._work / "results").rglob("[!.]*")):
+            if first is None and any((self._work / "results").rglob(self._subject.first)):
                 first = time.monotonic() - started
         assert process.returncode == 0, self._output()
-        assert not any((self._work / "temporary").iterdir())
         return time.monotonic() - started, first
 
     def _run_once(self, kills):
@@ -162,19 +163,24 @@ class Attack:
         kept = self._subject.kept and list(self._work.rglob(self._subject.kept))
         written = {path: path.stat().st_mtime_ns for path in kept}
         remains = self._find_remains()
+        alive = any(map(_members, self._sessions))
+        self.figures.resumes += bool(self._sessions)
         process = self._start()
+        self._sessions.append(process.pid)
         if self.figures.kills < kills and self._wait(process, self._draw_moment()):
             self._hit(process, remains)
             return False
         if not self._wait(process, PATIENCE + 10 * self._seconds):
+            self._check_left()
+            if alive and process.returncode == 1 and "is in use by" in self._output():
+                return False  # it noticed what the last one had started
             self._check_end(process, before)
-            self._check_left(process)
             rewritten = [p for p, t in written.items() if p.exists() and p.stat().st_mtime_ns != t]
             if rewritten:
                 self._blame(f"{len(rewritten)} results were written again, such as {rewritten[0]}")
             return True
         self._blame("it does not end")
-        self._end_all(process)
+        self._end_all()
         return True
 
     def _draw_moment(self):
@@ -195,10 +201,10 @@ class Attack:
             self._wait(process, choose.uniform(0, 1) if number != signals[-1] else PATIENCE)
         if process.poll() is None:
             self._blame(f"it does not end after {'+'.join(sent)}")
-            self._end_all(process)
+            self._end_all()
+            process.wait()
         name = "+".join(sent) + (" to all" if is_for_all else "")
         figures.kills += 1
-        figures.resumes += 1
         figures.hits[name] += 1
         self._told.append(f"{name} -> {process.returncode}")
         output = self._output()
@@ -216,17 +222,19 @@ class Attack:
                 for step in steps
             }
         if not is_for_all and choose.random() < 0.5:
-            self._check_left(process)
+            self._check_left()
         if self._subject.is_training and choose.random() < DAMAGED:
             self._damage()
 
     def _find_remains(self):
-        """Returns the paths of what only a process at work may have."""
-        return {
+        """Returns the names of what only a process at work has."""
+        found = {
             *self._work.rglob(".*"),
             *self._work.rglob("*_temp*"),
             *(self._work / "temporary").glob("[!_]*"),
         }
+        names = {path.relative_to(self._work).as_posix() for path in found}
+        return names - {name for name, *_ in self._expected}
 
     def _damage(self):
         """Damages the newest checkpoint of a run that has an older one."""
@@ -247,7 +255,8 @@ class Attack:
     def _check_end(self, process, before):
         """Blames a start for its status, and for not going on where it could."""
         output = self._output()
-        if process.returncode:
+        # Some commands refuse to do again what is done.
+        if process.returncode and not (" exists" in output and self._is_finished()):
             self._blame(f"started again it ended with {process.returncode}: {output[-2000:]}")
         for path, steps in before.items():
             found = re.search(rf"Going on from {re.escape(str(path))}/model\.ckpt-(\d+)", output)
@@ -255,21 +264,22 @@ class Attack:
             if len(steps) > 2 and (found is None or int(found[1]) < steps[-3]):
                 self._blame(f"steps {steps} were there, it went on from {found and found[1]}")
 
-    def _check_left(self, process):
-        """Waits for what the process started; blames it for what does not end by itself."""
+    def _check_left(self):
+        """Waits for what the command started; blames it for what does not end by itself."""
         deadline = time.monotonic() + 60
-        while _members(process.pid) and time.monotonic() < deadline:
+        while any(map(_members, self._sessions)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        for command in _members(process.pid).values():
+        for command in self._end_all():
             self.figures.leftovers += 1
             self._blame(f"it left a process behind: {command}")
-        self._end_all(process)
 
-    def _end_all(self, process):
-        for number in _members(process.pid):
+    def _end_all(self):
+        """Kills all that the command started; returns the list of their command lines."""
+        found = {k: v for session in self._sessions for k, v in _members(session).items()}
+        for number in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
-        process.wait()
+        return list(found.values())
 
     def _wait(self, process, seconds):
         """Returns whether the process still runs after so many seconds."""
@@ -277,39 +287,41 @@ class Attack:
             process.wait(max(seconds, EARLIEST))
         return process.poll() is None
 
+    def _is_finished(self):
+        return contents.read(self._work) == self._expected
+
     def _compare(self):
         """Compares a finished run with the undisturbed one."""
         figures, found, expected = self.figures, contents.read(self._work), self._expected
-        broken = {k for k, value in found.items() if value.startswith(contents.BROKEN)}
-        differing = {k for k in expected.keys() & found.keys() if expected[k] != found[k]}
-        missing = {k for k in expected.keys() - found.keys() if not self._may_be_gone(k, found)}
-        more = {
-            (name, step, detail)
-            for name, step, detail in found.keys() - expected.keys()
-            if (str(pathlib.PurePath(name).parent), step) not in self._stops
-            and (name, step) not in self._stops
-        }
+        broken = {key for key, value in found.items() if value.startswith(contents.BROKEN)}
+        differing = {k for k in expected.keys() & found.keys() - broken if expected[k] != found[k]}
+        missing = {k for k in expected.keys() - found.keys() if not self._made_room(k, found)}
+        more = {key for key in found.keys() - expected.keys() if not self._is_of_stop(key)}
         figures.runs += 1
         figures.files += len(found)
         figures.broken += len(broken)
         figures.leftovers += len(more)
         figures.identical += not (broken or differing or missing)
-        for kind, keys in zip(
-            ("broken", "different", "missing", "too much"),
-            (broken, differing - broken, missing, more),
-            strict=True,
-        ):
+        kinds = {"broken": broken, "different": differing, "missing": missing, "too much": more}
+        for kind, keys in kinds.items():
             for key in sorted(keys, key=str)[:5]:
                 self._blame(f"{kind} ({len(keys)} in all): {key} {found.get(key, '')}")
 
-    def _may_be_gone(self, key, found):
-        """Whether a checkpoint made room for those of stops: it is older than all that are left."""
+    def _is_of_stop(self, key):
+        """Whether a signal let the run save or log at this step, which it would not have done."""
         name, step, _ = key
-        stem = f"{name.rpartition('-')[0]}-"
-        steps = [s for n, s, _ in found if s is not None and n == f"{stem}{s}"]
-        return name == f"{stem}{step}" and bool(self._stops & {
-            (str(pathlib.PurePath(name).parent), s) for s in steps
-        }) and step < min(steps)
+        return bool({(name, step), (str(pathlib.PurePath(name).parent), step)} & self._stops)
+
+    def _made_room(self, key, found):
+        """Whether a checkpoint was removed for those of signals: all others are newer."""
+        name, step, _ = key
+        run, _, number = name.rpartition("-")
+        others = [other for other in found if other[0] == f"{run}-{other[1]}"]
+        return (
+            number == str(step)
+            and any(map(self._is_of_stop, others))
+            and step < min(other[1] for other in others)
+        )
 
     def _blame(self, text):
         told = ", ".join(self._told)

@@ -12,6 +12,7 @@ import pytest
 from classifiers.models import classifier
 from eusr.models import eusr, perceptual_eusr
 from misc.export import frozen
+from misc.images import image_files
 from score_predictors.models import mobilenetv2
 from tests import commands
 from tests.eusr.tiny_predictor import TinyPredictor
@@ -63,6 +64,7 @@ SUBJECTS = {
         ),
         share=30,
         is_training=True,
+        first="history.jsonl",
     ),
     # Two networks, two optimizers, frozen predictors.
     "4pp_eusr": Subject(
@@ -83,6 +85,7 @@ SUBJECTS = {
         ),
         share=16,
         is_training=True,
+        first="history.jsonl",
     ),
     "score_predictor": Subject(
         train(
@@ -99,6 +102,7 @@ SUBJECTS = {
         ),
         share=24,
         is_training=True,
+        first="history.jsonl",
     ),
     "classifier": Subject(
         train(
@@ -116,6 +120,7 @@ SUBJECTS = {
         ),
         share=30,
         is_training=True,
+        first="history.jsonl",
     ),
     "chain": Subject(
         use(
@@ -153,7 +158,7 @@ SUBJECTS = {
     "downscale_folder": Subject(
         use(
             *("-m", "misc.downscale_folder", "--scale=2,4,8"),
-            *("--input_path={photos}", "--output_path={results}"),
+            *("--input_path={many}", "--output_path={results}"),
         ),
         share=16,
         kept="*.png",
@@ -170,6 +175,9 @@ def inputs(photo_folder, tmp_path_factory):
     """Returns {name: path} of what the commands work on."""
     folder = tmp_path_factory.mktemp("inputs")
     list(frozen.freeze(TinyPredictor(), folder / "predictor", ["pb"]))
+    for number, path in enumerate(200 * image_files.find_images(photo_folder)[:1]):
+        rolled = np.roll(image_files.read_rgb(path), number, axis=1)
+        image_files.write_image(folder / "many" / f"{number}.png", rolled)
     random = np.random.default_rng(0)
     for split, count in (("train", 60), ("test", 10)):
         images = random.integers(0, 256, (count, 32, 32, 3), np.uint8)
@@ -178,6 +186,7 @@ def inputs(photo_folder, tmp_path_factory):
     commands.run(*run({"photos": photo_folder}, folder / "run"))
     return {
         "photos": photo_folder,
+        "many": folder / "many",
         "predictor": folder / "predictor.pb",
         "cifar": folder,
         "run": folder / "run",
