@@ -250,6 +250,25 @@ def test_statistics(tree, tmp_path):
     assert float(table[1]["psnr"]) == pytest.approx(rows[1]["psnr"])
 
 
+def test_statistics_do_not_depend_on_which_copy_was_the_first(tmp_path):
+    variants = create_variants(["darken", "night"], [1, 2])
+    copies = [
+        (degraded_copies.Copy(variant, tmp_path / variant.name / f"{number}.png"), 0.1 * number)
+        for number in range(1, 8)
+        for variant in variants
+    ]
+    found = []
+    for order in (copies, copies[::-1]):
+        records = degraded_copies.Records(tmp_path, {}, overwrite=True)
+        for copy, error in order:
+            records.add(copy, format="png", pixels=9, bytes=5, codec=None, codec_bytes=0, mse=error)
+        found.append(records.statistics())
+    assert found[0] == found[1]
+    assert [(row["degradation"], row["severity"]) for row in found[0]] == [
+        ("darken", 1), ("darken", 2), ("night", 1), ("night", 2)
+    ]  # fmt: skip
+
+
 def test_bytes_of_the_codec_count_where_there_is_one(tree, tmp_path):
     output = tmp_path / "out"
     variants = create_variants(["jpeg:30|white@1", "white@1"], [1])
