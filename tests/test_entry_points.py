@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from eusr import metrics
-from misc.images import image_files
+from misc.images import image_files, locks
 from misc.training import run_folder
 from tests import commands
 from tests.conftest import train
@@ -175,6 +176,12 @@ def test_wrong_checkpoints_are_explained(trained, photo_folder, tmp_path):
     errors = commands.run(*command, f"--restore_path={trained}", "--eusr_conv_features=5", status=1)
     assert "shape [3, 3, 3, 4], the model's is [3, 3, 3, 5]" in errors
     assert "missing" in commands.run(*command, status=1)
+
+
+def test_results_that_another_process_writes_are_left_alone(tmp_path):
+    with locks.hold(tmp_path):
+        errors = commands.run("validate.py", "--model=eusr", f"--save_path={tmp_path}", status=1)
+    assert errors.startswith(f"error: {tmp_path} is in use by process {os.getpid()} ")
 
 
 def test_fine_tuning_starts_from_the_weights_of_one_network(trained_one_scale, one_scale, tmp_path):
