@@ -25,6 +25,14 @@ MOVING_STATISTICS = ("first", "mean", "reestimated")
 # Recipes of the runs.
 TRAINED_BY = ("clean", "separate", "scratch", "vanilla", "fusing", "distill")
 SETTINGS = "chain.json"
+# Flags of recipes that count steps.
+COUNT_STEPS = (
+    "max_steps",
+    "validate_freq",
+    "save_freq",
+    "milestones",
+    "classifier_learning_rate_decay_steps",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +230,7 @@ def scale_steps(recipe, factor):
         ValueError: if several milestones fall on the same step.
     """
     scaled = {}
-    for name in ("max_steps", "validate_freq", "save_freq", "milestones"):
+    for name in COUNT_STEPS:
         if name in recipe:
             steps = [max(round(factor * int(step)), 1) for step in recipe[name].split(",")]
             scaled[name] = ",".join(map(str, steps))

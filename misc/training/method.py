@@ -405,7 +405,7 @@ class Method(abc.ABC):
             self.restored_step = weight_files.restore(path, networks)
             self._restart_averages(target)
             return
-        reader = tf.train.load_checkpoint(path)
+        reader = self.open_checkpoint(path)
         shapes = reader.get_variable_to_shape_map()
         groups = self.state()
         if target is not None:
@@ -413,13 +413,13 @@ class Method(abc.ABC):
         problems, assignments = [], []
         for group, variables in groups.items():
             for name, variable in variables.items():
-                key = _key(group, name)
+                key = checkpoint_key(group, name)
                 if use_averages and group.startswith("networks/"):
-                    averaged = _key(group.replace("networks", "averages", 1), name)
+                    averaged = checkpoint_key(group.replace("networks", "averages", 1), name)
                     key = averaged if averaged in shapes else key
                 if group.startswith("averages/") and key not in shapes:
                     # Averaging that begins here starts at the weights of the checkpoint.
-                    key = _key(group.replace("averages", "networks", 1), name)
+                    key = checkpoint_key(group.replace("averages", "networks", 1), name)
                 if key not in shapes and group == "progress":
                     continue  # of a checkpoint that is older than the variable
                 problems += weight_files.misfits(f"{group}/{name}", shapes.get(key), variable)
@@ -432,12 +432,16 @@ class Method(abc.ABC):
             )
         for variable, key in assignments:
             variable.assign(reader.get_tensor(key))
-        self.restored_step = int(reader.get_tensor(_key("progress", "step")))
+        self.restored_step = int(reader.get_tensor(checkpoint_key("progress", "step")))
         for network in self.networks.values():
             weight_files.finalize(network)
         self._restart_averages(target or ())
         for average in self.averages.values():
             weight_files.finalize(average)
+
+    def open_checkpoint(self, path):
+        """Returns a reader of a checkpoint, whose keys are those of `checkpoint_key`."""
+        return tf.train.load_checkpoint(path)
 
     def _restart_averages(self, names):
         """Lets the averaged weights of networks begin at their present ones."""
@@ -481,7 +485,8 @@ def _unnumbered(path):
     return f"{re.sub(r'_[0-9]+$', '', optimizer)}/{variable}"
 
 
-def _key(group, name):
+def checkpoint_key(group, name):
+    """Returns the key in checkpoints of a variable of `Method.state`."""
     # tf.train.Checkpoint writes "/" inside a name as ".S", and "." as "..".
     escaped = name.replace(".", "..").replace("/", ".S")
     return f"{group.replace('/', '_')}/{escaped}/.ATTRIBUTES/VARIABLE_VALUE"

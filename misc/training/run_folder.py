@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from misc.images import files
 from misc.training import checkpoints, summaries, weight_files
+from misc.training import settings as settings_of_flags
 
 ARGUMENTS = "arguments.json"
 METADATA = "metadata"
@@ -101,13 +102,14 @@ class RunFolder:
         """
         if self.latest_checkpoint() is None:
             return
-        before = read_arguments(self.path)
-        if not before:
+        stored = read_arguments(self.path)
+        if not stored:
             raise ValueError(
                 f"--train_path={self.path} holds checkpoints, but no {ARGUMENTS} with their "
                 f"settings. Put it back, such as the copy in {BEST}/, or start another run from "
                 f"them: --restore_path={self.latest_checkpoint()}, with another --train_path."
             )
+        before = settings_of_flags.values_before() | stored
         differing = [
             f"  --{name}: {before[name]!r} there, {value!r} now"
             for name, value in settings.items()
