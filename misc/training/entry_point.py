@@ -190,7 +190,7 @@ def _message_of_full_disk(error):
 
 
 def _message_of_full_memory(error):
-    wanted = re.search(r"(?:tensor|array) with shape ?[[(][\d, ]*[])]", str(error))
+    wanted = re.search(r"(?:tensor|array) with shape ?[\[(][\d, ]*[])]", str(error))
     smaller = " or ".join(f"--{name}={FLAGS[name].value}" for name in SIZES if name in FLAGS)
     return (
         "The memory does not suffice"
