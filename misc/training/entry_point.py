@@ -81,7 +81,7 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
         except (ValueError, OSError, ArithmeticError) as error:
             if FLAGS.verbosity > 0:
                 raise
-            _fail(_without_trace(str(error)))
+            _fail(_describe(error))
         except tensorflow.errors.InvalidArgumentError as error:
             message = _message_from_dataset(error)
             if FLAGS.verbosity > 0 or message is None:
@@ -122,6 +122,12 @@ def _set_up_logging():
             or not any(name in record.pathname for name in ("tensorflow", "keras"))
         )
     )
+
+
+def _describe(error):
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return _without_trace(str(error))
 
 
 def _without_trace(message):
