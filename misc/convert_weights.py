@@ -17,9 +17,9 @@ from absl import flags
 
 from classifiers import networks
 from misc.images import files
-from misc.training import common_flags
+from misc.training import common_flags, weight_files
 
-SUFFIXES = (".weights.h5", ".keras")
+SUFFIXES = (weight_files.KERAS_SUFFIX, ".keras")
 
 
 def define_flags():
@@ -57,9 +57,11 @@ def convert(network, input_paths, output_path, image_size=None, overwrite=False)
     if output_path.exists() and not overwrite:
         raise ValueError(f"--output_path={output_path} is there already; see --overwrite.")
     model = networks.build(network, weights=input_paths, image_size=image_size)
-    write = model.save if output_path.suffix == ".keras" else model.save_weights
-    with files.write_atomically(output_path) as temporary:
-        write(temporary)
+    if output_path.name.endswith(weight_files.KERAS_SUFFIX):
+        weight_files.write(output_path, {network: model})
+    else:
+        with files.write_atomically(output_path) as temporary:
+            model.save(temporary)
     return model
 
 

@@ -13,11 +13,14 @@ python -m misc.predict_folder --restore_path=runs/clean/best --input_path=photos
 
 from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
+import contextlib
+import pathlib
+
 import keras
 from absl import flags
 
 from misc.export import frozen
-from misc.images import image_files
+from misc.images import files, image_files, locks
 from misc.training import common_flags, registry
 
 # Of each package, how its models are applied to files.
@@ -72,8 +75,13 @@ def main(settings, selection=None):
                 f"{', '.join(outputs)}."
             )
     apply = kind.create_predictor(settings, model, source)
-    found, folder = image_files.find_inputs(settings.input_path, settings.output_path)
-    return apply(found, folder, settings.output_path, settings.overwrite, settings.skip_broken)
+    output = settings.output_path
+    found, folder = image_files.find_inputs(settings.input_path, output)
+    # Processes that each write one image may do so in one folder.
+    one_file = len(found) == 1 and pathlib.Path(output).suffix.lower() in image_files.EXTENSIONS
+    with contextlib.nullcontext() if one_file else locks.hold(output):
+        files.sweep([output])
+        return apply(found, folder, output, settings.overwrite, settings.skip_broken)
 
 
 def find_kind(outputs):

@@ -15,8 +15,8 @@ from misc.training import run_folder, settings
 from misc.training.command_line import ROOT, parse_into, suggest
 
 PACKAGES = ("eusr", "score_predictors", "classifiers")
-# Names of the original projects that are no Python module names.
-ALIASES = {"4pp_eusr": "perceptual_eusr"}
+# Names of the original projects for what is called otherwise here.
+ALIASES = {"4pp_eusr": "perceptual_eusr", "basic_loader": "paired_images"}
 
 WITHOUT_FILES = (
     "python train.py --model=eusr trains on sample photographs, --model=classifier on sample "
@@ -142,11 +142,11 @@ def select(argv, with_dataloader, for_use=True):
     for_use = for_use and _unaliased(trained.get("model")) == _unaliased(model_name)
     if with_dataloader:
         usual = trained.get("dataloader") if for_use else None
-        name = dataloader_name or usual or selection.model.DATALOADER
+        name = _unaliased(dataloader_name or usual or selection.model.DATALOADER)
         selection.dataloader_name, selection.dataloader = name, load("dataloaders", name)
         _check_match(selection)
         of_data = _define(selection.dataloader)
-        if name == trained.get("dataloader"):
+        if name == _unaliased(trained.get("dataloader")):
             taken |= of_data
     if for_use:
         # Last, because dataloaders may set defaults of the model's flags.
