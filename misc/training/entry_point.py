@@ -159,6 +159,8 @@ def _message(error):
         return _message_of_full_memory(error)
     if isinstance(error, tensorflow.errors.OpError):
         return None
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     return _without_trace(str(error))
 
 
