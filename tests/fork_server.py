@@ -48,6 +48,7 @@ def run(arguments, environment, new_session):
     """Does what `python ARGUMENTS...` does."""
     if new_session:
         os.setsid()
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - what it was opened for was no pipe
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-import threading
+import os
 
 import numpy as np
 import PIL.Image
@@ -12,10 +12,10 @@ import skimage.data
 
 import degradations
 from misc import degrade_folder
-from misc.images import degraded_copies, image_files
+from misc.images import degraded_copies, files, image_files, locks
 from misc.images.degraded_copies import create_variants
 from misc.reports import contact_sheet
-from tests import commands
+from tests import commands, forks
 
 
 @pytest.fixture
@@ -91,16 +91,13 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_files(tree, tmp_path, monk
     monkeypatch.setattr(degraded_copies, "encode", encode_thrice)
     with pytest.raises(KeyboardInterrupt):
         degrade_folder.degrade_folder(tree, stopped, variants, workers=1)
-    for thread in threading.enumerate():
-        if thread.name.startswith("ThreadPoolExecutor"):
-            thread.join(timeout=10)  # nobody waited for what it had begun
     monkeypatch.undo()
     kept = read_tree(stopped)
     assert len(kept) == 3
     assert not list(stopped.rglob("*.tmp"))
     # As killed runs leave them: a record without its image, and half a line.
     victim = sorted(stopped.rglob("*.png"))[0]
-    holder = victim.with_name(f".{victim.name}.x1y2.tmp")
+    holder = victim.with_name(".degraded-vision.x1y2z3ab.tmp")
     holder.mkdir()
     victim.rename(holder / victim.name)
     with open(stopped / ".degrade_folder" / "records.jsonl", "a") as file:
@@ -163,6 +160,47 @@ def test_flat_layout_and_jpeg(tree, tmp_path):
     assert np.abs(stored["cat__a__night__5.jpg"] - expected).max() <= 4
     with PIL.Image.open(output / "cat__a__night__5.jpg") as picture:
         assert picture.quantization == PIL.Image.open(buffer).quantization
+
+
+def test_a_full_disk_ends_the_work_though_broken_images_are_skipped(tree, tmp_path):
+    variants = create_variants(["darken"], [1])
+    with forks.full_disk(900), pytest.raises(files.DiskFullError, match=r"cat/a\.png cannot be"):
+        degrade_folder.degrade_folder(tree, tmp_path / "out", variants, skip_broken=True)
+    counts = degrade_folder.degrade_folder(tree, tmp_path / "out", variants)
+    assert counts["written"] + counts["present"] == 3
+    assert len(read_tree(tmp_path / "out")) == 3
+    files.write_text(tmp_path / "other/.degrade_folder/records.jsonl", "\n" * 2000)
+    with forks.full_disk(2000), pytest.raises(files.DiskFullError, match=r"records\.jsonl cannot"):
+        degrade_folder.degrade_folder(tree, tmp_path / "other", variants, skip_broken=True)
+
+
+def test_another_process_is_kept_out(tree, tmp_path):
+    variants = create_variants(["darken"], [1])
+    with (
+        forks.beside(locks.hold(tmp_path / "out")),
+        pytest.raises(OSError, match="out is in use by process"),
+    ):
+        degrade_folder.degrade_folder(tree, tmp_path / "out", variants)
+
+
+def test_names_that_are_long_or_no_text(tree, tmp_path):
+    names = [os.fsdecode(b"caf\xe9.png"), "n" * 246 + ".png"]
+    os.rename(tree / "cat/a.png", tree / "cat" / names[0])
+    os.rename(tree / "cat/b.png", tree / "cat" / names[1])
+    variants = create_variants(["darken"], [1])
+    for present in (0, 3):
+        counts = degrade_folder.degrade_folder(tree, tmp_path / "out", variants)
+        assert counts == {"written": 3 - present, "present": present, "broken": []}
+    assert all((tmp_path / "out/darken/1/cat" / name).exists() for name in names)
+
+
+def test_images_that_would_not_fit_into_memory_are_named(tree, tmp_path):
+    variants = create_variants(["darken"], [1])
+    for size in (1_000_000, 10**15):
+        with pytest.raises(ValueError, match=r"cat/a\.png: A resized image of .* GB of memory"):
+            degrade_folder.degrade_folder(tree, tmp_path / "out", variants, resize=size, crop=16)
+    # Nothing was made with these settings.
+    assert degrade_folder.degrade_folder(tree, tmp_path / "out", variants)["written"] == 3
 
 
 def test_images_are_prepared_as_for_imagenet_c(tree, tmp_path):
@@ -291,6 +329,12 @@ def test_names_of_variants():
     with pytest.raises(ValueError, match="twice: darken@1"):
         create_variants(["darken", "darken@1"], [1])
     assert [v.severity for v in create_variants(["darken"], [4])] == [4]
+
+
+def test_photos_of_frost_do_not_name_the_copies(tmp_path):
+    image_files.write_image(tmp_path / "frost1.png", np.zeros([8, 8, 3], np.uint8))
+    variants = create_variants([f'imagenet_c:folder="{tmp_path}"'], [1, 5])
+    assert [v.name for v in variants if "frost" in v.name] == ["frost@1", "frost@5"]
 
 
 def test_show_draws_every_degradation_at_every_severity(tmp_path):
