@@ -213,8 +213,8 @@ def test_help_shows_the_flags_of_the_chosen_model_only():
 
 def test_unknown_names_list_the_known_ones():
     errors = commands.run("train.py", "--model=esur", status=1, from_scratch=True)
-    assert "--model=esur is unknown. Known:" in errors
-    assert "eusr" in errors.split("Known:")[1]
+    assert "--model=esur is unknown. Did you mean eusr? Known:" in errors
+    assert "4pp_eusr" in errors.split("Known:")[1]
 
 
 @pytest.mark.slow  # two processes that trace the run at the same time

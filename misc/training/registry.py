@@ -92,13 +92,19 @@ def list_names(kind):
     }
 
 
+def _list_aliases(kind):
+    known = list_names(kind)
+    return [alias for alias, name in ALIASES.items() if name in known]
+
+
 def load(kind, name):
     """Imports and returns the module of that name; a ValueError lists the known ones."""
     known = list_names(kind)
     module = known.get(_unaliased(name))
     if module is None:
-        near = suggest(name, [*known, *ALIASES])
-        raise ValueError(f"--{kind[:-1]}={name} is unknown.{near} Known: {', '.join(known)}")
+        names = [*known, *_list_aliases(kind)]
+        near = suggest(name, names)
+        raise ValueError(f"--{kind[:-1]}={name} is unknown.{near} Known: {', '.join(names)}")
     return importlib.import_module(module)
 
 
@@ -168,7 +174,7 @@ def parse_some(argv, *names):
 
 
 def _describe_missing_model(for_use):
-    known = ", ".join([*list_names("models"), *ALIASES])
+    known = ", ".join([*list_names("models"), *_list_aliases("models")])
     run = " or --restore_path, a run's folder, which tells it" if for_use else ""
     others = "; python -m misc.degrade_folder needs no model" if for_use else ""
     without = "trained weights" if for_use else "data of your own"
