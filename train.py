@@ -134,7 +134,7 @@ def _train(settings, selection, strategy, path, weights_path):
     writer.text("arguments", text, first + 1)
     if is_chief:
         print(f"Training {selection.model_name} in {path}. Watch: tensorboard --logdir={path}")
-    run_step = memory.checked(run_step, f"--batch_size={settings.batch_size}")
+    run_step = memory.checked(run_step, f"A step of {data.images_per_step} images (--batch_size)")
     progress = TrainingProgress(first, settings.max_steps, is_chief, _advice(selection))
     validation = _Validation(method, validation_batches, folder, writer, progress)
     validate_freq = settings.save_freq if settings.validate_freq is None else settings.validate_freq

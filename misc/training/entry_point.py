@@ -159,6 +159,8 @@ def _message(error):
         return _message_of_full_memory(error)
     if isinstance(error, tensorflow.errors.OpError):
         return None
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     return _without_trace(str(error))
 
 
@@ -190,7 +192,7 @@ def _message_of_full_disk(error):
 
 
 def _message_of_full_memory(error):
-    wanted = re.search(r"(?:tensor|array) with shape ?[[(][\d, ]*[])]", str(error))
+    wanted = re.search(r"(?:tensor|array) with shape ?[\[(][\d, ]*[])]", str(error))
     smaller = " or ".join(f"--{name}={FLAGS[name].value}" for name in SIZES if name in FLAGS)
     return (
         "The memory does not suffice"

@@ -15,7 +15,7 @@ CHECKPOINT = re.compile(r"(.*model\.ckpt-(\d+))\.(index|data-\S+)")
 # traces, which lie where the system clears up, and what other libraries keep.
 IGNORED = re.compile(
     r"(?:.*/)?(?:checkpoint|events\.out\.tfevents\S*|fingerprint\.pb|__autograph_gen.*\.py)"
-    r"|cache/(?!degraded-vision).*"
+    r"|cache/(?!degraded-vision).*|temporary/\.ses"
 )
 BROKEN = "broken: "
 
@@ -83,7 +83,7 @@ def _read_events(path, name):
     accumulator = plugin_event_accumulator.EventAccumulator(str(path), {"tensors": 0})
     accumulator.Reload()
     found = {}
-    # Every start writes its arguments down; they are those of the run's folder.
+    # Every start writes its arguments down.
     for tag in set(accumulator.Tags()["tensors"]) - {"arguments"}:
         for event in accumulator.Tensors(tag):
             key = tag

@@ -209,8 +209,11 @@ class Attack:
         self._told.append(f"{name} -> {process.returncode}")
         output = self._output()
         is_stop = len(signals) == 1 and signals[0] != signal.SIGKILL
-        allowed = {0, *(128 + n for n in signals), *(() if is_stop else (-n for n in signals))}
-        if process.returncode not in allowed or "Traceback" in output:
+        # Python ends without handlers of signals, so that one may come when all is done.
+        is_dead = process.returncode in {-number for number in signals}
+        is_well = process.returncode in {0, *(128 + number for number in signals)}
+        is_well |= is_dead and (not is_stop or self._is_finished())
+        if not is_well or "Traceback" in output:
             self._blame(f"after {name} it ended with {process.returncode}: {output[-2000:]}")
         if is_stop and self._find_remains() - remains:
             self._blame(f"after {name} it left {sorted(self._find_remains() - remains)[:5]}")
@@ -228,13 +231,11 @@ class Attack:
 
     def _find_remains(self):
         """Returns the names of what only a process at work has."""
-        found = {
-            *self._work.rglob(".*"),
-            *self._work.rglob("*_temp*"),
-            *(self._work / "temporary").glob("[!_]*"),
-        }
+        patterns = (".*", "*_temp*", "temporary/*")
+        found = {path for pattern in patterns for path in self._work.rglob(pattern)}
         names = {path.relative_to(self._work).as_posix() for path in found}
-        return names - {name for name, *_ in self._expected}
+        known = {name for name, *_ in self._expected}
+        return {name for name in names - known if not contents.IGNORED.fullmatch(name)}
 
     def _damage(self):
         """Damages the newest checkpoint of a run that has an older one."""
