@@ -3,6 +3,7 @@
 # ruff: noqa: E402 - the order of the imports is this module's purpose
 import atexit
 import contextlib
+import functools
 import logging as python_logging
 import os
 import re
@@ -23,6 +24,7 @@ def _catch_signals():
         stopping.append(number)
         # At the end: what is written now may go nowhere, or into the middle of a line.
         atexit.register(print, f"Stopped by {signal.Signals(number).name}.", file=sys.stderr)
+        sys.unraisablehook = functools.partial(_stop_again, sys.unraisablehook, number)
         sys.exit(128 + number)
 
     _handle_signals(stop)
@@ -34,6 +36,17 @@ def _handle_signals(handler):
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, handler)
+
+
+def _stop_again(report, number, unraisable):
+    """Lets what came where exceptions are ignored, as in `__del__`, come again a moment later."""
+    if not isinstance(unraisable.exc_value, SystemExit):
+        return report(unraisable)
+    signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    main_thread = threading.main_thread().ident
+    timer = threading.Timer(0.02, signal.pthread_kill, [main_thread, number])
+    timer.daemon = True
+    return timer.start()
 
 
 def _end_at_once(number, frame):

@@ -86,3 +86,25 @@ from misc.training import entry_point
 entry_point.run(lambda settings: print(os.fsdecode(b"caf\\xe9 \\xc3\\xa9")), with_model=False)
 """
     assert commands.run("-c", program) == "caf\\udce9 é\n"
+
+
+def test_a_signal_where_exceptions_are_ignored_ends_the_command_too():
+    program = """
+import os, signal, time
+from misc.training import entry_point
+
+class Freed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+
+def main(settings):
+    Freed()
+    time.sleep(60)
+
+entry_point.run(main, with_model=False)
+"""
+    process = commands.start("-c", program)
+    output, errors = process.communicate(timeout=50)
+    assert (output, errors) == ("", "Stopped by SIGTERM.\n")
+    assert process.returncode == 128 + signal.SIGTERM
