@@ -27,7 +27,8 @@ def write(method, description, path):
         )
         path.write_bytes(converter.convert())
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(DESCRIPTION_FILE, description.to_json())
+        # Without the time at which it was written: equal models are equal files.
+        archive.writestr(zipfile.ZipInfo(DESCRIPTION_FILE), description.to_json())
 
 
 def read(path):

@@ -343,11 +343,11 @@ class Records:
         the mean over the images that differ from their original; None if none does.
         """
         groups = {}
-        for record in self._records.values():
+        # In an order that does not depend on which thread was the first.
+        for _, record in sorted(self._records.items()):
             groups.setdefault((record["degradation"], record["severity"]), []).append(record)
-        return [
-            _summarize(label, severity, records) for (label, severity), records in groups.items()
-        ]
+        by_name = sorted(groups.items(), key=lambda group: (group[0][0], group[0][1] or 0))
+        return [_summarize(label, severity, records) for (label, severity), records in by_name]
 
 
 def _summarize(label, severity, records):
