@@ -6,6 +6,7 @@ The same command run again goes on where the last checkpoint was saved.
 from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import collections
+import contextlib
 import math
 import pathlib
 import signal
@@ -15,7 +16,8 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from misc.training import common_flags, distribution, seeds
+from misc.images import locks
+from misc.training import common_flags, distribution, memory, schedules, seeds
 from misc.training.progress import TrainingProgress
 from misc.training.run_folder import RunFolder, find_checkpoint, paths_of_run
 from misc.training.settings import changeable, changeable_names
@@ -44,25 +46,30 @@ def define_flags():
     flags.DEFINE_integer("save_freq", 50000, "Steps between two checkpoints.", lower_bound=1)
     flags.DEFINE_integer("save_max_keep", 100, "Checkpoints that are kept.", lower_bound=1)
     flags.DEFINE_integer(
-        "validate_freq", None, "Steps between two validations; default: --save_freq; 0: none."
+        "validate_freq",
+        None,
+        "Steps between two validations; default: --save_freq; 0: none.",
+        lower_bound=0,
     )
     flags.DEFINE_string(
         "restore_path", None, "Checkpoint or weights .h5 to start from, if the run has none."
     )
-    flags.DEFINE_list(
+    common_flags.define_names(
         "restore_target",
         None,
         "Networks to restore from --restore_path, such as generator; default: the whole state "
         "with optimizers and step.",
     )
-    flags.DEFINE_integer("global_step", None, "Step to start at after --restore_path.")
-    flags.DEFINE_float(
-        "sleep_ratio", 0, "Pause after each step, as a fraction of its time.", lower_bound=0
+    flags.DEFINE_integer(
+        "global_step", None, "Step to start at after --restore_path.", lower_bound=0
+    )
+    common_flags.define_float(
+        "sleep_ratio", 0, "Pause after each step, as a fraction of its time.", at_least=0
     )
     changeable("train_path", "max_steps", "epochs", "weight_filename", "sleep_ratio")
     changeable("log_freq", "summary_freq", "save_freq", "save_max_keep", "validate_freq")
     changeable("restore_path", "restore_target", "global_step")
-    flags.DEFINE_integer("seed", 0, "Seed of weights, order of data and all random draws.")
+    common_flags.define_seed_flag("Seed of weights, order of data and all random draws.")
     common_flags.define_device_flags()
     common_flags.define_distribution_flags()
     common_flags.define_training_flags()
@@ -71,6 +78,14 @@ def define_flags():
 def main(settings, selection):
     """Trains the selected model to --max_steps; returns the exit status."""
     strategy = distribution.create_strategy(settings.distribute)
+    path, weights_path = paths_of_run(
+        settings.train_path or pathlib.Path("runs") / selection.model_name, settings.weight_filename
+    )
+    with locks.hold(path) if distribution.is_chief(strategy) else contextlib.nullcontext():
+        return _train(settings, selection, strategy, path, weights_path)
+
+
+def _train(settings, selection, strategy, path, weights_path):
     is_chief = distribution.is_chief(strategy)
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(settings.precision)
@@ -79,18 +94,20 @@ def main(settings, selection):
     data = selection.create_data(settings)
     settings |= data.settings
     settings |= _length(settings, data)
+    if is_chief:
+        print(distribution.describe_devices(settings.distribute), flush=True)
     with strategy.scope():
         method = selection.model.create_model(settings, training=True)
+    # Before anything is downloaded or restored.
+    validation_batches = data.evaluation_batches("validation")
 
-    path, weights_path = paths_of_run(
-        settings.train_path or pathlib.Path("runs") / selection.model_name, settings.weight_filename
-    )
     names = {"model": selection.model_name, "dataloader": selection.dataloader_name}
     arguments = (settings | names | method.settings).to_dict()
     folder = RunFolder(path, method, settings.save_max_keep, is_chief, weights_path)
     folder.check_settings(arguments, _may_change(settings))
     first = _restore(method, folder, settings)
     folder.write_arguments(arguments, data.describe())
+    folder.tidy(first)
     if first >= settings.max_steps or method.ended.numpy():
         reason = "a validation ended it" if method.ended.numpy() else "--max_steps is no higher"
         print(f"{path} is already at step {first}: {reason}.")
@@ -113,13 +130,13 @@ def main(settings, selection):
         }
 
     writer = Writer(path if is_chief else None)
-    writer.text("arguments", "\n".join(f"    --{k}={v}" for k, v in arguments.items()), first)
+    text = "\n".join(f"    --{name}={value}" for name, value in arguments.items())
+    writer.text("arguments", text, first + 1)
     if is_chief:
         print(f"Training {selection.model_name} in {path}. Watch: tensorboard --logdir={path}")
-    progress = TrainingProgress(first, settings.max_steps, enabled=is_chief)
-    validation = _Validation(
-        method, data.evaluation_batches("validation"), folder, writer, progress
-    )
+    run_step = memory.checked(run_step, f"A step of {data.images_per_step} images (--batch_size)")
+    progress = TrainingProgress(first, settings.max_steps, is_chief, _advice(selection))
+    validation = _Validation(method, validation_batches, folder, writer, progress)
     validate_freq = settings.save_freq if settings.validate_freq is None else settings.validate_freq
     frequencies = (settings.log_freq, settings.summary_freq, validate_freq, settings.save_freq)
     stop = _catch_signals()
@@ -131,6 +148,7 @@ def main(settings, selection):
         started = time.monotonic()
         scalars = run_step(batch, seeds.of_step(settings.seed, step))
         unchecked.append((step, scalars["loss"]))
+        progress.time_step(started, scalars["loss"])
         # A signal that comes from here on waits for the next step, which then saves.
         # In the last step it changes nothing: the run ends anyway, with its validation.
         stopping = bool(stop) and step < settings.max_steps
@@ -161,7 +179,6 @@ def main(settings, selection):
             time.sleep((time.monotonic() - started) * settings.sleep_ratio)
 
     progress.close()
-    folder.close()
     if settings.distribute == "multi_worker":
         print(distribution.describe_worker(strategy, method))
     if is_chief:
@@ -171,9 +188,16 @@ def main(settings, selection):
 
 
 def _may_change(settings):
-    # The length of the run shapes the cosine, and so every step of it.
-    shaping = {"max_steps", "epochs"} if settings.schedule == "cosine" else set()
+    shaped = settings.schedule in schedules.SHAPED_BY_LENGTH
+    shaping = {"max_steps", "epochs"} if shaped else set()
     return changeable_names() - shaping
+
+
+def _advice(selection):
+    recipe = selection.small_recipe
+    if recipe is None or tf.config.list_physical_devices("GPU"):
+        return ""
+    return f"--flagfile={recipe} is a reduced run, for a CPU."
 
 
 def _length(settings, data):
@@ -210,10 +234,11 @@ def _restore(method, folder, settings):
         method.restore(own)
         print(f"Going on from {own}")
         return int(method.step.numpy())
-    if not settings.restore_path or settings.restore_target:
+    path = settings.restore_path and find_checkpoint(settings.restore_path)
+    if not path or settings.restore_target:
         method.load_pretrained()
-    if settings.restore_path:
-        method.restore(find_checkpoint(settings.restore_path), settings.restore_target)
+    if path:
+        method.restore(path, settings.restore_target)
         method.ended.assign(False)  # that other run's end is not this one's
         print(f"Starting from {settings.restore_path}")
         if settings.global_step is not None:
@@ -225,16 +250,17 @@ def _catch_signals():
     """Lets Ctrl-C and SIGTERM end the run after the current step, with a checkpoint.
 
     Returns:
-        List that holds the signal's number once one came; a second one ends the run at once.
+        List that holds the signal's number once one came; a second one does not wait for the step.
     """
     caught = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number, frame):
         del frame
         caught.append(number)
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, before[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in before:
         signal.signal(number, note)
     return caught
 
@@ -271,6 +297,7 @@ class _Validation:
         if self._batches is None:
             return False
         method, writer = self._method, self._writer
+        method.check_finite(step)
         with method.averaged_weights():
             results = method.evaluate(self._batches, _TensorBoardPictures(writer, step))
         writer.scalars(step, results, "validation/")

@@ -15,10 +15,9 @@ from misc.training import entry_point  # isort: skip; sets up logging before Ten
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import flags
 
-from misc.training import common_flags, run_folder
+from misc.training import checkpoints, common_flags, run_folder
 
 MOVING_STATISTICS = ("first", "mean", "reestimated")
 
@@ -26,7 +25,7 @@ MOVING_STATISTICS = ("first", "mean", "reestimated")
 def define_flags():
     """Defines the flags of this command that do not depend on the model."""
     common_flags.define_restore_flags()
-    flags.DEFINE_list("fuse_with", [], "Folders or checkpoints of the other models.")
+    common_flags.define_names("fuse_with", [], "Folders or checkpoints of the other models.")
     flags.DEFINE_string("output_path", None, "Folder for the fused model; a run's folder.")
     flags.DEFINE_enum(
         "moving_statistics",
@@ -41,14 +40,14 @@ def define_flags():
         "Training batches of --moving_statistics=reestimated.",
         lower_bound=1,
     )
-    flags.DEFINE_integer("seed", 0, "Seed of the order of data and of all random draws.")
+    common_flags.define_seed_flag("Seed of the order of data and of all random draws.")
 
 
 def main(settings, selection):
     """Fuses the models; returns the exit status."""
     if not settings.output_path:
         raise ValueError("--output_path is missing: the folder for the fused model.")
-    if tf.train.latest_checkpoint(settings.output_path):
+    if checkpoints.list_steps(settings.output_path):
         raise ValueError(f"--output_path={settings.output_path} holds a model already.")
     if not settings.fuse_with and settings.moving_statistics != "reestimated":
         raise ValueError("--fuse_with is missing: the other models, beside --restore_path.")

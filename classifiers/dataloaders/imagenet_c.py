@@ -19,7 +19,7 @@ from absl import flags
 from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
 from classifiers.labelled_images import LabelledImages
-from misc.training import common_flags, settings
+from misc.training import common_flags, data, settings
 from misc.training.data import Data, check_split
 
 MODEL = "classifier"
@@ -32,9 +32,11 @@ def define_flags():
     flags.DEFINE_string(
         "data_path", None, "Folder of CORRUPTION/SEVERITY/CLASS, or of CORRUPTION.npy, labels.npy."
     )
-    flags.DEFINE_list("data_corruptions", None, "Corruptions to read; default: all that are there.")
+    common_flags.define_names(
+        "data_corruptions", None, "Corruptions to read; default: all that are there."
+    )
     flags.DEFINE_integer(
-        "data_resize", 0, "Length that the shorter side is resized to; 0: as it is."
+        "data_resize", 0, "Length that the shorter side is resized to; 0: as it is.", lower_bound=0
     )
     flags.DEFINE_integer(
         "data_crop", 224, "Side of the square that is cut out of image files.", lower_bound=1
@@ -52,6 +54,7 @@ def create_data(flags):
     """
     if not flags.data_path:
         raise ValueError("--dataloader=imagenet_c needs --data_path, the folder of corruptions.")
+    data.check_folder(flags.data_path, "data_path")
     folder, wanted = pathlib.Path(flags.data_path), flags.data_corruptions
     num_classes, settings = flags.get("num_classes"), {}
     if (folder / LABELS).is_file():
@@ -125,8 +128,11 @@ def _chosen(found, wanted):
 
 def _load_array(path):
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        # Not numpy.load, which takes other kinds of files as well.
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header raises many kinds
         raise ValueError(f"{path} is no whole .npy file: {error}") from error
 
 

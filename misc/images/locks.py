@@ -1,6 +1,7 @@
 """Keeps two processes from writing into one folder."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
@@ -14,7 +15,8 @@ def hold(folder):
     """Keeps other processes out of a folder, which is made if missing, while the context lasts.
 
     The system gives the lock back when its process ends, however it ends, so that one of a dead
-    process never holds. It is the process's own: neither a thread nor a fork of it shares it.
+    process never holds. It is the process's own: neither a thread nor a fork of it shares it. A
+    folder that was made and stayed empty goes again.
 
     Args:
         folder: path of a folder; whatever may be written in it is up to the caller.
@@ -23,6 +25,7 @@ def hold(folder):
         OSError: when another process holds the lock; the message names the folder and the process.
     """
     folder = pathlib.Path(folder)
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     file = _acquire(path, folder)
@@ -32,6 +35,9 @@ def hold(folder):
         # Removed before it is given back: a process that has opened it by now looks again.
         path.unlink(missing_ok=True)
         os.close(file)
+        if is_new:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 def _acquire(path, folder):
@@ -40,6 +46,8 @@ def _acquire(path, folder):
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                return file  # some network disks lock nothing
             owner = os.read(file, 200).decode(errors="replace").strip() or "another process"
             os.close(file)
             raise OSError(
@@ -47,7 +55,8 @@ def _acquire(path, folder):
             ) from error
         if _is_still(path, file):
             os.ftruncate(file, 0)
-            os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            with contextlib.suppress(OSError):  # on a full disk the lock is nameless
+                os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
             return file
         os.close(file)  # its owner removed it between the two calls
 
