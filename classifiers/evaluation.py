@@ -61,7 +61,28 @@ class Evaluation:
             ValueError: if the images' classes are those of the network in another order.
         """
         names = _names_of_classes(getattr(batches, "class_names", None), class_names, self.classes)
-        grid = metrics.CorruptionGrid(self.classes, confusion=report is not None)
+        grid = self.count(classify, batches, confusion=report is not None)[None]
+        if report is not None:
+            self._report(grid, report, names)
+        return grid.means()
+
+    def count(self, classify, batches, confusion=False):
+        """Counts right answers of one classifier or several in one pass over the images.
+
+        Args:
+            classify: see `run`; or a function that returns {name: logits `[B, K]`}.
+            batches: see `run`.
+            confusion: whether to count what is taken for what.
+
+        Returns:
+            {name: `CorruptionGrid`}; of a single classifier the name is `None`.
+        """
+        grids = collections.defaultdict(lambda: metrics.CorruptionGrid(self.classes, confusion))
+
+        def update(name, level, batch, logits):
+            for key, values in (logits if isinstance(logits, dict) else {None: logits}).items():
+                grids[key].update(name, level, batch["label"], values)
+
         tests = [(None, metrics.CLEAN, None)]
         tests += [(tested, tested.name, value) for tested in self.tested for value in tested.values]
         total = None
@@ -71,24 +92,22 @@ class Evaluation:
         place = 0
         for batch in batches:
             if "corruption" in batch:
-                if self.tested:
+                if self.degradations:
                     raise ValueError(
                         "Stored corruptions are measured as they are: leave --degradations out."
                     )
                 logits = self._logits(classify, None, None, batch["image"], place)
-                grid.update(batch["corruption"], batch["severity"], batch["label"], logits)
+                update(batch["corruption"], batch["severity"], batch, logits)
                 continue
             for tested, name, value in tests:
                 logits = self._logits(classify, tested, value, batch["image"], place)
-                grid.update(name, value, batch["label"], logits)
+                update(name, value, batch, logits)
                 if bar is not None:
                     bar.update()
             place += len(batch["image"])
         if bar is not None:
             bar.close()
-        if report is not None:
-            self._report(grid, report, names)
-        return grid.means()
+        return grids
 
     def _logits(self, classify, tested, value, images, place):
         images = tf.convert_to_tensor(images)
@@ -180,5 +199,5 @@ def create(flags, classes):
         size=flags.degradation_size,
         seed=flags.get("seed", 0),
         classes=classes,
-        confusion=flags.confusion_matrix,
+        confusion=flags.get("confusion_matrix", False),
     )

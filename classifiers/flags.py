@@ -11,8 +11,8 @@ flags.disclaim_key_flags()
 
 
 def define_network_flags():
-    """Defines the flags of the network and of the data set that it is made for."""
-    flags.DEFINE_enum("network", "cifar_resnet56", networks.NAMES, "Architecture.")
+    """Defines the flags of the network, its weights and the data set that it is made for."""
+    define_architecture_flags()
     flags.DEFINE_list(
         "weights",
         None,
@@ -25,6 +25,11 @@ def define_network_flags():
         "Take the last layer from --weights too; --noweights_head lets it start at random, for "
         "another number of classes.",
     )
+
+
+def define_architecture_flags():
+    """Defines the flags of the network and of the data set that it is made for."""
+    flags.DEFINE_enum("network", "cifar_resnet56", networks.NAMES, "Architecture.")
     flags.DEFINE_integer(
         "num_classes", None, "Number of classes; default: the data set's.", lower_bound=1
     )
@@ -60,18 +65,7 @@ def define_network_flags():
 
 def define_copies_flags():
     """Defines the flags of the copies that are trained on, and of their degradations."""
-    flags.DEFINE_multi_string(
-        "degradations",
-        [],
-        "One degradation: jpeg, blur, saltpepper or noise (over the range of FusionDistill; "
-        "blur_authors and saltpepper_authors are the variants of the authors' code), "
-        "'noise:0-50,step=5', fog@3, 'blur:2|jpeg:10' or a group such as imagenet_c. Repeat the "
-        "flag for several: those of a recipe and of the command line add up. Each gets a block of "
-        "the batch.",
-    )
-    flags.DEFINE_integer(
-        "degradation_size", 32, "Image size whose severities are meant: 32, 64 or 224."
-    )
+    define_degradation_flags()
     flags.DEFINE_enum(
         "degrade_on",
         "device",
@@ -95,6 +89,22 @@ def define_copies_flags():
     )
     flags.DEFINE_enum(
         "augment_cutout_on", "both", CUTOUT_ON, "Copies that Cutout covers a square of."
+    )
+
+
+def define_degradation_flags():
+    """Defines the flags of degradations."""
+    flags.DEFINE_multi_string(
+        "degradations",
+        [],
+        "One degradation: jpeg, blur, saltpepper or noise (over the range of FusionDistill; "
+        "blur_authors and saltpepper_authors are the variants of the authors' code), "
+        "'noise:0-50,step=5', fog@3, 'blur:2|jpeg:10' or a group such as imagenet_c. Repeat the "
+        "flag for several: those of a recipe and of the command line add up. Each gets a block of "
+        "the batch.",
+    )
+    flags.DEFINE_integer(
+        "degradation_size", 32, "Image size whose severities are meant: 32, 64 or 224."
     )
 
 
@@ -127,14 +137,19 @@ def define_optimizer_flags():
 
 def define_evaluation_flags():
     """Defines the flags of evaluation."""
+    define_levels_flag()
+    flags.DEFINE_bool(
+        "confusion_matrix", False, "Also write confusion.csv, and a picture for each degradation."
+    )
+
+
+def define_levels_flag():
+    """Defines the flag of the levels that degradations are tested at."""
     flags.DEFINE_string(
         "levels",
         "random",
         "Levels that --degradations are tested at: random: drawn per image as in training; all: "
         "every level of the range; or numbers such as 10,30,50.",
-    )
-    flags.DEFINE_bool(
-        "confusion_matrix", False, "Also write confusion.csv, and a picture for each degradation."
     )
 
 
