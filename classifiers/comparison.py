@@ -53,12 +53,11 @@ def _figures(before, after):
     return figures
 
 
-def show(grids, sheet, report):
+def show(grids, report):
     """Gives a report the accuracy of each cell, the grids, and pictures of the differences.
 
     Args:
         grids: see `summarize`.
-        sheet: {degradation: list of (label, uint8 RGB)}, pictures to show side by side.
         report: see `Method.evaluate`.
     """
     table = []
@@ -74,8 +73,30 @@ def show(grids, sheet, report):
         report.add_picture(f"difference/{classifier}", draw_difference(classifier, pair))
     report.add_table("grid", table)
     report.add_note("accuracy", "percent; means over degradations leave clean and colwarp out")
-    if sheet:
-        report.add_picture("corrected", contact_sheet.draw_sheet(list(sheet.items()), TILE))
+
+
+def draw_examples(examples, correct):
+    """Draws images of each degradation at a middle level beside what becomes of them.
+
+    Args:
+        examples: {degradation: {level: float32 RGB `[H, W, 3]` in 0-255}}.
+        correct: function of images `[1, H, W, 3]` that returns the corrected ones.
+
+    Returns:
+        uint8 RGB picture.
+    """
+    rows = []
+    for name, by_level in examples.items():
+        level, image = list(by_level.items())[len(by_level) // 2]
+        corrected = np.asarray(correct(image[None]))[0]
+        title = name if level is None else f"{name} {level:g}"
+        tiles = [("as it is", image), ("corrected", corrected)]
+        rows.append((title, [(label, _to_8_bits(pixels)) for label, pixels in tiles]))
+    return contact_sheet.draw_sheet(rows, TILE)
+
+
+def _to_8_bits(image):
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
 def draw_difference(classifier, pair):

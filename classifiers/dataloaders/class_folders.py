@@ -41,6 +41,7 @@ def define_flags():
     flags.DEFINE_integer(
         "data_crop", 224, "Side of the square that is cut out, in pixels.", lower_bound=1
     )
+    labelled_images.define_interpolation_flag()
     flags.DEFINE_enum(
         "data_training_crop",
         TRAINING_CROPS[0],
@@ -85,7 +86,8 @@ def create_data(flags):
             f"--data_resize={resize} leaves less than the square of --data_crop={crop}."
         )
     area = None if flags.data_training_crop == "centre" else _check_area(flags.data_crop_area)
-    skip_broken, cached = flags.data_skip_broken, flags.data_cached
+    cached = flags.data_cached
+    reading = (resize or None, crop, flags.data_skip_broken, flags.data_interpolation)
 
     def read(split):
         if split == "test" and not test_path:
@@ -94,9 +96,7 @@ def create_data(flags):
             raise ValueError("--data_path is missing: --data_test_path is for testing alone.")
         folder = pathlib.Path(path if split == "train" else test_path)
         _check_known(folder, names, path)
-        found = labelled_images.from_files(
-            find_images(folder, names), names, resize or None, crop, skip_broken
-        )
+        found = labelled_images.from_files(find_images(folder, names), names, *reading)
         # Of images in memory only the centre is there.
         return found.decoded(False if area and split == "train" else cached)
 

@@ -344,14 +344,16 @@ class Sympie(Method):
 
     def evaluate(self, batches, report=None):
         """Measures accuracy without and with the module; see `comparison.summarize`."""
-        counted = self.evaluation.count(self.classify, batches)
+        examples = {}
+        counted = self.evaluation.count(self.classify, batches, examples=examples)
         grids = {}
         for (name, module), grid in counted.items():
             grids.setdefault(name, {})[module] = grid
         if not grids:
             raise ValueError("No image was evaluated: the dataloader gave none.")
         if report is not None:
-            comparison.show(grids, {}, report)
+            comparison.show(grids, report)
+            report.add_picture("corrected", comparison.draw_examples(examples, self.correct))
         return comparison.summarize(grids)
 
     def summarize(self, results):

@@ -70,6 +70,8 @@ class Network:
         smallest_size: shortest side of images that it can take, in pixels.
         ignored: regular expressions of PyTorch tensors that serve only training or other uses.
         renamed: {regular expression: replacement} for names in older PyTorch files.
+        adapt: `None`, or function of the tensors {name: array} of other PyTorch networks that
+            compute the same with other modules; returns those of this one.
     """
 
     builder: Callable
@@ -80,11 +82,17 @@ class Network:
     smallest_size: int = 1
     ignored: tuple = ()
     renamed: dict = dataclasses.field(default_factory=dict)
+    adapt: Callable | None = None
 
 
 def _cifar_resnet(blocks):
     builder = functools.partial(cifar_resnet.build, blocks=blocks)
-    return Network(builder, normalisation="cifar10", image_size=32)
+    return Network(
+        builder,
+        normalisation="cifar10",
+        image_size=32,
+        adapt=cifar_resnet.from_parameter_free,
+    )
 
 
 def _resnet(*blocks, **settings):
@@ -251,5 +259,7 @@ def _read(weights, network):
     tensors = {}
     for path in paths:
         tensors |= pytorch_files.read(path)
+    if network.adapt is not None:
+        tensors = network.adapt(tensors)
     settings |= {"ignored": network.ignored, "renamed": network.renamed}
     return tensors, pytorch_weights, settings

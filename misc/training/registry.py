@@ -15,8 +15,12 @@ from misc.training import run_folder, settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ("eusr", "score_predictors", "classifiers")
-# Names of the original projects that are no Python module names.
-ALIASES = {"4pp_eusr": "perceptual_eusr"}
+# Names of the original projects that are no Python module names, and data sets of one layout.
+ALIASES = {
+    "4pp_eusr": "perceptual_eusr",
+    "imagenet_c_bar": "imagenet_c",
+    "imagenet_c_mixed": "imagenet_c",
+}
 
 
 @dataclasses.dataclass

@@ -1,0 +1,241 @@
+"""SyMPIE: its training step, its frozen classifiers, and what an evaluation compares."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from classifiers import comparison, correction, losses, networks
+from classifiers.dataloaders import digits
+from classifiers.evaluation import Evaluation
+from classifiers.models import sympie
+from classifiers.models.sympie import ESTIMATOR, Sympie
+from degradations.colour import Darken
+from tests import flag_values
+from tests.classifiers.test_models import Report, weights_of
+
+RANDOM = np.random.default_rng(0)
+SEED = tf.constant([0, 3])
+IMAGES = RANDOM.integers(0, 256, (6, 16, 16, 3)).astype(np.float32)
+LABELS = np.array([0, 1, 0, 1, 0, 1], np.int32)
+BATCH = {"image": tf.constant(IMAGES), "label": tf.constant(LABELS)}
+
+
+@pytest.fixture(autouse=True)
+def _small_estimators(monkeypatch):
+    monkeypatch.setattr(correction, "FEATURES", (4, 4, 6, 8))
+
+
+def brightness_classifier(slope=4.0, name="bright"):
+    """A network that tells bright images (class 1) from dark ones, with its statistics."""
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.BatchNormalization()(x)
+    layer = keras.layers.Dense(2)
+    outputs = layer(x)
+    layer.set_weights([slope * np.array([[-1, 1]] * 3), 1.5 * slope * np.array([1, -1])])
+    network = keras.Model(inputs, outputs, name=name)
+    network.trainable = False
+    return network
+
+
+def create(classifiers=None, optimizer=None, **kwargs):
+    classifiers = classifiers or {"bright": brightness_classifier()}
+    return Sympie(
+        correction.build_estimator(),
+        lambda: classifiers,
+        Evaluation(classes=2),
+        Darken(3),
+        optimizers={ESTIMATOR: optimizer or keras.optimizers.SGD(1.0)},
+        **{"average_decay": 0.9, **kwargs},
+    )
+
+
+def test_a_step_adds_the_clipped_gradients_of_both_losses():
+    method = create(second_weight=0.5, clip_norm=0.01)
+    average = method.averages[ESTIMATOR]
+    for variable in average.trainable_variables:
+        variable.assign(variable + 0.01)
+    distorted = method.distortion(IMAGES, seed=SEED)
+    again = correction.correct(distorted, average(distorted, training=False))
+    variables = method.estimator.trainable_variables
+    before = [variable.numpy() for variable in variables]
+    expected = [0 * value for value in before]
+    classifier = method.classifiers["bright"]
+    total = 0.0
+    twin = keras.models.clone_model(method.estimator)
+    twin.set_weights(method.estimator.get_weights())
+    for images, weight in ((distorted, 1.0), (again, 0.5)):
+        with tf.GradientTape() as tape:
+            corrected = correction.correct(images, twin(images, training=True), clamp=False)
+            loss = weight * losses.cross_entropy(LABELS, classifier(corrected, training=False))
+        total += float(loss)
+        gradients = tape.gradient(loss, [v.value for v in twin.trainable_variables])
+        norms = [np.linalg.norm(gradient) for gradient in gradients]
+        assert max(norms) > 0.01
+        expected = [
+            total - gradient * min(1, 0.01 / max(norm, 1e-12))
+            for total, gradient, norm in zip(expected, gradients, norms, strict=True)
+        ]
+    figures = method.train_step(BATCH, SEED)
+    assert float(figures["loss"]) == pytest.approx(total, rel=1e-4)
+    for variable, start, change in zip(variables, before, expected, strict=True):
+        np.testing.assert_allclose(variable.numpy() - start, change, atol=2e-5)
+
+
+def test_classifiers_take_turns_and_stay_bit_identical():
+    classifiers = {
+        name: brightness_classifier(slope, name) for name, slope in (("a", 1.0), ("b", 9.0))
+    }
+    before = {name: weights_of(network) for name, network in classifiers.items()}
+    method = create(classifiers, keras.optimizers.SGD(1e-3), second_weight=0.0)
+    step = tf.function(method.train_step)
+    for turn in range(3):
+        distorted = method.distortion(IMAGES, seed=SEED)
+        corrected = correction.correct(
+            distorted, method.estimator(distorted, training=True), clamp=False
+        )
+        network = classifiers["ab"[turn % 2]]
+        expected = losses.cross_entropy(LABELS, network(corrected, training=False))
+        assert float(step(BATCH, SEED)["loss"]) == pytest.approx(float(expected), rel=1e-3)
+    for name, network in classifiers.items():
+        for one, other in zip(weights_of(network), before[name], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_the_average_follows_weights_and_statistics():
+    method = create()
+    step = method.train_step
+    start = [variable.numpy() for variable in method.averages[ESTIMATOR].variables]
+    step(BATCH, SEED)
+    method.update_averages()
+    names = set()
+    for variable, average, before in zip(
+        method.estimator.variables, method.averages[ESTIMATOR].variables, start, strict=True
+    ):
+        expected = 0.9 * before + 0.1 * variable.numpy()
+        np.testing.assert_allclose(average.numpy(), expected, atol=1e-6)
+        names |= {variable.name} if np.abs(expected - before).max() > 1e-6 else set()
+    assert {"kernel", "moving_mean", "moving_variance"} <= names
+
+
+def test_it_learns_to_undo_a_distortion():
+    shades = np.where(LABELS == 1, 160, 96).astype(np.float32)
+    images = shades[:, None, None, None] + RANDOM.integers(-9, 9, (6, 16, 16, 3))
+    batch = {"image": tf.constant(images, tf.float32), "label": tf.constant(LABELS)}
+    method = create(optimizer=keras.optimizers.Adam(0.01))
+    step = tf.function(method.train_step)
+    first = float(step(batch, SEED)["accuracy"])
+    for _ in range(40):
+        figures = step(batch, SEED)
+    assert first == 50  # darkened, all images are of the dark class
+    assert float(figures["accuracy"]) == 100
+
+
+class Passes:
+    """Batches that count how often they are read."""
+
+    class_names = ("dark", "bright")
+
+    def __init__(self, batches):
+        self.batches, self.count = batches, 0
+
+    def __iter__(self):
+        self.count += 1
+        yield from self.batches
+
+
+def test_an_evaluation_compares_in_one_pass():
+    classifiers = {name: brightness_classifier(name=name) for name in "ab"}
+    method = create(classifiers)
+    # A correction that makes all images bright.
+    bias = correction.identity().numpy()
+    bias[correction.SHIFT] = 9
+    method.estimator.get_layer("fc").bias.assign(bias)
+    stored = [
+        {"image": IMAGES, "label": LABELS, "corruption": name, "severity": level}
+        for name, level in (("fog", 1), ("fog", 2), ("snow", 1), ("colwarp", 1), ("clean", None))
+    ]
+    batches, report = Passes(stored), Report()
+    results = method.evaluate(batches, report)
+    assert batches.count == 1
+    assert results["accuracy/corrected"] == 50
+    before = np.argmax(classifiers["a"](IMAGES), axis=1)
+    assert results["accuracy/clean"] == pytest.approx(100 * np.mean(before == LABELS))
+    assert results["difference/clean"] == pytest.approx(50 - results["accuracy/clean"])
+    assert results["a/difference/corrupted"] == results["difference/corrupted"]
+    table = report.tables["grid"]
+    places = [(row["classifier"], row["module"]) for row in table]
+    assert list(dict.fromkeys(places)) == [
+        (name, module) for name in "ab" for module in ("none", "sympie")
+    ]
+    fog = next(row for row in table if row["degradation"] == "fog")
+    assert fog["1"] == fog["2"] == fog["mean"]
+    assert len(report.rows) == 10
+    assert set(report.pictures) == {"difference/a", "difference/b", "corrected"}
+    assert all(picture.std() > 5 for picture in report.pictures.values())
+
+
+def test_means_leave_clean_images_and_colwarp_out():
+    grids = {}
+    for module, right in ((comparison.NONE, (1, 0, 0)), (comparison.SYMPIE, (1, 1, 0))):
+        grid = grids[module] = comparison_grid()
+        for name, level, answer in (("fog", 1, right[0]), ("fog", 2, right[1]), ("snow", 1, 0)):
+            grid.update(name, level, [answer], [[0.0, 1.0]])
+        for name, level in (("clean", None), ("colwarp", 1)):
+            grid.update(name, level, [1], [[0.0, 1.0]])
+    results = comparison.summarize({"a": grids})
+    assert results["accuracy/corrupted"] == 25
+    assert results["accuracy/corrected"] == 50
+    assert results["difference/corrupted"] == 25
+    assert results["accuracy/clean_corrected"] == 100
+    assert results["difference/clean"] == -50
+
+
+def comparison_grid():
+    return Evaluation(classes=2).count(None, [])[None]
+
+
+def values(**given):
+    return flag_values.of(sympie, digits, **{**sympie.TINY, **given})
+
+
+def test_classifiers_are_named_as_the_authors_name_them(tmp_path):
+    networks.build("resnet18", 10).save_weights(tmp_path / "a.weights.h5")
+    flags = values(sympie_classifiers=["cifar_resnet20:random", f"rn18:{tmp_path}/a.weights.h5"])
+    found = sympie.create_classifiers(flags)
+    assert {name: network.name for name, network in found.items()} == {
+        "cifar_resnet20": "cifar_resnet20",
+        "rn18": "resnet18",
+    }
+    assert not any(network.trainable_variables for network in found.values())
+    assert set(sympie.CLASSIFIERS.values()) <= set(networks.NAMES)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sympie_classifiers": None}, "--sympie_classifiers is missing"),
+        ({"sympie_classifiers": ["rn18:gone.pth"]}, "--sympie_classifiers=gone.pth is no checkp"),
+        ({"sympie_distortions": ["fog@9"]}, "--sympie_distortions: .*fog"),
+        ({"sympie_distortions": ["webp:20"]}, "--sympie_distortions=webp:20 runs on the host"),
+        ({"average_decay": 0.0}, "--average_decay=0 leaves no averaged copy"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(given, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        sympie.create_model(values(**given), training=True)
+
+
+def test_a_module_alone_needs_no_classifiers():
+    method = sympie.create_model(values(sympie_classifiers=None))
+    assert method.predict(IMAGES)["output"].shape == IMAGES.shape
+    with pytest.raises(ValueError, match="--sympie_classifiers is missing"):
+        method.evaluate([BATCH])
+
+
+def test_what_it_is_trained_on_by_default():
+    flags = flag_values.of(sympie, digits)
+    assert len(sympie.create_distortion(flags).layers) == 23
+    assert (flags.average_decay, flags.schedule) == (0.9, "cosine")
