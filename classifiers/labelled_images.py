@@ -24,6 +24,8 @@ VALIDATIONS = ("held_out", "test")
 # Of the permutation that chooses held-out images. It is the same for all runs, so that no step of
 # a chain of runs validates on images that another one was trained on.
 _HELD_OUT_SEED = 2024
+# Training cuts squares from anywhere in images that are resized as for evaluations.
+RANDOM_PLACE = "random"
 # Of so many images --quick takes one.
 QUICK_STEP = 50
 
@@ -97,8 +99,8 @@ class LabelledImages:
         Args:
             sampler: `Sampler`.
             first_step: step of the first batch.
-            area: `None` for whole images or central squares, or the share of the area that random
-                windows take, see `random_resized_crop`; the images must then be files.
+            area: `None` for whole images or central squares; for files also `RANDOM_PLACE`, or the
+                share of the area that random windows take, see `random_resized_crop`.
         """
         if isinstance(self.images, list):
             draws = random_resized_crop.DRAWS
@@ -139,7 +141,11 @@ class LabelledImages:
         def read(number, uniform):
             if area is None:
                 return self._read_centre(number)
-            return random_resized_crop.read(self.images[number], self.crop, uniform, area)
+            path = self.images[number]
+            if area == RANDOM_PLACE:
+                reading = self.resize, self.crop, uniform, self.interpolation
+                return random_resized_crop.read_shifted(path, *reading)
+            return random_resized_crop.read(path, self.crop, uniform, area)
 
         return reader.Reader(read, len(self), [self.crop, self.crop, 3], self.skip_broken)
 
@@ -189,7 +195,7 @@ class LabelledData(Data):
     held_out: float
     num_classes: int | None = None
     copies: TrainingCopies | None = None
-    area: tuple | None = None
+    area: tuple | str | None = None
     quick: bool = False
 
     def __post_init__(self):

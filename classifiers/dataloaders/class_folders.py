@@ -16,7 +16,7 @@ from misc.images import image_files
 from misc.training import common_flags, settings
 
 MODEL = "classifier"
-TRAINING_CROPS = ("centre", "random_resized")
+TRAINING_CROPS = ("centre", labelled_images.RANDOM_PLACE, "random_resized")
 # ImageNet's usual 256 for a crop of 224.
 _RESIZE_PER_CROP = 256 / 224
 
@@ -46,7 +46,8 @@ def define_flags():
         "data_training_crop",
         TRAINING_CROPS[0],
         TRAINING_CROPS,
-        "What training sees of an image: centre: as evaluations, the central square; "
+        "What training sees of an image: centre: as evaluations, the central square; random: such "
+        "a square from anywhere; "
         "random_resized: a window of random size, shape and place, as ImageNet is usually trained "
         "on (give --augment_padding=0 with it).",
     )
@@ -85,7 +86,9 @@ def create_data(flags):
         raise ValueError(
             f"--data_resize={resize} leaves less than the square of --data_crop={crop}."
         )
-    area = None if flags.data_training_crop == "centre" else _check_area(flags.data_crop_area)
+    area = None if flags.data_training_crop == "centre" else flags.data_training_crop
+    if area == "random_resized":
+        area = _check_area(flags.data_crop_area)
     cached = flags.data_cached
     reading = (resize or None, crop, flags.data_skip_broken, flags.data_interpolation)
 

@@ -189,10 +189,10 @@ def _find_severities(folder):
     """Returns {corruption: {severity: folder}}; clean images have the severity `None`."""
     severities = {}
     for path in (*folder.glob("*/*/"), *folder.glob("*/*/*/")):
-        severity = _severity(path.name)
-        # Classes may be called by numbers too: those lie below a severity.
-        if severity is not None and _severity(path.parent.name) is None:
-            corruption = {"color": COLWARP}.get(path.parent.name, path.parent.name)
+        severity, corruption = _severity(path.name), path.parent.name
+        # Classes may be called by numbers too: those lie below a severity, or are of clean images.
+        if severity is not None and corruption != CLEAN and _severity(corruption) is None:
+            corruption = COLWARP if corruption == "color" else corruption
             severities.setdefault(corruption, {})[severity] = path
     if severities and (folder / CLEAN).is_dir():
         severities.setdefault(CLEAN, {None: folder / CLEAN})
