@@ -114,39 +114,58 @@ def _weights(length, step, is_large):
     return weights / ops.sum(weights, axis=1, keepdims=True)
 
 
-def correct(images, parameters, clamp=True):
+def correct(images, parameters, clamp=True, portable=False):
     """Returns images corrected by the parameters of each.
 
     Args:
         images: float32 `[B, H, W, 3]` in 0-255, of any size.
         parameters: float32 `[B, 37]`.
         clamp: whether to cut the result to 0-255, as in use; training does without.
+        portable: see `warp`.
     """
     mean, deviation = (255 * np.array(values, np.float32) for values in (MEAN, DEVIATION))
-    corrected = warp((images - mean) / deviation, parameters) * deviation + mean
+    corrected = warp((images - mean) / deviation, parameters, portable) * deviation + mean
     return ops.clip(corrected, 0.0, 255.0) if clamp else corrected
 
 
-def warp(images, parameters):
+def warp(images, parameters, portable=False):
     """Adds the shift, applies the colour matrix, then the filter, zero beyond the image's edge.
 
     Args:
         images: normalised images, float32 `[B, H, W, 3]`.
         parameters: float32 `[B, 37]`; out[c] is the sum over d of (images + shift)[d] matrix[d, c].
+        portable: whether to do without a convolution with as many channels as there are images,
+            which ONNX and TFLite cannot have where their number is open; it takes longer.
     """
     batch, height, width, channels = ops.shape(images)
     matrix = ops.reshape(parameters[:, MATRIX], (-1, channels, channels))
     pixels = ops.reshape(images, (batch, height * width, channels))
     pixels = ops.matmul(pixels + parameters[:, None, SHIFT], matrix)
-    # One depthwise convolution for the batch, whose images lie side by side as channels.
-    images = ops.transpose(ops.reshape(pixels, (batch, height, width, channels)), (1, 2, 0, 3))
-    kernels = ops.repeat(ops.transpose(parameters[:, KERNEL]), channels, axis=1)
-    filtered = ops.depthwise_conv(
-        ops.reshape(images, (1, height, width, batch * channels)),
-        ops.reshape(kernels, (KERNEL_SIDE, KERNEL_SIDE, batch * channels, 1)),
-        padding="same",
+    images = ops.reshape(pixels, (batch, height, width, channels))
+    kernels = ops.reshape(parameters[:, KERNEL], (batch, KERNEL_SIDE, KERNEL_SIDE))
+    return (_filter_by_taps if portable else _filter)(images, kernels)
+
+
+def _filter(images, kernels):
+    """Filters all images by one depthwise convolution, in which they are channels side by side."""
+    batch, height, width, channels = ops.shape(images)
+    columns = ops.reshape(ops.transpose(images, (1, 2, 0, 3)), (1, height, width, batch * channels))
+    kernels = ops.repeat(ops.transpose(kernels, (1, 2, 0)), channels, axis=2)
+    filtered = ops.depthwise_conv(columns, kernels[..., None], padding="same")
+    filtered = ops.reshape(filtered, (height, width, batch, channels))
+    return ops.transpose(filtered, (2, 0, 1, 3))
+
+
+def _filter_by_taps(images, kernels):
+    """Adds up the images that each tap of the filter moves and weights."""
+    _, height, width, _ = ops.shape(images)
+    half = KERNEL_SIDE // 2
+    padded = ops.pad(images, ((0, 0), (half, half), (half, half), (0, 0)))
+    return sum(
+        padded[:, i : i + height, j : j + width] * kernels[:, i, j, None, None, None]
+        for i in range(KERNEL_SIDE)
+        for j in range(KERNEL_SIDE)
     )
-    return ops.transpose(ops.reshape(filtered, (height, width, batch, channels)), (2, 0, 1, 3))
 
 
 def load_weights(estimator, path):

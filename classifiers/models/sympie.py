@@ -26,8 +26,9 @@ from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
 from classifiers.comparison import NONE, SYMPIE
 from classifiers.models import classifier
+from classifiers.models.classifier import Classifier
 from degradations.combined import OneOf
-from misc.training import common_flags
+from misc.training import common_flags, settings
 from misc.training.method import Method
 from misc.training.run_folder import BEST
 
@@ -110,6 +111,7 @@ def define_flags():
         "What frozen files and misc.predict_folder give: the corrected image, or what the first "
         "of --sympie_classifiers says of it.",
     )
+    settings.local("sympie_output")
     labelled_images.define_defaults(average_decay=0.9, schedule="cosine")
 
 
@@ -176,7 +178,7 @@ def create_optimizer(flags):
 
 
 def create_classifiers(flags):
-    """Returns {name: network} of --sympie_classifiers, which nothing trains.
+    """Returns {name: `Classifier`} of --sympie_classifiers, which nothing trains.
 
     Raises:
         ValueError: without any, for weights that do not fit, or for other numbers of classes.
@@ -197,8 +199,8 @@ def create_classifiers(flags):
             network = classifier.create_trained_network(own, path, "sympie_classifiers")
         network.trainable = False
         name = name or network.name
-        found[name if name not in found else text] = network
-    classes = {name: network.output_shape[-1] for name, network in found.items()}
+        found[name if name not in found else text] = Classifier(network)
+    classes = {name: one.network.output_shape[-1] for name, one in found.items()}
     if len(set(classes.values())) > 1:
         raise ValueError(f"--sympie_classifiers have different numbers of classes: {classes}")
     return found
@@ -233,7 +235,7 @@ class Sympie(Method):
 
         Args:
             estimator: network of `correction.build_estimator`.
-            create_classifiers: function that returns {name: frozen network}; called once.
+            create_classifiers: function that returns {name: frozen `Classifier`}; called once.
             evaluation: `Evaluation`.
             distortion: layer that distorts training images.
             second_weight: weight of the loss behind the averaged copy.
@@ -253,25 +255,41 @@ class Sympie(Method):
             self.metadata = {"whole_images": True}
         names = {"image": {"output": "output_images"}, "logits": {"logits": "output_logits"}}
         self.export_names = {"images": "images", "scale": None, "outputs": names[output]}
-        self.export_check_sizes = ((2, 46, 53), (1, 32, 32), (1, 260, 300))
         if self.optimizers:
             self.classifiers  # noqa: B018 - in the scope of the strategy, and before data are read
 
     @functools.cached_property
     def classifiers(self):
-        """{name: frozen network}."""
+        """{name: frozen `Classifier`}."""
         return self._create_classifiers()
+
+    @property
+    def first(self):
+        """The first of the classifiers, whose answers are frozen."""
+        return next(iter(self.classifiers.values()))
 
     @property
     def evaluation(self):
         """What is measured, for as many classes as the classifiers have."""
-        self._evaluation.classes = next(iter(self.classifiers.values())).output_shape[-1]
+        self._evaluation.classes = self.first.network.output_shape[-1]
         return self._evaluation
+
+    @property
+    def export_check_sizes(self):
+        """Of small, odd and large images; or those that the first classifier takes."""
+        if self.output == "logits":
+            return self.first.export_check_sizes
+        return (2, 46, 53), (1, 32, 32), (1, 260, 300)
 
     @property
     def bests(self):
         """Of the gain on distorted images, and of that on clean ones, which is mostly a loss."""
         return super().bests | {f"{BEST}_clean": ("difference/clean_corrected", True)}
+
+    def variables(self):
+        """Returns the variables that `predict` needs."""
+        frozen = self.first.variables() if self.output == "logits" else []
+        return super().variables() + frozen
 
     def train_step(self, batch, seed):
         """Runs one update on {"image", "label"} batches; see `Method.train_step`."""
@@ -311,34 +329,30 @@ class Sympie(Method):
 
     def _classify_by_turns(self, images):
         """Returns the logits of the classifier whose turn it is in this step."""
-        branches = [
-            functools.partial(network, images, training=False)
-            for network in self.classifiers.values()
-        ]
+        branches = [functools.partial(one.classify, images) for one in self.classifiers.values()]
         if len(branches) == 1:
             return branches[0]()
         turn = self.scaled_optimizer(ESTIMATOR).iterations % len(branches)
         return tf.switch_case(tf.cast(turn, tf.int32), branches)
 
-    def correct(self, images):
-        """Returns corrected images, float32 `[B, H, W, 3]` in 0-255."""
-        return correction.correct(images, self.estimator(images, training=False))
+    def correct(self, images, portable=False):
+        """Returns corrected images, float32 `[B, H, W, 3]` in 0-255; see `correction.warp`."""
+        return correction.correct(images, self.estimator(images, training=False), portable=portable)
 
     def predict(self, images, scale=None):
         """Returns {"output": images in 0-255} or {"logits": `[B, K]`}; see `Method.predict`."""
         del scale
-        corrected = self.correct(images)
+        corrected = self.correct(images, portable=True)
         if self.output == "image":
             return {"output": corrected}
-        first = next(iter(self.classifiers.values()))
-        return {"logits": first(corrected, training=False)}
+        return {"logits": self.first.classify(corrected)}
 
     def classify(self, images):
         """Returns {(classifier, what stands before it): logits `[B, K]`} of all classifiers."""
         seen = {NONE: images, SYMPIE: self.correct(images)}
         return {
-            (name, module): network(seen[module], training=False)
-            for name, network in self.classifiers.items()
+            (name, module): one.classify(seen[module])
+            for name, one in self.classifiers.items()
             for module in seen
         }
 

@@ -52,11 +52,13 @@ def warp_in_a_loop(images, parameters):
     return result
 
 
-def test_warp_equals_the_loop_in_float64():
+@pytest.mark.parametrize("portable", [False, True])
+def test_warp_equals_the_loop_in_float64(portable):
     images = RANDOM.normal(size=(5, 9, 7, 3)).astype(np.float32)
     parameters = random_parameters(5)
     expected = warp_in_a_loop(images, parameters)
-    np.testing.assert_allclose(correction.warp(images, parameters), expected, atol=1e-5)
+    warped = correction.warp(images, parameters, portable)
+    np.testing.assert_allclose(warped, expected, atol=1e-5)
 
 
 def test_correct_normalises_and_cuts_to_what_images_hold():

@@ -9,8 +9,12 @@ from classifiers import comparison, correction, losses, networks
 from classifiers.dataloaders import digits
 from classifiers.evaluation import Evaluation
 from classifiers.models import sympie
+from classifiers.models.classifier import Classifier
 from classifiers.models.sympie import ESTIMATOR, Sympie
 from degradations.colour import Darken
+from eusr import predict_files as files
+from misc.export import frozen
+from misc.images import image_files
 from tests import flag_values
 from tests.classifiers.test_models import Report, weights_of
 
@@ -44,7 +48,7 @@ def create(classifiers=None, optimizer=None, **kwargs):
     classifiers = classifiers or {"bright": brightness_classifier()}
     return Sympie(
         correction.build_estimator(),
-        lambda: classifiers,
+        lambda: {name: Classifier(network) for name, network in classifiers.items()},
         Evaluation(classes=2),
         Darken(3),
         optimizers={ESTIMATOR: optimizer or keras.optimizers.SGD(1.0)},
@@ -62,7 +66,7 @@ def test_a_step_adds_the_clipped_gradients_of_both_losses():
     variables = method.estimator.trainable_variables
     before = [variable.numpy() for variable in variables]
     expected = [0 * value for value in before]
-    classifier = method.classifiers["bright"]
+    classifier = method.first.network
     total = 0.0
     twin = keras.models.clone_model(method.estimator)
     twin.set_weights(method.estimator.get_weights())
@@ -205,11 +209,11 @@ def test_classifiers_are_named_as_the_authors_name_them(tmp_path):
     networks.build("resnet18", 10).save_weights(tmp_path / "a.weights.h5")
     flags = values(sympie_classifiers=["cifar_resnet20:random", f"rn18:{tmp_path}/a.weights.h5"])
     found = sympie.create_classifiers(flags)
-    assert {name: network.name for name, network in found.items()} == {
+    assert {name: one.network.name for name, one in found.items()} == {
         "cifar_resnet20": "cifar_resnet20",
         "rn18": "resnet18",
     }
-    assert not any(network.trainable_variables for network in found.values())
+    assert not any(one.network.trainable_variables for one in found.values())
     assert set(sympie.CLASSIFIERS.values()) <= set(networks.NAMES)
 
 
@@ -239,3 +243,36 @@ def test_what_it_is_trained_on_by_default():
     flags = flag_values.of(sympie, digits)
     assert len(sympie.create_distortion(flags).layers) == 23
     assert (flags.average_decay, flags.schedule) == (0.9, "cosine")
+
+
+def test_the_module_corrects_files_of_photos_whole(tmp_path):
+    method = create()
+    method.estimator.get_layer("fc").bias.assign_add(RANDOM.normal(0, 0.1, 37))
+    pixels = RANDOM.integers(0, 256, (50, 61, 3)).astype(np.uint8)
+    image_files.write_image(tmp_path / "a.png", pixels)
+    files.FileUpscaler(method)(tmp_path / "a.png", tmp_path / "b.png")
+    expected = method.correct(pixels[None].astype(np.float32))[0]
+    written = image_files.read_rgb(tmp_path / "b.png")
+    assert np.abs(written - np.asarray(expected)).max() < 0.51
+    assert np.abs(written - pixels.astype(np.float32)).mean() > 5
+    with pytest.raises(ValueError, match="needs whole images"):
+        files.FileUpscaler(method, tile=64)
+
+
+@pytest.mark.parametrize(
+    ("output", "formats"),
+    [
+        ("logits", ["pb"]),
+        pytest.param("image", ["saved_model", "onnx", "tflite"], marks=pytest.mark.slow),
+        pytest.param("logits", ["saved_model", "onnx", "tflite"], marks=pytest.mark.slow),
+    ],
+)
+def test_files_hold_the_module_alone_or_with_its_classifier(output, formats, tmp_path):
+    method = create(output=output)
+    method.estimator.get_layer("fc").bias.assign_add(RANDOM.normal(0, 0.1, 37))
+    corrected = method.correct(IMAGES)
+    expected = {"output": corrected, "logits": method.first.classify(corrected)}
+    for result in frozen.freeze(method, tmp_path / "model", formats):
+        assert result.error is None
+        for name, value in frozen.load(result.path).predict(IMAGES).items():
+            np.testing.assert_allclose(value, expected[name], atol=1e-2)
