@@ -14,6 +14,7 @@ those of the distortions that were trained on.
 """
 
 import functools
+import pathlib
 import re
 
 import keras
@@ -193,8 +194,11 @@ def create_classifiers(flags):
     for text in flags.sympie_classifiers:
         name, path = _split(text)
         own = flags | {"network": CLASSIFIERS.get(name, name)} if name else flags
+        parts = [path] if pathlib.Path(path).exists() else path.split("+")
         if path == RANDOM:
             network = classifier.create_network(own)
+        elif len(parts) > 1:
+            network = classifier.create_network(own, weights=parts)
         else:
             network = classifier.create_trained_network(own, path, "sympie_classifiers")
         network.trainable = False

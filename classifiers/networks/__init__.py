@@ -165,7 +165,8 @@ def build(
         weights: `None` for random weights, or a file: .weights.h5 or .keras of this network, or
             PyTorch's .pth, .pt or .safetensors with the tensors of torchvision's network of that
             name (CIFAR ResNets: of the authors' code; CLIP: of the authors' releases, with the text
-            embeddings of the classes as `head.weight`). A list of such files is taken together.
+            embeddings of the classes as `head.weight`, or as a .json file of them). A list of such
+            files is taken together.
         load_head: whether the last layer's weights are taken from the file too; without them it
             starts at random, for another number of classes.
         mean: three means on the scale 0-1; `None` for those that the network is usually fed with,
@@ -258,7 +259,8 @@ def _read(weights, network):
         return keras_weights.read(paths[0]), keras_weights, settings
     tensors = {}
     for path in paths:
-        tensors |= pytorch_files.read(path)
+        is_json = str(path).endswith(".json")
+        tensors |= clip.read_embeddings(path) if is_json else pytorch_files.read(path)
     if network.adapt is not None:
         tensors = network.adapt(tensors)
     settings |= {"ignored": network.ignored, "renamed": network.renamed}

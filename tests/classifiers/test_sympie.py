@@ -1,5 +1,7 @@
 """SyMPIE: its training step, its frozen classifiers, and what an evaluation compares."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -11,11 +13,12 @@ from classifiers.evaluation import Evaluation
 from classifiers.models import sympie
 from classifiers.models.classifier import Classifier
 from classifiers.models.sympie import ESTIMATOR, Sympie
+from classifiers.networks import clip
 from degradations.colour import Darken
 from eusr import predict_files as files
 from misc.export import frozen
 from misc.images import image_files
-from tests import flag_values
+from tests import commands, flag_values
 from tests.classifiers.test_models import Report, weights_of
 
 RANDOM = np.random.default_rng(0)
@@ -44,10 +47,10 @@ def brightness_classifier(slope=4.0, name="bright"):
     return network
 
 
-def create(classifiers=None, optimizer=None, **kwargs):
+def create(classifiers=None, optimizer=None, synchronized=False, **kwargs):
     classifiers = classifiers or {"bright": brightness_classifier()}
     return Sympie(
-        correction.build_estimator(),
+        correction.build_estimator(synchronized),
         lambda: {name: Classifier(network) for name, network in classifiers.items()},
         Evaluation(classes=2),
         Darken(3),
@@ -94,7 +97,6 @@ def test_classifiers_take_turns_and_stay_bit_identical():
     }
     before = {name: weights_of(network) for name, network in classifiers.items()}
     method = create(classifiers, keras.optimizers.SGD(1e-3), second_weight=0.0)
-    step = tf.function(method.train_step)
     for turn in range(3):
         distorted = method.distortion(IMAGES, seed=SEED)
         corrected = correction.correct(
@@ -102,7 +104,8 @@ def test_classifiers_take_turns_and_stay_bit_identical():
         )
         network = classifiers["ab"[turn % 2]]
         expected = losses.cross_entropy(LABELS, network(corrected, training=False))
-        assert float(step(BATCH, SEED)["loss"]) == pytest.approx(float(expected), rel=1e-3)
+        found = method.train_step(BATCH, SEED)["loss"]
+        assert float(found) == pytest.approx(float(expected), rel=1e-3)
     for name, network in classifiers.items():
         for one, other in zip(weights_of(network), before[name], strict=True):
             np.testing.assert_array_equal(one, other)
@@ -124,6 +127,7 @@ def test_the_average_follows_weights_and_statistics():
     assert {"kernel", "moving_mean", "moving_variance"} <= names
 
 
+@pytest.mark.slow
 def test_it_learns_to_undo_a_distortion():
     shades = np.where(LABELS == 1, 160, 96).astype(np.float32)
     images = shades[:, None, None, None] + RANDOM.integers(-9, 9, (6, 16, 16, 3))
@@ -217,6 +221,21 @@ def test_classifiers_are_named_as_the_authors_name_them(tmp_path):
     assert set(sympie.CLASSIFIERS.values()) <= set(networks.NAMES)
 
 
+def test_clip_takes_text_embeddings_from_json(tmp_path):
+    embeddings = {f"class {n}": RANDOM.normal(size=3).round(3).tolist() for n in range(2)}
+    (tmp_path / "a.json").write_text(json.dumps(embeddings))
+    found = clip.read_embeddings(tmp_path / "a.json")["head.weight"]
+    np.testing.assert_allclose(found, list(embeddings.values()), rtol=1e-6)
+    for wrong in ("[1, 2]", "[[1], [2, 3]]", "no JSON", "{}"):
+        (tmp_path / "b.json").write_text(wrong)
+        with pytest.raises(ValueError, match=r"b\.json should hold .*text embedding"):
+            clip.read_embeddings(tmp_path / "b.json")
+    # Read beside the image half, which is another file.
+    flags = values(sympie_classifiers=[f"clip:{tmp_path}/a.json+{tmp_path}/a.json"])
+    with pytest.raises(ValueError, match=r"does not fit clip_rn50:\n  missing"):
+        sympie.create_classifiers(flags)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -262,7 +281,7 @@ def test_the_module_corrects_files_of_photos_whole(tmp_path):
 @pytest.mark.parametrize(
     ("output", "formats"),
     [
-        ("logits", ["pb"]),
+        pytest.param("logits", ["pb"], marks=pytest.mark.slow),
         pytest.param("image", ["saved_model", "onnx", "tflite"], marks=pytest.mark.slow),
         pytest.param("logits", ["saved_model", "onnx", "tflite"], marks=pytest.mark.slow),
     ],
@@ -276,3 +295,61 @@ def test_files_hold_the_module_alone_or_with_its_classifier(output, formats, tmp
         assert result.error is None
         for name, value in frozen.load(result.path).predict(IMAGES).items():
             np.testing.assert_allclose(value, expected[name], atol=1e-2)
+
+
+# Two replicas with a half of the batch each take the steps that one device takes with the whole.
+REPLICAS = """
+import keras, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from classifiers import correction
+from misc.training import distribution
+from tests.classifiers import test_sympie
+correction.FEATURES = (4, 4, 6, 8)
+found = []
+for strategy in (distribution.create_strategy("none"),
+                 distribution.create_strategy("mirrored", ["CPU:0", "CPU:1"])):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        method = test_sympie.create(
+            optimizer=keras.optimizers.SGD(0.1),
+            synchronized=strategy.num_replicas_in_sync > 1,
+        )
+    batches = tf.data.Dataset.from_tensors(test_sympie.BATCH).repeat(2)
+
+    @tf.function
+    def step(batch):
+        scalars = strategy.run(method.train_step, (batch, test_sympie.SEED))
+        method.update_averages()
+        return strategy.reduce(tf.distribute.ReduceOp.MEAN, scalars["loss"], axis=None)
+
+    losses = [float(step(b)) for b in distribution.distribute(strategy, lambda *_: batches)]
+    averages = [v.numpy().ravel() for v in method.averages["estimator"].variables]
+    found.append((losses, np.concatenate(averages)))
+    print(strategy.num_replicas_in_sync, "replicas", losses)
+np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-3)
+np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-3)
+"""
+
+
+@pytest.mark.slow  # another process
+def test_two_replicas_share_their_statistics():
+    assert "2 replicas" in commands.run("-c", REPLICAS)
+
+
+@pytest.mark.slow  # the steps of another policy have to be traced
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_steps_of_reduced_precision_stay_near(policy):
+    expected = create().train_step(BATCH, SEED)
+    keras.config.set_dtype_policy(policy)
+    try:
+        keras.utils.set_random_seed(0)
+        method = create()
+        before = weights_of(method.estimator)
+        figures = method.train_step(BATCH, SEED)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert float(figures["loss"]) == pytest.approx(float(expected["loss"]), rel=0.1)
+    after = weights_of(method.estimator)
+    assert any((one != other).any() for one, other in zip(before, after, strict=True))
+    assert method.predict(IMAGES)["output"].dtype == tf.float32
