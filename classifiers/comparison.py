@@ -5,8 +5,9 @@ import numpy as np
 from classifiers.metrics import CLEAN, COLWARP
 from misc.reports import contact_sheet, plots
 
-# What stands before a classifier.
-NONE, SYMPIE = "none", "sympie"
+# What is done for a classifier: nothing, the module before it, batch statistics that are estimated
+# anew, or both.
+NONE, SYMPIE, BATCH_NORM, BOTH = "none", "sympie", "batch_norm", "both"
 TILE = 128
 
 
@@ -18,10 +19,13 @@ def summarize(grids):
     and with the correction; `accuracy/clean`, `accuracy/clean_corrected`: the same on clean images;
     `difference/...`: what is gained in comparison with corrupted and with clean images.
 
+    Where statistics were estimated anew, `accuracy/batch_norm` and `accuracy/both` are as
+    `accuracy/corrected`, with these instead of the module, or with both.
+
     Args:
-        grids: {classifier: {NONE: `CorruptionGrid`, SYMPIE: `CorruptionGrid`}}.
+        grids: {classifier: {NONE, SYMPIE, and maybe others: `CorruptionGrid`}}.
     """
-    single = {name: _figures(pair[NONE], pair[SYMPIE]) for name, pair in grids.items()}
+    single = {name: _figures(by_module) for name, by_module in grids.items()}
     first = next(iter(single.values()))
     means = {key: float(np.mean([one[key] for one in single.values()])) for key in first}
     if len(single) == 1:
@@ -29,28 +33,26 @@ def summarize(grids):
     return means | {f"{n}/{key}": v for n, one in single.items() for key, v in one.items()}
 
 
-def _figures(before, after):
-    without, corrected = before.means(), after.means()
-    corrupted, improved = without["accuracy"], corrected["accuracy"]
+def _figures(grids):
+    means = {module: grid.means() for module, grid in grids.items()}
+    plain, corrected = means.pop(NONE), means.pop(SYMPIE)
     figures = {
-        "accuracy/corrupted": corrupted,
-        "accuracy/corrected": improved,
-        "difference/corrupted": improved - corrupted,
+        "accuracy/corrupted": plain["accuracy"],
+        "accuracy/corrected": corrected["accuracy"],
+        "difference/corrupted": corrected["accuracy"] - plain["accuracy"],
     }
     clean = f"accuracy/{CLEAN}"
-    if clean in without:
+    if clean in plain:
         figures |= {
-            clean: without[clean],
+            clean: plain[clean],
             f"{clean}_corrected": corrected[clean],
-            f"difference/{CLEAN}": improved - without[clean],
-            f"difference/{CLEAN}_corrected": corrected[clean] - without[clean],
+            f"difference/{CLEAN}": corrected["accuracy"] - plain[clean],
+            f"difference/{CLEAN}_corrected": corrected[clean] - plain[clean],
         }
-    if "mce_alexnet" in without:
-        figures |= {
-            f"mce/{NONE}": without["mce_alexnet"],
-            f"mce/{SYMPIE}": corrected["mce_alexnet"],
-        }
-    return figures
+    if "mce_alexnet" in plain:
+        errors = {NONE: plain, SYMPIE: corrected}
+        figures |= {f"mce/{module}": found["mce_alexnet"] for module, found in errors.items()}
+    return figures | {f"accuracy/{module}": found["accuracy"] for module, found in means.items()}
 
 
 def show(grids, report):
@@ -61,18 +63,56 @@ def show(grids, report):
         report: see `Method.evaluate`.
     """
     table = []
-    for classifier, pair in grids.items():
-        for before, after in zip(pair[NONE].rows(), pair[SYMPIE].rows(), strict=True):
-            figures = {NONE: before["top1"], SYMPIE: after["top1"]}
-            difference = {"difference": after["top1"] - before["top1"]}
-            place = {"name": before["name"], "level": before["level"], "classifier": classifier}
-            report.add_row(place | figures | difference)
-        for module in (NONE, SYMPIE):
+    for classifier, by_module in grids.items():
+        rows = {module: grid.rows() for module, grid in by_module.items()}
+        for number, row in enumerate(rows[NONE]):
+            place = {"name": row["name"], "level": row["level"], "classifier": classifier}
+            report.add_row(place | {module: rows[module][number]["top1"] for module in rows})
+        for module, grid in by_module.items():
             start = {"classifier": classifier, "module": module}
-            table += [start | row for row in pair[module].grid()]
-        report.add_picture(f"difference/{classifier}", draw_difference(classifier, pair))
+            table += [start | row for row in grid.grid()]
+            if module != NONE:
+                picture = draw_difference(f"{classifier}, {module}", by_module[NONE], grid)
+                report.add_picture(f"difference/{classifier}_{module}", picture)
     report.add_table("grid", table)
     report.add_note("accuracy", "percent; means over degradations leave clean and colwarp out")
+
+
+def answer(classify, batches, report):
+    """Reports what classifiers say of images without labels, out of the categories that there are.
+
+    Args:
+        classify: function from images `[B, H, W, 3]` to {(classifier, module): logits `[B, K]`}.
+        batches: see `classifiers.dataloaders.vizwiz`.
+        report: see `Method.evaluate`; its table "predictions" holds the numbers of the classes.
+
+    Returns:
+        {"changed": share in percent of the answers that the module changes}.
+
+    Raises:
+        ValueError: for a category that is no class of the classifiers.
+    """
+    rows = []
+    for batch in batches:
+        answers = {}
+        for key, logits in classify(batch["image"]).items():
+            if batches.categories.max() >= logits.shape[1]:
+                raise ValueError(
+                    f"Category {batches.categories.max()} is none of the {logits.shape[1]} classes."
+                )
+            chosen = np.argmax(np.asarray(logits)[:, batches.categories], axis=1)
+            answers.setdefault(key[0], {})[key[1]] = batches.categories[chosen]
+        for place, number in enumerate(np.asarray(batch["label"])):
+            rows += [
+                {"name": batches.names[number], "classifier": classifier}
+                | {module: int(values[place]) for module, values in by_module.items()}
+                for classifier, by_module in answers.items()
+            ]
+    if report is not None:
+        for row in rows:
+            report.add_row(row)
+        report.add_table("predictions", rows)
+    return {"changed": 100 * float(np.mean([row[NONE] != row[SYMPIE] for row in rows]))}
 
 
 def draw_examples(examples, correct):
@@ -99,17 +139,18 @@ def _to_8_bits(image):
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-def draw_difference(classifier, pair):
-    """Draws degradation x level with what the correction gains, and the means of both.
+def draw_difference(title, before, after):
+    """Draws degradation x level with what is gained, and the means of rows and columns.
 
     Args:
-        classifier: its name.
-        pair: {NONE: `CorruptionGrid`, SYMPIE: `CorruptionGrid`}.
+        title: what is compared.
+        before: `CorruptionGrid` without anything.
+        after: `CorruptionGrid` of the same cells.
 
     Returns:
         uint8 RGB picture.
     """
-    before, after = (pair[module].grid() for module in (NONE, SYMPIE))
+    before, after = before.grid(), after.grid()
     names = [row["degradation"] for row in before]
     columns = [key for key in before[0] if key not in ("degradation", "mean")] + ["mean"]
     cells = np.array(
@@ -129,7 +170,7 @@ def draw_difference(classifier, pair):
         columns,
         "severity",
         "",
-        f"{classifier}: accuracy gained by the correction, in percent",
+        f"{title}: accuracy gained, in percent",
         limits=(-largest, largest),
         decimals=1,
         colours="RdBu",

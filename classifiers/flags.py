@@ -4,7 +4,7 @@ from absl import flags
 
 from classifiers import networks
 from classifiers.training_copies import CUTOUT_ON, DEGRADE_ON, IMAGES
-from misc.training import common_flags, optimizers
+from misc.training import common_flags, optimizers, settings
 
 # The flags belong to the modules that call this, also in --helpfull.
 flags.disclaim_key_flags()
@@ -151,6 +151,19 @@ def define_levels_flag():
         "Levels that --degradations are tested at: random: drawn per image as in training; all: "
         "every level of the range; or numbers such as 10,30,50.",
     )
+
+
+def define_reestimation_flag():
+    """Defines the flag of batch statistics that are estimated anew on what is tested."""
+    flags.DEFINE_integer(
+        "reestimated_prior",
+        None,
+        "Evaluations also measure classifiers with batch statistics that are estimated anew on "
+        "each --evaluation_batch_size images, which then come in a random order; those of training "
+        "weigh as so many images (Schneider et al., NeurIPS 2020). Default: no.",
+        lower_bound=0,
+    )
+    settings.local("reestimated_prior")
 
 
 def create_optimizer(flags):

@@ -24,6 +24,8 @@ VALIDATIONS = ("held_out", "test")
 # Of the permutation that chooses held-out images. It is the same for all runs, so that no step of
 # a chain of runs validates on images that another one was trained on.
 _HELD_OUT_SEED = 2024
+# Of the order of evaluations whose batches must not hold a few classes each.
+_ORDER_SEED = 2020
 # Training cuts squares from anywhere in images that are resized as for evaluations.
 RANDOM_PLACE = "random"
 # Of so many images --quick takes one.
@@ -118,9 +120,12 @@ class LabelledImages:
 
         return sampler.stream(make, first_step)
 
-    def sampled(self, quick):
-        """Returns these images; with `quick` a fixed fiftieth of them, in order."""
-        return self.take(range(0, len(self), QUICK_STEP)) if quick else self
+    def sampled(self, quick, shuffled):
+        """Returns all images or, `quick`, a fixed fiftieth; in order, or in a fixed random one."""
+        chosen = np.arange(0, len(self), QUICK_STEP if quick else 1)
+        if shuffled:
+            chosen = np.random.default_rng(_ORDER_SEED).permutation(chosen)
+        return self.take(chosen) if quick or shuffled else self
 
     def one_pass(self, batch_size):
         """Returns all images that are whole in order, as a dataset of `image` and `label`."""
@@ -187,6 +192,7 @@ class LabelledData(Data):
         copies: `TrainingCopies` that are made of a batch here, or `None`.
         area: see `LabelledImages.training_batches`.
         quick: whether evaluations take a fixed fiftieth of the images.
+        shuffled: whether they take them in a fixed random order.
     """
 
     read: collections.abc.Callable
@@ -197,6 +203,7 @@ class LabelledData(Data):
     copies: TrainingCopies | None = None
     area: tuple | str | None = None
     quick: bool = False
+    shuffled: bool = False
 
     def __post_init__(self):
         self.read = functools.cache(self.read)
@@ -227,7 +234,7 @@ class LabelledData(Data):
     def evaluation_batches(self, split):
         """Returns one pass over a split; see `Data` and this class."""
         check_split(split)
-        images = self._checked_part(split).sampled(self.quick)
+        images = self._checked_part(split).sampled(self.quick, self.shuffled)
         batches = images.one_pass(self.evaluation_batch_size)
         batches.class_names = list(images.class_names)
         return batches
@@ -358,6 +365,7 @@ def create_data(flags, read, area=None, settings=None):
         copies=training_copies.create(flags) if flags.get("degrade_on") == "host" else None,
         area=area,
         quick=flags.get("quick", False),
+        shuffled=flags.get("reestimated_prior") is not None,
     )
 
 

@@ -86,6 +86,7 @@ def create_data(flags):
         class_names=names,
         batch_size=flags.evaluation_batch_size,
         quick=flags.quick,
+        shuffled=flags.get("reestimated_prior") is not None,
         settings=settings,
     )
 
@@ -101,12 +102,14 @@ class StoredCorruptions(Data):
         batch_size: images per batch.
         class_names: names of the classes, `None` if unknown.
         quick: whether to take a fixed fiftieth of the images.
+        shuffled: whether to take them in a fixed random order.
     """
 
     parts: list
     batch_size: int
     class_names: list | None = None
     quick: bool = False
+    shuffled: bool = False
     images_per_step: int = 0
 
     def training_batches(self, seed, first_step=0, shard=(0, 1)):
@@ -120,7 +123,7 @@ class StoredCorruptions(Data):
 
     def __iter__(self):
         for corruption, severity, read in self.parts:
-            for batch in read().sampled(self.quick).one_pass(self.batch_size):
+            for batch in read().sampled(self.quick, self.shuffled).one_pass(self.batch_size):
                 yield batch | {"corruption": corruption, "severity": severity}
 
 

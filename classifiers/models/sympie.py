@@ -25,9 +25,10 @@ import degradations
 from classifiers import comparison, correction, labelled_images, levels, losses, networks
 from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
-from classifiers.comparison import NONE, SYMPIE
+from classifiers.comparison import BATCH_NORM, BOTH, NONE, SYMPIE
 from classifiers.models import classifier
 from classifiers.models.classifier import Classifier
+from classifiers.networks import batch_norm
 from degradations.combined import OneOf
 from misc.training import common_flags, settings
 from misc.training.method import Method
@@ -64,6 +65,7 @@ def define_flags():
     classifier_flags.define_architecture_flags()
     classifier_flags.define_degradation_flags()
     classifier_flags.define_levels_flag()
+    classifier_flags.define_reestimation_flag()
     flags.DEFINE_string(
         "weights",
         None,
@@ -147,6 +149,7 @@ def create_model(flags, training=False):
         second_weight=flags.sympie_second_weight,
         clip_norm=flags.sympie_clip_norm,
         output=flags.sympie_output,
+        prior=flags.reestimated_prior,
         **options,
     )
     if training:
@@ -233,6 +236,7 @@ class Sympie(Method):
         second_weight=0.5,
         clip_norm=1.0,
         output="image",
+        prior=None,
         **kwargs,
     ):
         """Sets the method up.
@@ -245,6 +249,7 @@ class Sympie(Method):
             second_weight: weight of the loss behind the averaged copy.
             clip_norm: 0, or the largest norm of each variable's gradient, of either loss.
             output: one of `OUTPUTS`.
+            prior: see `batch_norm.with_reestimated_statistics`; `None`: not measured.
             **kwargs: for `Method`.
         """
         super().__init__({ESTIMATOR: estimator}, **kwargs)
@@ -255,17 +260,28 @@ class Sympie(Method):
         self.second_weight = second_weight
         self.clip_norm = clip_norm
         self.output = output
+        self.prior = prior
         if output == "image":
             self.metadata = {"whole_images": True}
         names = {"image": {"output": "output_images"}, "logits": {"logits": "output_logits"}}
         self.export_names = {"images": "images", "scale": None, "outputs": names[output]}
-        if self.optimizers:
-            self.classifiers  # noqa: B018 - in the scope of the strategy, and before data are read
+        if self.optimizers or output == "logits":
+            self.classifiers  # noqa: B018 - in the strategy's scope, and outside of traced functions
 
     @functools.cached_property
     def classifiers(self):
         """{name: frozen `Classifier`}."""
         return self._create_classifiers()
+
+    @functools.cached_property
+    def reestimated(self):
+        """{name: `Classifier` with the statistics of each batch}; empty without a prior."""
+        if self.prior is None:
+            return {}
+        return {
+            name: Classifier(batch_norm.with_reestimated_statistics(one.network, self.prior))
+            for name, one in self.classifiers.items()
+        }
 
     @property
     def first(self):
@@ -352,16 +368,25 @@ class Sympie(Method):
         return {"logits": self.first.classify(corrected)}
 
     def classify(self, images):
-        """Returns {(classifier, what stands before it): logits `[B, K]`} of all classifiers."""
-        seen = {NONE: images, SYMPIE: self.correct(images)}
-        return {
-            (name, module): one.classify(seen[module])
-            for name, one in self.classifiers.items()
-            for module in seen
-        }
+        """Returns {(classifier, what is done for it): logits `[B, K]`} of all classifiers."""
+        corrected = self.correct(images)
+        found = {}
+        for name, one in self.classifiers.items():
+            found |= {(name, NONE): one.classify(images), (name, SYMPIE): one.classify(corrected)}
+        for name, one in self.reestimated.items():
+            found[name, BATCH_NORM] = one.classify(images)
+            found[name, BOTH] = one.classify(corrected)
+        return found
 
     def evaluate(self, batches, report=None):
-        """Measures accuracy without and with the module; see `comparison.summarize`."""
+        """Measures accuracy without and with the module; see `comparison.summarize`.
+
+        Of images without labels it reports the answers; see `comparison.answer`.
+        """
+        self.reestimated  # noqa: B018 - outside of traced functions
+        if hasattr(batches, "categories"):
+            self.classifiers  # noqa: B018 - as well
+            return comparison.answer(tf.function(self.classify), batches, report)
         examples = {}
         counted = self.evaluation.count(self.classify, batches, examples=examples)
         grids = {}

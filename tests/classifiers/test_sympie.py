@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 
 from classifiers import comparison, correction, losses, networks
-from classifiers.dataloaders import digits
+from classifiers.dataloaders import digits, vizwiz
 from classifiers.evaluation import Evaluation
 from classifiers.models import sympie
 from classifiers.models.classifier import Classifier
 from classifiers.models.sympie import ESTIMATOR, Sympie
-from classifiers.networks import clip
+from classifiers.networks import clip, layers
 from degradations.colour import Darken
 from eusr import predict_files as files
 from misc.export import frozen
@@ -37,8 +37,8 @@ def brightness_classifier(slope=4.0, name="bright"):
     """A network that tells bright images (class 1) from dark ones, with its statistics."""
     inputs = keras.Input((None, None, 3))
     x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = layers.batch_norm(x, "norm")
     x = keras.layers.GlobalAveragePooling2D()(x)
-    x = keras.layers.BatchNormalization()(x)
     layer = keras.layers.Dense(2)
     outputs = layer(x)
     layer.set_weights([slope * np.array([[-1, 1]] * 3), 1.5 * slope * np.array([1, -1])])
@@ -181,8 +181,62 @@ def test_an_evaluation_compares_in_one_pass():
     fog = next(row for row in table if row["degradation"] == "fog")
     assert fog["1"] == fog["2"] == fog["mean"]
     assert len(report.rows) == 10
-    assert set(report.pictures) == {"difference/a", "difference/b", "corrected"}
+    assert set(report.pictures) == {
+        *("difference/a_sympie", "difference/b_sympie", "corrected"),
+    }
     assert all(picture.std() > 5 for picture in report.pictures.values())
+
+
+def test_statistics_estimated_anew_are_measured_beside():
+    method = create(prior=0)
+    results = method.evaluate([BATCH], report := Report())
+    before = [value.numpy() for value in method.reestimated["bright"].network.weights]
+    shown = list(dict.fromkeys(row["module"] for row in report.tables["grid"]))
+    assert shown == ["none", "sympie", "batch_norm", "both"]
+    copied = method.reestimated["bright"].network
+    right = np.argmax(copied(IMAGES, training=False), axis=1) == LABELS
+    assert results["accuracy/batch_norm"] == pytest.approx(100 * np.mean(right))
+    for one, other in zip(before, method.first.network.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    flags = values(reestimated_prior=16, evaluation_batch_size=50)
+    shuffled, plain = (
+        np.concatenate([b["label"] for b in digits.create_data(f).evaluation_batches("test")])
+        for f in (flags, values(evaluation_batch_size=50))
+    )
+    assert (shuffled != plain).any()
+    np.testing.assert_array_equal(np.sort(shuffled), np.sort(plain))
+
+
+def test_vizwiz_gets_the_likeliest_of_its_categories(tmp_path):
+    for number, shade in enumerate((40, 200, 90)):
+        pixels = np.full((20, 24, 3), shade, np.uint8)
+        image_files.write_image(tmp_path / f"images/VizWiz_{number}.png", pixels)
+    annotations = {
+        "images": [f"VizWiz_{number}.png" for number in range(3)],
+        "categories": [{"id": 2, "wordnet_id": "n02"}, {"id": 0, "wordnet_id": "n00"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(annotations))
+    flags = flag_values.of(sympie, vizwiz) | {
+        **{"data_path": str(tmp_path / "images"), "vizwiz_annotations": str(tmp_path / "a.json")},
+        **{"data_resize": 16, "data_crop": 16, "evaluation_batch_size": 2},
+    }
+    data = vizwiz.create_data(flags)
+    inputs = keras.Input((None, None, 3))
+    dense = keras.layers.Dense(3)
+    network = keras.Model(inputs, dense(keras.layers.GlobalAveragePooling2D()(inputs)))
+    # Class 1, which always wins, is no category; dark images are class 0, bright ones class 2.
+    dense.set_weights([np.array([[0, 0, 1.0]] * 3), np.array([300, 1000, 0])])
+    results = create({"shade": network}).evaluate(
+        data.evaluation_batches("test"), report := Report()
+    )
+    assert [(row["name"], row["none"]) for row in report.tables["predictions"]] == [
+        *(("VizWiz_0.png", 0), ("VizWiz_1.png", 2), ("VizWiz_2.png", 0)),
+    ]
+    assert results == {"changed": pytest.approx(0)}
+    for wrong in ('{"images": []}', "{", '{"images": ["a"], "categories": [{}]}'):
+        (tmp_path / "a.json").write_text(wrong)
+        with pytest.raises(ValueError, match=r"--vizwiz_annotations=.*a\.json should hold"):
+            vizwiz.create_data(flags)
 
 
 def test_means_leave_clean_images_and_colwarp_out():
