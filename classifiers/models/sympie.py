@@ -121,7 +121,7 @@ def define_flags():
 def create_model(flags, training=False):
     """Returns the `Sympie` that the flags describe, with its optimizer for training.
 
-    Classifiers are loaded for training, and else once they are needed.
+    Classifiers are loaded for training, and else as soon as they are needed.
     """
     distortion = create_distortion(flags)
     evaluation = evaluations.create(flags, flags.num_classes)
@@ -152,7 +152,7 @@ def create_model(flags, training=False):
         prior=flags.reestimated_prior,
         **options,
     )
-    if training:
+    if training:  # this loads the classifiers, in the strategy's scope
         method.settings = {"num_classes": method.evaluation.classes}
     return method
 
@@ -265,23 +265,23 @@ class Sympie(Method):
             self.metadata = {"whole_images": True}
         names = {"image": {"output": "output_images"}, "logits": {"logits": "output_logits"}}
         self.export_names = {"images": "images", "scale": None, "outputs": names[output]}
-        if self.optimizers or output == "logits":
-            self.classifiers  # noqa: B018 - in the strategy's scope, and outside of traced functions
 
     @functools.cached_property
     def classifiers(self):
         """{name: frozen `Classifier`}."""
-        return self._create_classifiers()
+        with tf.init_scope():  # a function that is being traced may be the first to ask
+            return self._create_classifiers()
 
     @functools.cached_property
     def reestimated(self):
         """{name: `Classifier` with the statistics of each batch}; empty without a prior."""
         if self.prior is None:
             return {}
-        return {
-            name: Classifier(batch_norm.with_reestimated_statistics(one.network, self.prior))
-            for name, one in self.classifiers.items()
-        }
+        with tf.init_scope():
+            return {
+                name: Classifier(batch_norm.with_reestimated_statistics(one.network, self.prior))
+                for name, one in self.classifiers.items()
+            }
 
     @property
     def first(self):
@@ -383,9 +383,7 @@ class Sympie(Method):
 
         Of images without labels it reports the answers; see `comparison.answer`.
         """
-        self.reestimated  # noqa: B018 - outside of traced functions
         if hasattr(batches, "categories"):
-            self.classifiers  # noqa: B018 - as well
             return comparison.answer(tf.function(self.classify), batches, report)
         examples = {}
         counted = self.evaluation.count(self.classify, batches, examples=examples)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from classifiers import comparison, correction, losses, networks
 from classifiers.dataloaders import digits, vizwiz
 from classifiers.evaluation import Evaluation
-from classifiers.models import sympie
+from classifiers.models import classifier, sympie
 from classifiers.models.classifier import Classifier
 from classifiers.models.sympie import ESTIMATOR, Sympie
 from classifiers.networks import clip, layers
@@ -57,6 +57,12 @@ def create(classifiers=None, optimizer=None, synchronized=False, **kwargs):
         optimizers={ESTIMATOR: optimizer or keras.optimizers.SGD(1.0)},
         **{"average_decay": 0.9, **kwargs},
     )
+
+
+def evaluate(method, batches, report=None):
+    """Evaluates without compiling, which would take longer."""
+    method.evaluation._compiled = lambda function: function
+    return method.evaluate(batches, report)
 
 
 def test_a_step_adds_the_clipped_gradients_of_both_losses():
@@ -166,7 +172,7 @@ def test_an_evaluation_compares_in_one_pass():
         for name, level in (("fog", 1), ("fog", 2), ("snow", 1), ("colwarp", 1), ("clean", None))
     ]
     batches, report = Passes(stored), Report()
-    results = method.evaluate(batches, report)
+    results = evaluate(method, batches, report)
     assert batches.count == 1
     assert results["accuracy/corrected"] == 50
     before = np.argmax(classifiers["a"](IMAGES), axis=1)
@@ -189,7 +195,7 @@ def test_an_evaluation_compares_in_one_pass():
 
 def test_statistics_estimated_anew_are_measured_beside():
     method = create(prior=0)
-    results = method.evaluate([BATCH], report := Report())
+    results = evaluate(method, [BATCH], report := Report())
     before = [value.numpy() for value in method.reestimated["bright"].network.weights]
     shown = list(dict.fromkeys(row["module"] for row in report.tables["grid"]))
     assert shown == ["none", "sympie", "batch_norm", "both"]
@@ -263,14 +269,25 @@ def values(**given):
     return flag_values.of(sympie, digits, **{**sympie.TINY, **given})
 
 
-def test_classifiers_are_named_as_the_authors_name_them(tmp_path):
-    networks.build("resnet18", 10).save_weights(tmp_path / "a.weights.h5")
-    flags = values(sympie_classifiers=["cifar_resnet20:random", f"rn18:{tmp_path}/a.weights.h5"])
-    found = sympie.create_classifiers(flags)
-    assert {name: one.network.name for name, one in found.items()} == {
-        "cifar_resnet20": "cifar_resnet20",
-        "rn18": "resnet18",
-    }
+def test_classifiers_are_named_as_the_authors_name_them(monkeypatch):
+    made = []
+
+    def create(flags, weights, flag=None):
+        made.append((flags.network, weights))
+        return brightness_classifier(name=flags.network)
+
+    monkeypatch.setattr(classifier, "create_trained_network", create)
+    monkeypatch.setattr(classifier, "create_network", create)
+    texts = ["rn18:a.pth", "runs/clean", "clip:b.pt+c.json", "rn50_2:d.pth", "rn18:e.pth"]
+    found = sympie.create_classifiers(values(sympie_classifiers=texts, network="vgg16"))
+    assert list(found) == ["rn18", "vgg16", "clip", "rn50_2", "rn18:e.pth"]
+    assert made == [
+        ("resnet18", "a.pth"),
+        ("vgg16", "runs/clean"),
+        ("clip_rn50", ["b.pt", "c.json"]),
+        ("resnet50", "d.pth"),
+        ("resnet18", "e.pth"),
+    ]
     assert not any(one.network.trainable_variables for one in found.values())
     assert set(sympie.CLASSIFIERS.values()) <= set(networks.NAMES)
 
@@ -284,10 +301,8 @@ def test_clip_takes_text_embeddings_from_json(tmp_path):
         (tmp_path / "b.json").write_text(wrong)
         with pytest.raises(ValueError, match=r"b\.json should hold .*text embedding"):
             clip.read_embeddings(tmp_path / "b.json")
-    # Read beside the image half, which is another file.
-    flags = values(sympie_classifiers=[f"clip:{tmp_path}/a.json+{tmp_path}/a.json"])
-    with pytest.raises(ValueError, match=r"does not fit clip_rn50:\n  missing"):
-        sympie.create_classifiers(flags)
+    with pytest.raises(ValueError, match=r"a\.json.* does not fit cifar_resnet20:\n  missing"):
+        networks.build("cifar_resnet20", 2, weights=[tmp_path / "a.json"] * 2)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +310,10 @@ def test_clip_takes_text_embeddings_from_json(tmp_path):
     [
         ({"sympie_classifiers": None}, "--sympie_classifiers is missing"),
         ({"sympie_classifiers": ["rn18:gone.pth"]}, "--sympie_classifiers=gone.pth is no checkp"),
+        (
+            {"sympie_classifiers": ["cifar_resnet20:random", "rn18:random"], "num_classes": None},
+            "num_classes must be at least 1",
+        ),
         ({"sympie_distortions": ["fog@9"]}, "--sympie_distortions: .*fog"),
         ({"sympie_distortions": ["webp:20"]}, "--sympie_distortions=webp:20 runs on the host"),
         ({"average_decay": 0.0}, "--average_decay=0 leaves no averaged copy"),
@@ -369,6 +388,7 @@ for strategy in (distribution.create_strategy("none"),
             optimizer=keras.optimizers.SGD(0.1),
             synchronized=strategy.num_replicas_in_sync > 1,
         )
+        method.classifiers
     batches = tf.data.Dataset.from_tensors(test_sympie.BATCH).repeat(2)
 
     @tf.function
