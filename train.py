@@ -6,6 +6,7 @@ The same command run again goes on where the last checkpoint was saved.
 from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
 import collections
+import contextlib
 import math
 import pathlib
 import signal
@@ -15,7 +16,8 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from misc.training import common_flags, distribution, seeds
+from misc.images import locks
+from misc.training import common_flags, distribution, schedules, seeds
 from misc.training.progress import TrainingProgress
 from misc.training.run_folder import RunFolder, find_checkpoint, paths_of_run
 from misc.training.settings import changeable, changeable_names
@@ -71,6 +73,14 @@ def define_flags():
 def main(settings, selection):
     """Trains the selected model to --max_steps; returns the exit status."""
     strategy = distribution.create_strategy(settings.distribute)
+    path, weights_path = paths_of_run(
+        settings.train_path or pathlib.Path("runs") / selection.model_name, settings.weight_filename
+    )
+    with locks.hold(path) if distribution.is_chief(strategy) else contextlib.nullcontext():
+        return _train(settings, selection, strategy, path, weights_path)
+
+
+def _train(settings, selection, strategy, path, weights_path):
     is_chief = distribution.is_chief(strategy)
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(settings.precision)
@@ -82,15 +92,13 @@ def main(settings, selection):
     with strategy.scope():
         method = selection.model.create_model(settings, training=True)
 
-    path, weights_path = paths_of_run(
-        settings.train_path or pathlib.Path("runs") / selection.model_name, settings.weight_filename
-    )
     names = {"model": selection.model_name, "dataloader": selection.dataloader_name}
     arguments = (settings | names | method.settings).to_dict()
     folder = RunFolder(path, method, settings.save_max_keep, is_chief, weights_path)
     folder.check_settings(arguments, _may_change(settings))
     first = _restore(method, folder, settings)
     folder.write_arguments(arguments, data.describe())
+    folder.tidy(first)
     if first >= settings.max_steps or method.ended.numpy():
         reason = "a validation ended it" if method.ended.numpy() else "--max_steps is no higher"
         print(f"{path} is already at step {first}: {reason}.")
@@ -113,7 +121,8 @@ def main(settings, selection):
         }
 
     writer = Writer(path if is_chief else None)
-    writer.text("arguments", "\n".join(f"    --{k}={v}" for k, v in arguments.items()), first)
+    text = "\n".join(f"    --{name}={value}" for name, value in arguments.items())
+    writer.text("arguments", text, first + 1)
     if is_chief:
         print(f"Training {selection.model_name} in {path}. Watch: tensorboard --logdir={path}")
     progress = TrainingProgress(first, settings.max_steps, enabled=is_chief)
@@ -161,7 +170,6 @@ def main(settings, selection):
             time.sleep((time.monotonic() - started) * settings.sleep_ratio)
 
     progress.close()
-    folder.close()
     if settings.distribute == "multi_worker":
         print(distribution.describe_worker(strategy, method))
     if is_chief:
@@ -171,8 +179,8 @@ def main(settings, selection):
 
 
 def _may_change(settings):
-    # The length of the run shapes the cosine, and so every step of it.
-    shaping = {"max_steps", "epochs"} if settings.schedule == "cosine" else set()
+    shaped = settings.schedule in schedules.SHAPED_BY_LENGTH
+    shaping = {"max_steps", "epochs"} if shaped else set()
     return changeable_names() - shaping
 
 
@@ -225,16 +233,17 @@ def _catch_signals():
     """Lets Ctrl-C and SIGTERM end the run after the current step, with a checkpoint.
 
     Returns:
-        List that holds the signal's number once one came; a second one ends the run at once.
+        List that holds the signal's number once one came; a second one does not wait for the step.
     """
     caught = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number, frame):
         del frame
         caught.append(number)
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, before[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in before:
         signal.signal(number, note)
     return caught
 
@@ -271,6 +280,7 @@ class _Validation:
         if self._batches is None:
             return False
         method, writer = self._method, self._writer
+        method.check_finite(step)
         with method.averaged_weights():
             results = method.evaluate(self._batches, _TensorBoardPictures(writer, step))
         writer.scalars(step, results, "validation/")

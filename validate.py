@@ -6,9 +6,12 @@ python validate.py --model=eusr --restore_path=runs/eusr --data_input_path=Set5/
 
 from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
+import contextlib
+
 import keras
 from absl import flags
 
+from misc.images import locks
 from misc.reports import report
 from misc.training import common_flags
 
@@ -24,6 +27,11 @@ def define_flags():
 
 def main(settings, selection):
     """Evaluates the selected model; returns the exit status."""
+    with locks.hold(settings.save_path) if settings.save_path else contextlib.nullcontext():
+        return _validate(settings, selection)
+
+
+def _validate(settings, selection):
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(settings.precision)
     results = report.Results(settings.save_path, settings.overwrite, settings.save_pictures)

@@ -118,7 +118,7 @@ def define_optimizer_flags():
     flags.DEFINE_integer(
         "classifier_learning_rate_decay_steps",
         20000,
-        "Steps between two reductions of --schedule=step.",
+        "Steps between two reductions of --schedule=step and cosine_staircase.",
         lower_bound=1,
     )
     flags.DEFINE_float(

@@ -15,7 +15,7 @@ from absl import flags
 
 from classifiers import fusion_distill_table
 from misc.images import files
-from misc.training import registry, run_folder, settings
+from misc.training import checkpoints, registry, run_folder, settings
 from misc.training.stages import ROOT, Stage
 
 RECIPES = "classifiers/recipes"
@@ -25,6 +25,14 @@ MOVING_STATISTICS = ("first", "mean", "reestimated")
 # Recipes of the runs.
 TRAINED_BY = ("clean", "separate", "scratch", "vanilla", "fusing", "distill")
 SETTINGS = "chain.json"
+# Flags of recipes that count steps.
+COUNT_STEPS = (
+    "max_steps",
+    "validate_freq",
+    "save_freq",
+    "milestones",
+    "classifier_learning_rate_decay_steps",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +146,7 @@ class Chain:
         if start:
             values |= {"restore_path": self._best(start), "restore_target": "classifier"}
         command = ("train.py", *_arguments(values | {"train_path": folder}))
-        product = folder / f"{run_folder.CHECKPOINT}-{course['max_steps']}.index"
-        return Stage(title, command, product)
+        return Stage(title, command, _last_file(folder, course["max_steps"]))
 
     def _fuse(self, statistics, values):
         first, *others = (str(self._best(name)) for name in self.names)
@@ -157,8 +164,7 @@ class Chain:
             "output_path": folder,
         }
         command = ("-m", "misc.fuse_weights", *_arguments(values))
-        # The last file that is written.
-        return Stage(f"Step 3: fusion, statistics {statistics}", command, folder / "checkpoint")
+        return Stage(f"Step 3: fusion, statistics {statistics}", command, _last_file(folder, 0))
 
     def _evaluate(self, name, model, values):
         results = self._results(name)
@@ -187,6 +193,10 @@ class Chain:
 @functools.cache
 def _flags_of(model):
     return settings.defined_flags(registry.load("models", model).define_flags)
+
+
+def _last_file(folder, step):
+    return pathlib.Path(f"{checkpoints.path_of(folder, step)}.index")
 
 
 def _folder_name(degradation):
@@ -220,7 +230,7 @@ def scale_steps(recipe, factor):
         ValueError: if several milestones fall on the same step.
     """
     scaled = {}
-    for name in ("max_steps", "validate_freq", "save_freq", "milestones"):
+    for name in COUNT_STEPS:
         if name in recipe:
             steps = [max(round(factor * int(step)), 1) for step in recipe[name].split(",")]
             scaled[name] = ",".join(map(str, steps))
@@ -239,7 +249,7 @@ def check_settings(folder, chosen, begun=True):
         ValueError: naming what differs; until a stage is done (`begun`), all settings may change.
     """
     path = pathlib.Path(folder) / SETTINGS
-    before = json.loads(path.read_text()) if begun and path.exists() else chosen
+    before = _read_settings(path) if begun and path.exists() else chosen
     differing = [
         f"  {name}: {before.get(name)!r} there, {chosen.get(name)!r} now"
         for name in sorted({*before, *chosen})
@@ -252,3 +262,12 @@ def check_settings(folder, chosen, begun=True):
             + "\nGive those settings to continue it, or another --output_path."
         )
     files.write_json(path, chosen)
+
+
+def _read_settings(path):
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged: {error}. Remove it, if the settings are those of before."
+        ) from error

@@ -1,6 +1,7 @@
 """The table and the curves that a chain of FusionDistill ends in."""
 
 import csv
+import math
 import pathlib
 
 import numpy as np
@@ -45,7 +46,8 @@ def collect(results, names):
 
     Returns:
         List of rows, the header first, each a title and accuracies in percent; and
-        {degradation: {title of a row: list of (level, accuracy)}}.
+        {degradation: {title of a row: list of (level, accuracy)}}, without those degradations whose
+        levels were drawn at random.
     """
     known = list(LABELS)
     # Python's sort is stable: others keep their order.
@@ -58,9 +60,17 @@ def collect(results, names):
         clean = [one["mean"]["accuracy/clean"] for one in found.values()]
         table.append([title, *accuracies, float(np.mean(accuracies)), float(np.mean(clean))])
         for column, one in found.items():
-            levels = [image for image in one["images"] if image["name"] == column]
-            curves[column][title] = [(level["level"], level["top1"]) for level in levels]
-    return table, curves
+            curves[column][title] = [
+                (image["level"], image["top1"])
+                for image in one["images"]
+                if image["name"] == column and not _is_random(image["level"])
+            ]
+    return table, {column: lines for column, lines in curves.items() if all(lines.values())}
+
+
+def _is_random(level):
+    # Files hold no number for it.
+    return level is None or math.isnan(level)
 
 
 def as_text(table):
@@ -69,7 +79,7 @@ def as_text(table):
 
 
 def write(table, curves, folder):
-    """Writes table.txt, table.csv, curves.png and index.html; returns the page's path."""
+    """Writes table.txt, table.csv, curves.png (if any) and index.html; returns the page's path."""
     folder = pathlib.Path(folder)
     with files.write_atomically(folder / "table.txt") as temporary:
         temporary.write_text(as_text(table) + "\n")
@@ -78,17 +88,18 @@ def write(table, curves, folder):
         open(temporary, "w", newline="") as file,
     ):
         csv.writer(file).writerows(table)
+    parts = [EXPLANATION, page.table(_cells(table))]
     panels = [(f"level of {LABELS.get(name, name)}", lines) for name, lines in curves.items()]
-    picture = plots.draw_curves(panels, "accuracy in percent")
-    image_files.write_image(folder / "curves.png", picture)
-    page.write(
-        folder / "index.html",
-        "FusionDistill and its baselines",
-        EXPLANATION,
-        page.table(_cells(table)),
-        "<h2>Accuracy against level</h2>",
-        page.picture("curves.png", "accuracy against level for each degradation"),
-    )
+    if panels:
+        picture = plots.draw_curves(panels, "accuracy in percent")
+        image_files.write_image(folder / "curves.png", picture)
+        parts += [
+            "<h2>Accuracy against level</h2>",
+            page.picture("curves.png", "accuracy against level for each degradation"),
+        ]
+    else:
+        parts.append("<p>Levels were drawn for each image, so there is no accuracy by level.</p>")
+    page.write(folder / "index.html", "FusionDistill and its baselines", *parts)
     return folder / "index.html"
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from degradations import GROUPS
+from degradations import GROUPS, label
 
 CLEAN = "clean"
 # SyMPIE's own colour changes, stored beside ImageNet-C: a row of their own, like clean images.
@@ -137,8 +137,10 @@ class CorruptionGrid:
             return None
         errors = {}
         for row in self.rows():
-            # fog@1 to fog@5, each given by itself, are fog at all severities.
-            errors.setdefault(row["name"].split("@")[0], {})[row["level"]] = 100 - row["top1"]
+            # fog@1 to fog@5, each given by itself, are fog at all severities; frost is frost,
+            # wherever its photos lie.
+            name = label(row["name"]).split("@")[0]
+            errors.setdefault(name, {})[row["level"]] = 100 - row["top1"]
         if not all(set(errors.get(name, ())) == set(SEVERITIES) for name in GROUPS["imagenet_c"]):
             return None
         ratios = [

@@ -11,6 +11,9 @@ Grammar, from the loosest to the tightest binding:
 Arguments are separated by commas. The first may be a bare level; the others are `key=value`: a
 parameter's name, `p`, `step`, `quantize`, or another argument of the layer's constructor. A level
 `low-high` is drawn uniformly per image. Values with special signs, such as paths, are quoted.
+
+In a list, the name of a group stands for its members. What only some of them take goes to those:
+`imagenet_c:folder="photos"` draws frost from a folder.
 """
 
 import dataclasses
@@ -18,6 +21,7 @@ import importlib
 import re
 
 _SPECIAL = "|/()@:,='\""
+_QUOTED = r"'[^']*'|\"[^\"]*\""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +216,7 @@ def parse_list(texts, size=224, severity=None):
 
     Args:
         texts: list of texts as `parse` takes them; a group may carry a severity and arguments, as
-            in 'imagenet_c@3' or 'colour@1-5:p=0.5'.
+            in 'imagenet_c@3' or 'colour@1-5:p=0.5'; see `expand`.
         size: whose severities: 224, 64 or 32.
         severity: what parts that name neither a level nor a severity get.
     """
@@ -222,6 +226,8 @@ def parse_list(texts, size=224, severity=None):
 def expand(texts):
     """Returns the texts with each group replaced by its members, arguments kept.
 
+    An argument that some members of a group have, as frost's `folder`, is left out at the others.
+
     Raises:
         ValueError: if one text names several degradations, separated by commas.
     """
@@ -230,7 +236,7 @@ def expand(texts):
     expanded = []
     for text in texts:
         # What follows a comma within the arguments of one degradation is key=value.
-        parts = text.split(",")
+        parts = _split_at_commas(text)
         if len(parts) > 1 and all(re.match(r"\s*\w+\s*($|[@:|/])", part) for part in parts):
             raise ValueError(
                 "one text is one degradation, and commas separate its arguments: write "
@@ -239,10 +245,37 @@ def expand(texts):
             )
         name, rest = re.fullmatch(r"\s*(\w*)(.*)", text, re.DOTALL).groups()
         if name in GROUPS:
-            expanded += [member + rest for member in GROUPS[name]]
+            expanded += _expand_group(GROUPS[name], rest)
         else:
             expanded.append(text)
     return expanded
+
+
+def _split_at_commas(text):
+    return re.findall(rf"(?:{_QUOTED}|[^,])+", text)
+
+
+def _expand_group(members, rest):
+    # Severity, arguments, and what follows them in a chain or a choice.
+    pattern = rf"([^:|/]*)(?::((?:{_QUOTED}|[^|/])+))?(.*)"
+    severity, arguments, others = re.fullmatch(pattern, rest, re.DOTALL).groups()
+    if arguments is None:
+        return [member + rest for member in members]
+    arguments = _split_at_commas(arguments)
+    options = {member: set(NAMES[member].load().options) for member in members}
+    special = set.union(*options.values())
+    expanded = []
+    for member in members:
+        foreign = special - options[member]
+        own = [part for part in arguments if part.split("=")[0].strip() not in foreign]
+        expanded.append(member + severity + (":" + ",".join(own) if own else "") + others)
+    return expanded
+
+
+def label(text):
+    """Returns the text without the folder that photos come from: what its results are named by."""
+    folder = rf"\s*folder\s*=\s*(?:{_QUOTED}|[^,|/()]*)"
+    return re.sub(rf"[:,]{folder}", "", re.sub(rf":{folder},", ":", text))
 
 
 class _Parser:

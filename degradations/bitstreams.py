@@ -16,7 +16,7 @@ import tempfile
 import numpy as np
 from PIL import Image, features
 
-from degradations import bitstream_worker
+from degradations import bitstream_worker, bpg_file
 
 CHROMA = ("444", "422", "420")
 
@@ -214,8 +214,9 @@ class Bpg(Codec):
 
     The programs bpgenc and bpgdec (F. Bellard, bellard.org/bpg) are used with the options of Marie
     et al., "Expert Training" (Electronic Imaging 2022): -m 9 -b 8 -c ycbcr, 4:2:0. The stand-in is
-    libx265 through PyAV, with settings that come close to theirs in rate and quality: a statistical
-    match, not the same pixels. `codec_name` tells which ran.
+    libx265 through PyAV, stored as a BPG file, with settings that come close to theirs in rate and
+    quality: a statistical match, not the same pixels. `codec_name` tells which ran. Beside
+    bpgenc, files are about 3 % smaller at QP 41 and 6 % at QP 51.
 
     Args:
         program: "bpgenc" or "libx265"; "auto" takes bpgenc if it and bpgdec are on the PATH.
@@ -236,11 +237,12 @@ class Bpg(Codec):
         self.codec_name = "BPG (bpgenc)"
         if self.program == "libx265":
             self.codec_name = "HEVC intra (libx265), for BPG"
+            self._headers = {}
             self._av = _import_extra("av")
             self._av.logging.set_level(self._av.logging.ERROR)
 
     def encode(self, image, level):
-        """Returns a BPG file, or an HEVC stream behind the size of the image."""
+        """Returns a BPG file."""
         qp = self._check_level(level)
         return self._encode_bpg(image, qp) if self.program == "bpgenc" else self._encode(image, qp)
 
@@ -268,13 +270,15 @@ class Bpg(Codec):
     _X265 = (
         "qp={}:ipratio=1.25:keyint=1:info=0:pools=none:frame-threads=1:range=full:log-level=none"
     )
-    # libx265 refuses smaller frames than one coding unit of 32 pixels.
-    _SMALLEST = 32
+
+    @staticmethod
+    def _frame_sides(*sides):
+        # libx265 refuses smaller frames than one coding unit of 32 pixels, 4:2:0 odd ones.
+        return [max(32, side + side % 2) for side in sides]
 
     def _encode(self, image, qp):
         height, width = image.shape[:2]
-        rows = max(self._SMALLEST, height + height % 2)
-        columns = max(self._SMALLEST, width + width % 2)
+        rows, columns = self._frame_sides(height, width)
         padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), "edge")
         y, cb, cr = _picture(padded).convert("RGB").convert("YCbCr").split()
         planes = [y, cb.reduce(2), cr.reduce(2)]
@@ -282,6 +286,11 @@ class Bpg(Codec):
         frame = self._av.VideoFrame.from_ndarray(planes.reshape(-1, columns), format="yuv420p")
         frame.color_range, frame.pts = self._FULL_RANGE, 0
 
+        context = self._encoder(rows, columns, qp)
+        packets = [*context.encode(frame), *context.encode(None)]
+        return bpg_file.pack(b"".join(bytes(packet) for packet in packets), width, height)
+
+    def _encoder(self, rows, columns, qp):
         context = self._av.CodecContext.create("libx265", "w")
         context.width, context.height, context.pix_fmt = columns, rows, "yuv420p"
         context.time_base, context.framerate = fractions.Fraction(1, 25), fractions.Fraction(25)
@@ -291,15 +300,22 @@ class Bpg(Codec):
             "tune": "ssim",
             "x265-params": self._X265.format(qp),
         }
-        packets = [*context.encode(frame), *context.encode(None)]
-        size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
-        return size + b"".join(bytes(packet) for packet in packets)
+        return context
+
+    def _left_out(self, rows, columns):
+        """Returns the headers that BPG leaves out: they depend on the size of the frame alone."""
+        if (rows, columns) not in self._headers:
+            context = self._encoder(rows, columns, 0)
+            context.flags |= self._av.codec.context.Flags.global_header
+            context.open()
+            self._headers[rows, columns] = bpg_file.left_out(bytes(context.extradata))
+        return self._headers[rows, columns]
 
     def _decode(self, data):
-        height, width = int.from_bytes(data[:2], "big"), int.from_bytes(data[2:4], "big")
+        width, height, stream = bpg_file.unpack(data)
         context = self._av.CodecContext.create("hevc", "r")
         context.thread_count = 1
-        packet = self._av.Packet(data[4:])
+        packet = self._av.Packet(self._left_out(*self._frame_sides(height, width)) + stream)
         frame = [*context.decode(packet), *context.decode(None)][0]
         rows, columns = frame.height, frame.width
         planes = frame.to_ndarray().reshape(-1)

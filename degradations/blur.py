@@ -1,13 +1,17 @@
 """Blurs: Gaussian, defocus, motion, zoom, and glass."""
 
+import functools
 import math
 
 import numpy as np
 from keras import ops
 
 from degradations import filters, random
-from degradations.base import Degradation, register, to_8_bits
+from degradations.base import Degradation, per_image, register, to_8_bits
 from degradations.bitstreams import check_flag
+
+# Where FusionDistill's blur ends, in deviations.
+_CUT = 3.0
 
 
 @register
@@ -17,8 +21,9 @@ class Blur(Degradation):
     Source: Daultani & Larochelle (WACV-W 2024), deviations 0 to 5 in steps of 0.1.
 
     Args:
-        authors_variant: truncate to 8 bits after the pass along the rows too, as the authors'
-            library does by working on 8-bit images; about half a grey level darker.
+        authors_variant: blur 8-bit values as the authors' library does, SciPy's gaussian_filter: it
+            filters the height, truncates, filters the width, and truncates; about half a grey
+            level darker.
         **kwargs: see `Degradation`.
     """
 
@@ -35,8 +40,49 @@ class Blur(Degradation):
     def apply(self, images, levels, seed):
         """Blurs images [B, H, W, C] by `levels` [B] pixels; nothing is drawn from the seed."""
         largest = self.largest("deviation")
-        between = to_8_bits if self.authors_variant else None
-        return filters.gaussian(images, levels, largest, truncate=3.0, between=between)
+        if self.authors_variant:
+            return _blur_8_bits(images, levels, largest)
+        return filters.gaussian(images, levels, largest, truncate=_CUT)
+
+
+def _blur_8_bits(images, deviations, largest):
+    kernels = filters.gaussian_kernels(deviations, largest, _CUT)
+    reach = kernels.shape[-1] // 2
+    is_centre = np.float32(np.arange(-reach, reach + 1) == 0)
+    sides = kernels * (1 - is_centre)
+    total = ops.sum(sides, axis=-1, keepdims=True)
+    # How far rounding may take a sum of differences that should be a whole number.
+    slack = per_image(total[:, 0] * 2.0**-14, images)
+    row = ops.round(10 * deviations)
+    is_known = ops.logical_and(ops.absolute(10 * deviations - row) < 1e-3, row < len(_lost()))
+    row = ops.reshape(256 * ops.cast(ops.where(is_known, row, 0), "int32"), [-1, 1, 1, 1])
+    images = to_8_bits(images)
+    for _ in range(2):
+        # Only the change is summed up: float32 can't tell 200 - 1e-5, which becomes 199, from 200.
+        change = filters.convolve_columns(images, sides - total * is_centre, "nearest")
+        lost = random.look_up(_lost().ravel(), row + ops.cast(images, "int32"))
+        lost = lost * ops.cast(ops.absolute(change) <= slack, "float32")
+        images = images + ops.floor(change + slack) - lost
+        images = ops.transpose(images, [0, 2, 1, 3])
+    return images
+
+
+@functools.cache
+def _lost():
+    """Returns what SciPy takes off even areas, float32 [51 deviations 0, 0.1, ..., 5; 256 values].
+
+    Its float64 sums may end just below the whole number that they stand for, and are truncated.
+    """
+    values, lost = np.arange(256), np.zeros([51, 256], np.float32)
+    for tenths in range(1, 51):
+        reach = int(_CUT * (tenths / 10) + 0.5)
+        weights = np.exp(-0.5 / (tenths / 10) ** 2 * np.arange(-reach, reach + 1) ** 2)
+        weights /= weights.sum()
+        total = values * weights[reach]
+        for weight in weights[:reach]:
+            total = total + 2 * values * weight
+        lost[tenths] = total < values
+    return lost
 
 
 @register
@@ -236,7 +282,8 @@ class ZoomBlur(Degradation):
 
     Source: Hendrycks & Dietterich (ICLR 2019): evenly spaced zooms from 1 to the largest; each
     crops ceil(side / zoom) pixels from the centre, enlarges bilinearly with the corners aligned (as
-    scipy.ndimage.zoom of order 1), and trims to the side. The image itself counts once more.
+    scipy.ndimage.zoom of order 1) to round(zoom crop) pixels, and trims to the side. The image
+    itself counts once more.
     """
 
     severity_table = "zoom_blur"
@@ -247,6 +294,9 @@ class ZoomBlur(Degradation):
 
     # Side of the tiles that are computed at once: a zoom needs few pixels around each.
     _TILE = 32
+    # All zooms of the tables are such hundredths. Where a crop times its zoom ends in 1/2 on paper,
+    # the last bit of these float64 numbers decides whether the original rounds up.
+    _HUNDREDTHS = np.arange(1, 4.005, 0.01)
 
     def apply(self, images, levels, seed):
         """Blurs images [B, H, W, C] by `levels` [B, 2]; nothing is drawn from the seed."""
@@ -278,14 +328,30 @@ class ZoomBlur(Degradation):
 
     def _tiles(self, side, zooms, largest):
         """Yields (first, last, matrix [B, K, tile, last - first]) for each tile of an axis."""
+        sizes = self._sizes(side, ops.expand_dims(zooms, -1))
         for start in range(0, side, self._TILE):
             position = np.arange(start, min(start + self._TILE, side), dtype=np.float32)
-            bounds = [zoomed(position, side, np.float32(zoom)) for zoom in (1, largest)]
+            bounds = [
+                zoomed(position, side, *zoom_sizes(side, np.float32(zoom))) for zoom in (1, largest)
+            ]
             first = max(math.floor(np.min(bounds)) - 2, 0)
             last = min(math.ceil(np.max(bounds)) + 3, side)
-            source = ops.expand_dims(zoomed(position, side, ops.expand_dims(zooms, -1)), -1)
+            source = ops.expand_dims(zoomed(position, side, *sizes), -1)
             distance = ops.absolute(source - np.arange(first, last, dtype=np.float32))
             yield first, last, ops.maximum(1.0 - distance, 0.0)
+
+    def _sizes(self, side, zooms):
+        """Does what `zoom_sizes` does, but for whole hundredths as in float64."""
+        crops = np.ceil(side / self._HUNDREDTHS)
+        exact = crops, np.round(crops * self._HUNDREDTHS)
+        place = 100 * (zooms - 1)
+        index = ops.round(place)
+        is_whole = ops.absolute(place - index) < 1e-3
+        index = ops.cast(index, "int32")
+        return [
+            ops.where(is_whole, ops.take(known.astype(np.float32), index), size)
+            for known, size in zip(exact, zoom_sizes(side, zooms), strict=True)
+        ]
 
 
 def _mix(tile, zoomed, most):
@@ -295,13 +361,25 @@ def _mix(tile, zoomed, most):
     return ops.matmul(matrix, zoomed[:, :, first * most : last * most])
 
 
-def zoomed(position, side, zoom):
-    """Returns where each position of an axis lies in the image before a zoom into its centre."""
+def zoom_sizes(side, zoom):
+    """Returns how many pixels of an axis a zoom crops from the centre, and enlarges them to."""
     # Arrays stay arrays, for bounds that are needed while a graph is traced. The slack keeps
     # quotients that are whole numbers from being rounded up.
     library = ops if ops.is_tensor(zoom) else np
     crop = library.ceil(side / zoom - 1e-4)
-    enlarged = library.round(crop * zoom)
+    return crop, library.round(crop * zoom)
+
+
+def zoomed(position, side, crop, enlarged):
+    """Returns where each position of an axis lies in the image before a zoom into its centre.
+
+    Args:
+        position: positions on the axis, pixels.
+        side: length of the axis.
+        crop: see `zoom_sizes`.
+        enlarged: see `zoom_sizes`.
+    """
+    library = ops if ops.is_tensor(crop) else np
     first = library.floor((side - crop) / 2)
     trim = library.floor((enlarged - side) / 2)
     return first + (position + trim) * (crop - 1) / library.maximum(enlarged - 1, 1)

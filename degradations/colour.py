@@ -1,6 +1,7 @@
 """The four changes of light and colour that SyMPIE trains on.
 
-Their level is the severity itself, 0 (no change) to 5; fractions lie in between.
+Their level is the severity itself, 0 (no change) to 5; fractions lie in between. Shifts of colours
+are whole grey levels, and results are rounded, not truncated.
 
 Source: Barbato, Michieli, Yucel, Zanuttigh and Ozay, "A Modular System for Enhanced Robustness of
 Multimedia Understanding Networks via Deep Parametric Estimation", ACM MMSys 2024, section on the
@@ -14,13 +15,23 @@ from degradations.base import Degradation, is_grey, per_image, register
 
 
 class ColourWarp(Degradation):
-    """Base class of the colour corruptions."""
+    """Base class of the colour corruptions.
+
+    Args:
+        level: see `Degradation`.
+        severity: see `Degradation`.
+        quantize: see `Degradation`; these round where the others truncate.
+        **kwargs: see `Degradation`.
+    """
 
     unit = "severity, 0 to 5"
     limits = ((0.0, 5.0),)
     # Number and largest size of the shifts, in grey levels, that are drawn per image.
     shifts = 0
-    largest_shift = 0.0
+    largest_shift = 0
+
+    def __init__(self, level=None, severity=None, quantize="round", **kwargs):
+        super().__init__(level, severity, quantize=quantize, **kwargs)
 
     @classmethod
     def severities(cls, size=224):
@@ -28,10 +39,9 @@ class ColourWarp(Degradation):
         return (1.0, 2.0, 3.0, 4.0, 5.0)
 
     def draw_shifts(self, batch_size, seed):
-        """Returns the shifts of colours in grey levels, `[B, shifts]`."""
-        return random.uniform(
-            [batch_size, self.shifts], seed, -self.largest_shift, self.largest_shift
-        )
+        """Returns the shifts of colours in whole grey levels, float32 `[B, shifts]`."""
+        ends = -self.largest_shift, self.largest_shift + 1
+        return ops.cast(random.integers([batch_size, self.shifts], seed, *ends), "float32")
 
     def transform(self, images, levels, shifts):
         """Changes RGB images by given shifts; see the class for the formula."""
@@ -78,7 +88,7 @@ class Sunset(ColourWarp):
     """
 
     shifts = 1
-    largest_shift = 32.0
+    largest_shift = 32
 
     def transform(self, images, levels, shifts):
         """Blends with the coloured image; shifts `[B, 1]` hold d."""
@@ -89,21 +99,21 @@ class Sunset(ColourWarp):
 
 @register
 class Night(ColourWarp):
-    """Blue darkness: 0.8 of the colour and 0.2 of a copy of the image, blended in by severity / 5.
+    """Blue darkness: `0.8 colour x / 255 + 0.2 copy`, blended in by severity / 5.
 
-    The colour is (32, 32, 64 + d), d from -24 to 24; in the copy, pixels whose channels' mean is
-    above 128 are inverted.
+    The colour is (32, 32, 64 + d), d from -24 to 24; in the copy of the image, pixels whose
+    channels' mean is above 128 are inverted.
     """
 
     shifts = 1
-    largest_shift = 24.0
+    largest_shift = 24
 
     def transform(self, images, levels, shifts):
         """Blends with the dark image; shifts `[B, 1]` hold d."""
         is_bright = ops.mean(images, axis=-1, keepdims=True) > 128.0
         copy = ops.where(is_bright, 255.0 - images, images)
         colour = _colour(shifts[:, 0], 32.0, 32.0, 64.0 + shifts[:, 0])
-        return _blend_by_severity(images, 0.8 * colour + 0.2 * copy, levels)
+        return _blend_by_severity(images, 0.8 * colour * images / 255.0 + 0.2 * copy, levels)
 
 
 @register
@@ -114,7 +124,7 @@ class White(ColourWarp):
     """
 
     shifts = 3
-    largest_shift = 32.0
+    largest_shift = 32
 
     def transform(self, images, levels, shifts):
         """Multiplies each channel; shifts `[B, 3]`."""

@@ -9,7 +9,7 @@ from keras import ops
 
 from degradations import random
 
-# Rows that one small matrix product makes at once in `convolve_separable`.
+# Rows that one small matrix product makes at once in `convolve_columns`.
 _BLOCK = 32
 
 
@@ -67,7 +67,7 @@ def gaussian_kernels(deviations, largest, truncate):
     return weights / ops.sum(weights, axis=-1, keepdims=True)
 
 
-def gaussian(images, deviations, largest, truncate=4.0, border="nearest", between=None):
+def gaussian(images, deviations, largest, truncate=4.0, border="nearest"):
     """Blurs each image [B, H, W, C] with its own deviation, in pixels.
 
     Args:
@@ -76,25 +76,17 @@ def gaussian(images, deviations, largest, truncate=4.0, border="nearest", betwee
         largest: the largest deviation that can occur, a plain number.
         truncate: where the kernel ends, in deviations.
         border: see `border_index`.
-        between: function applied after the pass along rows and before the one along columns.
     """
     kernels = gaussian_kernels(deviations, largest, truncate)
-    return convolve_separable(images, kernels, border, between)
-
-
-def convolve_separable(images, kernels, border, between=None):
-    """Correlates each image with its own 1-D kernel [B or 1, 2R + 1] along both axes."""
     if kernels.shape[-1] == 1:
-        return between(images) if between else images
-    # The second axis is the one that is filtered; along it whole rows are contiguous.
-    images = ops.transpose(images, [0, 2, 1, 3])
-    images = _convolve_rows(images, kernels, border)
-    images = between(images) if between else images
-    images = ops.transpose(images, [0, 2, 1, 3])
-    return _convolve_rows(images, kernels, border)
+        return images
+    images = convolve_columns(images, kernels, border)
+    images = convolve_columns(ops.transpose(images, [0, 2, 1, 3]), kernels, border)
+    return ops.transpose(images, [0, 2, 1, 3])
 
 
-def _convolve_rows(images, kernels, border):
+def convolve_columns(images, kernels, border):
+    """Correlates the columns of each image, the second axis, with its own [B or 1, 2R + 1]."""
     batch, height, width, channels = ops.shape(images)
     reach = kernels.shape[-1] // 2
     if isinstance(height, int) and height <= _BLOCK + 2 * reach:

@@ -1,4 +1,7 @@
-"""Textures like frost on a window, drawn from feathers of ice."""
+"""Textures like frost on a window, drawn from feathers of ice.
+
+Each has the mean and the spread of one of the photos that ImageNet-C draws frost from.
+"""
 
 import functools
 import math
@@ -10,14 +13,22 @@ from PIL import Image, ImageDraw, ImageFilter
 OVERSAMPLING = 2
 # Deviation of the blur in pixels; ice refracts, it has no sharp lines.
 BLUR = 0.6
+# Deviation of the noise of single pixels, beside ice whose values deviate by about 40.
+GRAIN = 12.0
 # Feathers of ice per texture, from large to small, and their lengths as shares of the side.
 FEATHERS = 330
 LONGEST, SHORTEST = 0.34, 0.05
 # Side branches of ice leave the stem at up to 60 degrees, the angle of its crystals.
 BRANCH_ANGLES = (math.radians(25.0), math.radians(60.0))
-# Mean and deviation of grey values, about those of photographs of frosted windows.
-MEAN, DEVIATION = 135.0, 42.0
-TINT = (0.94, 1.0, 1.07)
+# Means and deviations of red, green and blue of the photos frost1.png to frost5.jpg that
+# Hendrycks & Dietterich (ICLR 2019) use; the second and the third have the same.
+LOOKS = (
+    ((78, 149, 166), (27, 17, 15)),
+    ((201, 205, 215), (21, 22, 23)),
+    ((201, 205, 215), (21, 22, 23)),
+    ((138, 153, 165), (29, 29, 30)),
+    ((112, 123, 135), (44, 43, 42)),
+)
 # Where the dark edge of a branch lies beside it.
 EDGE = 0.8 + 0.8j
 
@@ -25,10 +36,13 @@ EDGE = 0.8 + 0.8j
 @functools.lru_cache(maxsize=8)
 def frost_textures(count, side=512):
     """Returns a tuple of uint8 images [side, side, 3], always the same ones; not to be changed."""
-    return tuple(_frost_texture(np.random.default_rng(index), side) for index in range(count))
+    return tuple(
+        _frost_texture(np.random.default_rng(index), side, *LOOKS[index % len(LOOKS)])
+        for index in range(count)
+    )
 
 
-def _frost_texture(generator, side):
+def _frost_texture(generator, side, means, deviations):
     canvas = Image.new("L", (side * OVERSAMPLING,) * 2, 60)
     draw = ImageDraw.Draw(canvas)
     # Neighbouring feathers grow in similar directions, as they start from the same scratches.
@@ -42,9 +56,10 @@ def _frost_texture(generator, side):
     canvas = canvas.filter(ImageFilter.GaussianBlur(BLUR * OVERSAMPLING))
     ice = np.asarray(canvas.resize((side, side), Image.Resampling.BOX), np.float64)
     value = ice * (1.0 + 0.35 * _smooth_field(generator, side, 1.6))
-    value += 6.0 * generator.standard_normal((side, side))
-    value = MEAN + DEVIATION * (value - value.mean()) / value.std()
-    return np.clip(value[..., None] * np.array(TINT), 0, 255).astype(np.uint8)
+    value += GRAIN * generator.standard_normal((side, side))
+    value = (value - value.mean()) / value.std()
+    pixels = np.array(means) + np.array(deviations) * value[..., None]
+    return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
 
 
 def _draw_feather(draw, generator, root, angle, length):

@@ -87,17 +87,23 @@ def plasma(batch, rounds, decay, seed):
     return points / ops.maximum(ops.max(points, axis=(1, 2), keepdims=True), 1e-12)
 
 
+# Factors of the photos of frost, by `size`.
+_SCALES = {64: 0.3, 32: 0.2}
+
+
 @register
 class Frost(Degradation):
     """Adds a window of a frost photo: ImageNet-C's frost.
 
     Source: Hendrycks & Dietterich (ICLR 2019): weights of the image and of a random window of one
-    of the first five photos of a folder. For 32-pixel images (CIFAR-10-C) photos are scaled by 0.2.
+    of the first five photos of a folder. With `size` 64 (Tiny-ImageNet-C) photos are scaled by 0.3,
+    with 32 (CIFAR-10-C) by 0.2, bilinearly and without smoothing them before, as OpenCV does.
     Photos smaller than the image are enlarged to cover it.
 
     Args:
-        folder: folder with photos of frost; None makes crystal textures of our own instead, whose
-            brightness and contrast are about those of photos.
+        folder: folder with photos of frost; None makes crystal textures of our own instead. At each
+            severity of each size, what they add has the mean and the spread of the authors' photos
+            within 3 %, the differences between neighbouring pixels within 15 %.
         photos: how many photos of the folder, in order of their names, are used; the authors' draw
             never reaches their sixth.
         **kwargs: see `Degradation`.
@@ -118,8 +124,8 @@ class Frost(Degradation):
             self._textures = frost_texture.frost_textures(photos)
         else:
             self._textures = _read_photos(self.folder, photos)
-        if self.size == 32:
-            self._textures = [_resize(texture, 0.2) for texture in self._textures]
+        if self.size in _SCALES:
+            self._textures = [_scale(texture, _SCALES[self.size]) for texture in self._textures]
         self._prepared = {}
 
     def apply(self, images, levels, seed):
@@ -130,7 +136,8 @@ class Frost(Degradation):
         draws = random.uniform([batch, 3], seed)
         index = ops.cast(ops.floor(draws[:, 0] * len(firsts)), "int32")
         first, side = ops.take(firsts, index), ops.take(sides, index, axis=0)
-        room = ops.cast(side - np.int32([height, width]) + 1, "float32")
+        # As the authors' draw, which never reaches the last place.
+        room = ops.cast(ops.maximum(side - np.int32([height, width]), 1), "float32")
         corner = ops.cast(ops.floor(draws[:, 1:] * room), "int32")
         rows = corner[:, :1] + np.arange(height, dtype=np.int32)
         columns = corner[:, 1:] + np.arange(width, dtype=np.int32)
@@ -147,7 +154,7 @@ class Frost(Degradation):
             photos = []
             for photo in self._textures:
                 factor = max(height / photo.shape[0], width / photo.shape[1], 1.0)
-                photos.append(photo if factor == 1 else _resize(photo, factor, (height, width)))
+                photos.append(photo if factor == 1 else _enlarge(photo, factor, height, width))
             sides = np.int32([photo.shape[:2] for photo in photos])
             firsts = np.cumsum([0, *(h * w for h, w in sides[:-1])]).astype(np.int32)
             pixels = np.concatenate([photo.reshape(-1, 3) for photo in photos])
@@ -172,14 +179,20 @@ def _read_photos(folder, count):
     return photos
 
 
-def _resize(photo, factor, least=(1, 1)):
-    from PIL import Image
+def _scale(photo, factor):
+    import cv2
+
+    return cv2.resize(photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+
+
+def _enlarge(photo, factor, height, width):
+    import cv2
 
     height, width = (
-        max(math.ceil(side * factor - 1e-9), low)
-        for side, low in zip(photo.shape, least, strict=False)
+        max(math.ceil(side * factor - 1e-9), least)
+        for side, least in zip(photo.shape, (height, width), strict=False)
     )
-    return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BICUBIC))
+    return cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 @register
@@ -242,10 +255,10 @@ class Snow(Degradation):
 
 def _enlarging(side, most, zoom):
     """Returns matrices [B, side, most] that zoom a drawn crop of ceil(side / zoom) to the side."""
-    crop = ops.ceil(side / zoom - 1e-4)
+    crop, enlarged = blur.zoom_sizes(side, zoom)
     first = ops.floor((side - crop) / 2)
     position = ops.expand_dims(np.arange(side, dtype=np.float32), -1)
-    source = blur.zoomed(position, side, zoom) - first
+    source = blur.zoomed(position, side, crop, enlarged) - first
     return ops.maximum(1.0 - ops.absolute(source - np.arange(most, dtype=np.float32)), 0.0)
 
 

@@ -13,6 +13,8 @@ RGB_MEAN = (114.4, 111.5, 103.0)
 SCALE_KERNEL_SIZE = 5
 SCALE_BLOCKS = 2
 MODULES_PER_STAGE = 4
+# Sixteen times as many as published; building more takes longer than anyone means to wait.
+LARGEST_FEATURES, LARGEST_BLOCKS = 1024, 1000
 
 
 class Generator(keras.Model):
@@ -47,7 +49,8 @@ class Generator(keras.Model):
             name: name of the model.
 
         Raises:
-            ValueError: for a scale that is no power of two, or sizes below 1.
+            ValueError: for a scale that is no power of two, or sizes below 1 or far beyond the
+                published ones.
         """
         super().__init__(name=name, dtype=keras.config.floatx())
         check_scales(scales)
@@ -64,6 +67,11 @@ class Generator(keras.Model):
         self.shared_blocks = shared_blocks
         self.upscale_blocks = upscale_blocks
         self.rgb_mean = tuple(float(value) for value in rgb_mean)
+        if features > LARGEST_FEATURES or self.count_residual_blocks() > LARGEST_BLOCKS:
+            raise ValueError(
+                f"EUSR takes at most {LARGEST_FEATURES} features, and {LARGEST_BLOCKS} residual "
+                f"blocks in all. Received: {features} and {self.count_residual_blocks()}"
+            )
         if residual_factor is None:
             residual_factor = 1e-4 / self.count_residual_blocks()
         self.residual_factor = residual_factor

@@ -203,16 +203,14 @@ class FileUpscaler:
 def choose_scale(model, scale):
     """Returns `scale`, or the only one that the model has; else a ValueError."""
     scales = list(model.scales)
-    if not scales and model.export_names["scale"] is None:
+    if not scales:
         if scale is not None:
             raise ValueError(f"This model takes no --scale. Received: {scale}")
         return None
     if scale is None and len(scales) == 1:
         return scales[0]
-    if scale is None or (scales and scale not in scales):
-        raise ValueError(
-            f"--scale is one of {scales or 'the scales of the graph'}. Received: {scale}"
-        )
+    if scale not in scales:
+        raise ValueError(f"--scale is one of {scales}. Received: {scale}")
     return scale
 
 

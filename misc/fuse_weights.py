@@ -15,10 +15,9 @@ from misc.training import entry_point  # isort: skip; sets up logging before Ten
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import flags
 
-from misc.training import common_flags, run_folder
+from misc.training import checkpoints, common_flags, run_folder
 
 MOVING_STATISTICS = ("first", "mean", "reestimated")
 
@@ -48,7 +47,7 @@ def main(settings, selection):
     """Fuses the models; returns the exit status."""
     if not settings.output_path:
         raise ValueError("--output_path is missing: the folder for the fused model.")
-    if tf.train.latest_checkpoint(settings.output_path):
+    if checkpoints.list_steps(settings.output_path):
         raise ValueError(f"--output_path={settings.output_path} holds a model already.")
     if not settings.fuse_with and settings.moving_statistics != "reestimated":
         raise ValueError("--fuse_with is missing: the other models, beside --restore_path.")

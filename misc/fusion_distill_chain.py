@@ -17,6 +17,7 @@ from absl import flags
 
 import degradations
 from classifiers import fusion_distill_chain
+from misc.images import locks
 from misc.training import common_flags, settings
 
 FLAGS = flags.FLAGS
@@ -87,7 +88,8 @@ def main(chosen, selection):
     chosen |= {name: value for name, value in defaults.items() if name not in chosen.given}
     chosen |= {"degradations": list(chain.names)}
     selection.model.create_model(chosen | selection.create_data(chosen).settings)
-    table, page = chain.run(settings.changeable_names())
+    with locks.hold(chain.folder):
+        table, page = chain.run(settings.changeable_names())
     print(f"\n{table}\n\nPage with curves: {page}")
     return 0
 

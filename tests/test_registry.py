@@ -108,8 +108,22 @@ def test_unknown_names_are_errors_that_list_the_known():
         registry.load("dataloaders", "nothing")
 
 
-def test_alias_of_the_original_name():
-    assert registry.ALIASES["4pp_eusr"] == "perceptual_eusr"
+def test_names_of_the_original_project(tmp_path):
+    assert registry.load("models", "4pp_eusr") is registry.load("models", "perceptual_eusr")
+    # A run keeps one name, whichever it was started with.
+    argv = ["train.py", "--model=4pp_eusr", "--dataloader=basic_loader"]
+    with settings.fresh_flags():
+        selection = registry.select(argv, with_dataloader=True, for_use=False)
+    assert selection.dataloader is registry.load("dataloaders", "paired_images")
+    assert selection.dataloader_name == "paired_images"
+    arguments = {"model": "eusr", "dataloader": "basic_loader", "data_edges": "clamp"}
+    (tmp_path / "arguments.json").write_text(json.dumps(arguments))
+    argv = ["validate.py", f"--restore_path={tmp_path}"]
+    with settings.fresh_flags():
+        common_flags.define_restore_flags()
+        registry.select(argv, with_dataloader=True)
+        flags.FLAGS(argv)
+        assert settings.parsed().data_edges == "clamp"
 
 
 def test_use_of_a_run_takes_its_model_and_dataloader(tmp_path):

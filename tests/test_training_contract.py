@@ -1,6 +1,7 @@
 """What a method may ask of the training loop: a first validation, bests, restarts, the end."""
 
 import json
+import os
 import types
 
 import keras
@@ -8,6 +9,7 @@ import tensorflow as tf
 from absl import flags
 
 import train
+from misc.images import locks
 from misc.training import run_folder, settings
 from misc.training.method import Decision, Method
 from tests import commands
@@ -22,11 +24,12 @@ class Counting(Method):
     higher_is_better = True
     validates_first = True
 
-    def __init__(self):
+    def __init__(self, factor=1.0, **kwargs):
         dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
         network = keras.Sequential([keras.Input((1,)), dense])
-        super().__init__({"network": network}, {"network": keras.optimizers.SGD(1.0)})
+        super().__init__({"network": network}, {"network": keras.optimizers.SGD(1.0)}, **kwargs)
         self.left = list(RESULTS)
+        self.factor = float(factor)
 
     @property
     def bests(self):
@@ -36,6 +39,8 @@ class Counting(Method):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(self.networks["network"](batch["image"]))
         self.update_weights("network", loss, tape)
+        weight = self.networks["network"].weights[0]
+        weight.assign(self.factor * weight)
         return {"loss": loss}
 
     def predict(self, images, scale=None):
@@ -73,13 +78,13 @@ class Ones:
         return {"kind": "ones"}
 
 
-def run(path, *more):
+def run(path, *more, factor=1.0):
     """Trains for at most three epochs; called in a process of its own."""
     selection = types.SimpleNamespace(
         model_name="counting",
         dataloader_name="ones",
         create_data=lambda flags: Ones(),
-        model=types.SimpleNamespace(create_model=lambda flags, training: Counting()),
+        model=types.SimpleNamespace(create_model=lambda flags, training: Counting(factor)),
     )
     train.define_flags()
     arguments = ["--epochs=3", "--validate_freq=2", "--save_freq=100", "--log_freq=1"]
@@ -87,11 +92,26 @@ def run(path, *more):
     assert train.main(settings.parsed(), selection) == 0
 
 
-def test_the_loop_does_what_a_method_asks_for(tmp_path):
-    def start(*arguments):
-        program = f"from tests.test_training_contract import run; run(*{arguments!r})"
-        return commands.run("-c", program)
+def start(*arguments, **kwargs):
+    program = "import tests.test_training_contract as test\n"
+    program += f"try: test.run(*{arguments!r}, **{kwargs!r})\n"
+    return commands.run("-c", program + "except (ArithmeticError, OSError) as error: print(error)")
 
+
+def test_weights_that_are_undefined_after_the_first_step_are_not_saved(tmp_path):
+    output = start(str(tmp_path), "--save_freq=1", "--validate_freq=0", factor="nan")
+    assert "After step 1, 1 of 2 variables hold values that are not finite" in output
+    assert not list(tmp_path.glob("*ckpt*"))
+
+
+def test_a_folder_in_which_another_process_trains_is_left_alone(tmp_path):
+    with locks.hold(tmp_path):
+        output = start(str(tmp_path))
+        assert f"{tmp_path} is in use by process {os.getpid()} " in output
+        assert [path.name for path in tmp_path.iterdir()] == [locks.LOCK]
+
+
+def test_the_loop_does_what_a_method_asks_for(tmp_path):
     output = start(str(tmp_path))
     assert "3 epochs of 6 steps (20 images)" in output
     assert "validation at step 0: up 1.000 (best so far, best_down so far)" in output

@@ -6,19 +6,22 @@ tensorflow-datasets.
 """
 
 import dataclasses
+import os
 import pathlib
-import pickle
 import zipfile
 
 import numpy as np
 from absl import flags
 
-from classifiers import labelled_images
+from classifiers import labelled_images, pickles
 from classifiers.labelled_images import LabelledImages
+from misc.images import archives
 from misc.training import settings
 
 _SIDE = 32
 _PIXELS = _SIDE * _SIDE * 3
+# The longest official file, the 50,000 images of CIFAR-100, has 155 MB.
+_LARGEST_FILE = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,24 +130,24 @@ def read(layout, path, tfds, split):
 def read_python(path, label_key):
     """Returns (images, labels) of a file of the official python version.
 
-    Such files are pickles. They are read without running what they name: only dictionaries, lists,
-    texts, numbers and NumPy arrays are allowed.
+    Such files are pickles, of Python 2 or 3. They are read without running what they name: only
+    dictionaries, lists, texts, numbers and arrays of numbers are allowed.
 
     Raises:
         ValueError: if the file is missing, broken, or holds anything else; names the file.
     """
     content = _load_pickle(path)
-    try:
-        pixels, labels = content[b"data"], content[label_key.encode()]
-        pixels, labels = np.asarray(pixels, np.uint8), np.asarray(labels, np.int32)
-        if labels.shape != pixels.shape[:1]:
-            raise ValueError(f"Received: {list(pixels.shape)}, {list(labels.shape)} labels")
-        return _from_planes(pixels), labels
-    except (KeyError, TypeError, ValueError) as error:
+    pixels = content.get(b"data")
+    pixels = pixels.values if isinstance(pixels, pickles.Array) else None
+    labels = _plain_labels(content.get(label_key.encode()))
+    right = pixels is not None and pixels.dtype == np.uint8 and pixels.shape[1:] == (_PIXELS,)
+    if not right or labels is None or labels.shape != pixels.shape[:1]:
+        found = [None if values is None else list(values.shape) for values in (pixels, labels)]
         raise ValueError(
             f"{path} is no file of the python version: it should hold data [N, {_PIXELS}] and "
-            f"{label_key}. {error}"
-        ) from error
+            f"{label_key} [N]. Received: {found[0]} and {found[1]}"
+        )
+    return _from_planes(pixels), labels
 
 
 def read_binary(path, label_bytes):
@@ -153,6 +156,7 @@ def read_binary(path, label_bytes):
     Raises:
         ValueError: if the file's length is not that of whole images; names the file.
     """
+    _check_size(path)
     content = np.fromfile(path, np.uint8)
     row = label_bytes + _PIXELS
     if not content.size or content.size % row:
@@ -167,13 +171,17 @@ def read_npz(path):
     """Returns (images, labels) or (images, labels, class names) of an .npz file.
 
     Raises:
-        ValueError: if the arrays are missing or of another type or shape; names the file.
+        ValueError: if the arrays are missing, of another type or shape, or would fill memory; names
+            the file.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                archives.check_member(member)
         with np.load(path, allow_pickle=False) as content:
             images, labels = content["images"], content["labels"]
             names = content["label_names"] if "label_names" in content.files else None
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged archives raise many kinds
         raise ValueError(f"{path} should be an .npz with images and labels: {error}") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(
@@ -185,8 +193,10 @@ def read_npz(path):
             f"labels in {path} must be one integer for each of the {len(images)} images. "
             f"Received: {labels.dtype} {list(labels.shape)}"
         )
-    labels = labels.reshape(-1).astype(np.int32)
-    return (images, labels) if names is None else (images, labels, [str(name) for name in names])
+    labels = labels.reshape(-1)
+    if names is None:
+        return images, labels
+    return images, labels, [str(name) for name in names.reshape(-1)]
 
 
 def _read_tfds(layout, path, split):
@@ -206,7 +216,7 @@ def _read_tfds(layout, path, split):
 def _checked(layout, source, parts):
     """Joins the parts, and returns them as `LabelledImages`."""
     images = np.concatenate([part[0] for part in parts])
-    labels = np.concatenate([part[1] for part in parts]).astype(np.int32)
+    labels = np.concatenate([part[1] for part in parts])
     if not len(labels):
         raise ValueError(f"{source} holds no images.")
     if labels.min() < 0 or labels.max() >= layout.classes:
@@ -215,7 +225,7 @@ def _checked(layout, source, parts):
             f"Received: {labels.min()} to {labels.max()}"
         )
     names = parts[0][2] if len(parts[0]) > 2 else _class_names(layout, source)
-    return LabelledImages(images, labels, list(names))
+    return LabelledImages(images, labels.astype(np.int32), list(names))
 
 
 def _class_names(layout, folder):
@@ -227,7 +237,11 @@ def _class_names(layout, folder):
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
             raise ValueError(f"{folder / python} should hold {key}, a list of texts") from error
     if (folder / text).is_file():
-        return [line for line in (folder / text).read_text().split("\n") if line.strip()]
+        try:
+            lines = (folder / text).read_text().split("\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{folder / text} should be a text of class names: {error}") from error
+        return [line for line in lines if line.strip()]
     return [str(label) for label in range(layout.classes)]
 
 
@@ -236,26 +250,32 @@ def _from_planes(values):
     return np.ascontiguousarray(values.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1))
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Reads plain values and NumPy arrays, and refuses to look up anything else."""
-
-    def find_class(self, module, name):
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            if name == "_reconstruct":
-                return np._core.multiarray._reconstruct
-        elif (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
-        elif (module, name) == ("_codecs", "encode"):
-            # How Python 3 writes bytes in the old format.
-            return lambda text, encoding: text.encode(encoding)
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is not allowed")
+def _plain_labels(found):
+    """Returns the array in a pickled array or list of whole numbers, `None` of anything else."""
+    if isinstance(found, list) and all(type(n) is int and n.bit_length() < 63 for n in found):
+        return np.array(found, np.int64)
+    return found.values if isinstance(found, pickles.Array) else None
 
 
 def _load_pickle(path):
+    _check_size(path)
     try:
         with open(path, "rb") as file:
-            return _ArraysOnly(file, encoding="bytes").load()
-    except FileNotFoundError:
+            content = pickles.ArrayUnpickler(file, encoding="bytes").load()
+        if not isinstance(content, dict):
+            raise ValueError("it should hold a dictionary")
+    except OSError:
         raise
     except Exception as error:  # what a broken pickle raises depends on where it is broken
-        raise ValueError(f"{path} is no file of the python version: {error}") from error
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{path} is no file of the python version: {reason}") from error
+    return content
+
+
+def _check_size(path):
+    size = os.path.getsize(path)
+    if size > _LARGEST_FILE:
+        raise ValueError(
+            f"{path} has {size / 1e9:.1f} GB; the official files have less than "
+            f"{_LARGEST_FILE / 1e9:.1f}"
+        )

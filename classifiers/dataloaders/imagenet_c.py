@@ -138,8 +138,11 @@ def _chosen(found, wanted):
 
 def _load_array(path):
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        # Not numpy.load, which takes other kinds of files as well.
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header raises many kinds
         raise ValueError(f"{path} is no whole .npy file: {error}") from error
 
 

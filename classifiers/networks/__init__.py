@@ -69,7 +69,9 @@ class Network:
         fixed_size: whether its weights serve one image size only.
         smallest_size: shortest side of images that it can take, in pixels.
         ignored: regular expressions of PyTorch tensors that serve only training or other uses.
-        renamed: {regular expression: replacement} for names in older PyTorch files.
+        renamed: {regular expression: replacement} for names in PyTorch files that are called
+            otherwise here.
+        lookalikes: {name of a tensor: the other network whose files have it}.
         adapt: `None`, or function of the tensors {name: array} of other PyTorch networks that
             compute the same with other modules; returns those of this one.
     """
@@ -82,6 +84,7 @@ class Network:
     smallest_size: int = 1
     ignored: tuple = ()
     renamed: dict = dataclasses.field(default_factory=dict)
+    lookalikes: dict = dataclasses.field(default_factory=dict)
     adapt: Callable | None = None
 
 
@@ -131,7 +134,18 @@ NETWORKS = {
         smallest_size=75,
         ignored=(r"AuxLogits\..*",),
     ),
-    "efficientnet_b3": Network(efficientnet.build, "classifier.1", image_size=300),
+    "efficientnet_b3": Network(
+        efficientnet.build,
+        "classifier.1",
+        image_size=300,
+        lookalikes={"_conv_stem.weight": "efficientnet_pytorch_b3"},
+    ),
+    "efficientnet_pytorch_b3": Network(
+        efficientnet.build_package,
+        image_size=300,
+        renamed={r"(^|\.)_": r"\1"},
+        lookalikes={"features.0.0.weight": "efficientnet_b3"},
+    ),
     "vit_b16": Network(
         vit.build,
         "heads.head",
@@ -165,8 +179,8 @@ def build(
         weights: `None` for random weights, or a file: .weights.h5 or .keras of this network, or
             PyTorch's .pth, .pt or .safetensors with the tensors of torchvision's network of that
             name (CIFAR ResNets: of the authors' code; CLIP: of the authors' releases, with the text
-            embeddings of the classes as `head.weight`, or as a .json file of them). A list of such
-            files is taken together.
+            embeddings of the classes as `head.weight`, or as a .json file of them;
+            efficientnet_pytorch_b3: of that package). A list of such files is taken together.
         load_head: whether the last layer's weights are taken from the file too; without them it
             starts at random, for another number of classes.
         mean: three means on the scale 0-1; `None` for those that the network is usually fed with,
@@ -261,7 +275,13 @@ def _read(weights, network):
     for path in paths:
         is_json = str(path).endswith(".json")
         tensors |= clip.read_embeddings(path) if is_json else pytorch_files.read(path)
+    for tensor, other in network.lookalikes.items():
+        if tensor in tensors:
+            raise ValueError(
+                f"{settings['source']} has the tensors of --network={other}, which pads and "
+                "normalises otherwise."
+            )
     if network.adapt is not None:
         tensors = network.adapt(tensors)
-    settings |= {"ignored": network.ignored, "renamed": network.renamed}
-    return tensors, pytorch_weights, settings
+    settings["ignored"] = network.ignored
+    return pytorch_weights.rename(tensors, network.renamed), pytorch_weights, settings

@@ -43,7 +43,8 @@ def from_parameter_free(tensors):
     with ones and zeros. Their last pool is the mean of the four windows here. Other tensors are
     returned as they are.
     """
-    if "linear.weight" not in tensors:
+    head = tensors.get("linear.weight")
+    if head is None or tuple(head.shape[1:]) != FEATURES[-1:]:
         return tensors
     renamed = {
         re.sub(r"^layer(?=\d)", "res", name): value
@@ -51,7 +52,7 @@ def from_parameter_free(tensors):
         if not name.startswith("linear.")
     }
     windows = POOLED_SIZE**2
-    renamed["fc.weight"] = np.repeat(tensors["linear.weight"] / windows, windows, axis=1)
+    renamed["fc.weight"] = np.repeat(np.asarray(head) / windows, windows, axis=1)
     renamed["fc.bias"] = tensors["linear.bias"]
     for stage, (before, after) in enumerate(itertools.pairwise(FEATURES), start=2):
         ones = np.ones(after, np.float32)

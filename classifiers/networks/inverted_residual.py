@@ -26,6 +26,7 @@ class Block:
         squeezed: features to which squeeze and excitation reduces; 0 for none.
         squeeze_activations: activations after its two convolutions.
         drop_rate: probability to drop the branch in training.
+        padding: that of the depthwise convolution, see `layers.convolution`.
     """
 
     expanded: int
@@ -37,6 +38,7 @@ class Block:
     squeezed: int = 0
     squeeze_activations: tuple = ("relu", "hard_sigmoid")
     drop_rate: float = 0.0
+    padding: str | None = None
 
 
 def unroll(stacks, before):
@@ -97,7 +99,7 @@ def _apply(inputs, block, norm):
     settings = {"activation": block.activation, "norm": norm}
     if block.expanded != inputs.shape[-1]:
         x = layers.conv_norm(x, block.expanded, 1, names["expand"], **settings)
-    settings |= {"stride": block.stride, "groups": block.expanded}
+    settings |= {"stride": block.stride, "groups": block.expanded, "padding": block.padding}
     x = layers.conv_norm(x, block.expanded, block.kernel_size, names["depthwise"], **settings)
     if block.squeezed:
         x = _squeeze_and_excite(x, block)

@@ -44,15 +44,19 @@ def convolution(x, features, kernel_size, name, stride=1, padding=None, groups=1
         kernel_size: side of the kernel, or (height, width).
         name: name of the layer.
         stride: step in both directions.
-        padding: zeros on each side, or (vertical, horizontal); `None` for half the kernel.
+        padding: zeros on each side, or (vertical, horizontal); `None` for half the kernel; "same"
+            for what TensorFlow adds, which depends on the size of `x` and may be one more at its
+            end.
         groups: number of groups of channels; as many as channels is a depthwise convolution.
         bias: whether to add a bias.
     """
     kernel_size = _pair(kernel_size)
     half = tuple((length - 1) // 2 for length in kernel_size)
-    padding = half if padding is None else _pair(padding)
-    # "same" is symmetric only at stride 1; it saves the copy that explicit padding costs.
-    same = stride == 1 and padding == half and all(length % 2 for length in kernel_size)
+    same = padding == "same"
+    if not same:
+        padding = half if padding is None else _pair(padding)
+        # "same" is symmetric only at stride 1; it saves the copy that explicit padding costs.
+        same = stride == 1 and padding == half and all(length % 2 for length in kernel_size)
     if not same and any(padding):
         x = keras.layers.ZeroPadding2D(padding)(x)
     settings = {

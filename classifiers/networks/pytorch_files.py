@@ -3,23 +3,28 @@
 A .pth file is a pickle, which could run any program when it is loaded as such. Here nothing of it
 is run: the few names that make up tensors are rebuilt by this module, and every other class or
 function in the pickle becomes an inert `Unread`. What the file says about shapes is checked against
-the bytes that are there.
+the bytes that are there, and values are read only of the tensors that are asked for.
 """
 
 import collections
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import math
+import os
 import pathlib
-import pickle
 import struct
 import sys
 import zipfile
+from collections.abc import Callable
 
 import ml_dtypes
 import numpy as np
+
+from classifiers import pickles
+from misc.images import archives
 
 # Names under which checkpoints keep the tensors of the network.
 NESTED = ("state_dict", "model_state_dict", "model", "net", "network")
@@ -48,6 +53,10 @@ STORAGES = {storage: DTYPES[name] for name, storage, _ in TYPES}
 STORAGES["UntypedStorage"] = DTYPES["uint8"]
 SAFETENSORS_DTYPES = {code: DTYPES[name] for name, _, code in TYPES}
 MAXIMUM_HEADER = 100_000_000  # the safetensors format's own limit, in bytes
+MAXIMUM_AXES = 64  # NumPy's own limit
+# Of scripted modules, far more than any network has.
+MAXIMUM_MODULES = 100_000
+MAXIMUM_NAME = 10_000
 
 
 def read(path):
@@ -60,56 +69,74 @@ def read(path):
         path: .pth or .pt file of torch.save (both formats) or torch.jit.save, or .safetensors.
 
     Returns:
-        {name: array}; bfloat16 becomes float32.
+        {name: `Tensor`}, whose values are read when they are made an array.
 
     Raises:
         ValueError: when the file is broken, or holds no tensors where they are looked for.
         FileNotFoundError: when there is no such file.
     """
     path = pathlib.Path(path)
-    try:
+    with _naming(path):
         with open(path, "rb") as file:
             if path.suffix == ".safetensors":
-                tensors = _read_safetensors(file)
+                tensors = _read_safetensors(path, file)
             elif zipfile.is_zipfile(file):
-                tensors = _find_state(_read_zip(file))
+                tensors = _find_state(_read_zip(path))
             else:
                 file.seek(0)
                 if file.read(4) == ZIP_MAGIC:
                     raise ValueError("the archive is incomplete: its end is missing")
                 file.seek(0)
-                tensors = _find_state(_read_legacy(file))
-        tensors = {name: value.array() for name, value in tensors.items()}
+                tensors = _find_state(_read_legacy(path, file))
+        for tensor in tensors.values():
+            tensor.check()
+        if not tensors:
+            raise ValueError("it holds no tensors")
+    return _without_prefixes(tensors)
+
+
+@contextlib.contextmanager
+def _naming(path):
+    try:
+        yield
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except Exception as error:  # damaged pickles and archives raise many kinds
-        raise ValueError(f"Cannot read the tensors of {path}: {error}") from error
-    if not tensors:
-        raise ValueError(f"{path} holds no tensors.")
-    return _without_prefixes(tensors)
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"Cannot read the tensors of {path}: {reason}") from error
 
 
 @dataclasses.dataclass
 class Storage:
-    """Values of one type in a row; tensors are windows on them."""
+    """Values of one type in a row; tensors are windows on them.
 
+    Attributes:
+        path: the file.
+        dtype: type of the values.
+        count: number of values.
+        load: function that returns the bytes; `None` where the file has none.
+        array: the values, once they are read.
+    """
+
+    path: pathlib.Path
     dtype: np.dtype
     count: int
-    data: bytes | None = None
+    load: Callable | None = None
+    array: np.ndarray | None = None
 
     def values(self):
-        """Returns the values as an array."""
-        if self.data is None:
-            raise ValueError("a storage has no data")
-        size = self.count * self.dtype.itemsize
-        if len(self.data) < size:
-            raise ValueError(f"a storage should have {size} bytes. Received: {len(self.data)}")
-        return np.frombuffer(self.data, self.dtype, self.count)
+        """Returns the values as an array; they are read once."""
+        if self.array is None:
+            data, size = self.load(), self.count * self.dtype.itemsize
+            if len(data) < size:
+                raise ValueError(f"a storage should have {size} bytes. Received: {len(data)}")
+            self.array = np.frombuffer(data, self.dtype, self.count)
+        return self.array
 
 
 @dataclasses.dataclass
 class Tensor:
-    """A window on a `Storage`, in values."""
+    """A window on a `Storage`, in values; `numpy.asarray` reads it, bfloat16 as float32."""
 
     storage: Storage
     offset: int
@@ -117,45 +144,60 @@ class Tensor:
     strides: tuple
     dtype: np.dtype | None = None
 
-    def array(self):
-        """Returns a copy as an array; bfloat16 becomes float32."""
-        values = self.storage.values().view(self.dtype or self.storage.dtype)
-        if min(self.offset, *self.shape, *self.strides, 0) < 0:
+    def check(self):
+        """Raises ValueError for a window that does not lie in the storage."""
+        lengths = (self.offset, *self.shape, *self.strides)
+        if not all(isinstance(n, int) and n >= 0 for n in lengths):
             raise ValueError(f"a tensor has the shape {self.shape}, strides {self.strides}")
-        size = values.itemsize
-        strides = [stride * size for stride in self.strides]
-        try:
-            # Without values there is nothing that an offset could point to.
-            offset = self.offset * size if math.prod(self.shape) else 0
-            window = np.ndarray(self.shape, values.dtype, values, offset, strides)
-        except (TypeError, ValueError) as error:
+        if len(self.shape) != len(self.strides) or len(self.shape) > MAXIMUM_AXES:
+            raise ValueError(f"a tensor has {len(self.shape)} axes, {len(self.strides)} strides")
+        if self.storage.load is None:
+            raise ValueError("a storage has no data")
+        if not math.prod(self.shape):
+            return  # without values there is nothing that an offset could point to
+        last = self.offset + sum(
+            stride * (length - 1) for stride, length in zip(self.strides, self.shape, strict=True)
+        )
+        dtype = self.dtype or self.storage.dtype
+        count = self.storage.count * self.storage.dtype.itemsize // dtype.itemsize
+        if last >= count:
             raise ValueError(
                 f"a tensor of the shape {self.shape}, strides {self.strides}, from value "
-                f"{self.offset} on, does not lie in the {len(values)} values of its storage"
-            ) from error
-        is_bfloat16 = values.dtype == ml_dtypes.bfloat16
-        return window.astype(np.float32 if is_bfloat16 else values.dtype)
+                f"{self.offset} on, does not lie in the {count} values of its storage"
+            )
+
+    def __array__(self, dtype=None, copy=None):
+        with _naming(self.storage.path):
+            self.check()
+            values = self.storage.values().view(self.dtype or self.storage.dtype)
+            offset = self.offset * values.itemsize if math.prod(self.shape) else 0
+            strides = [stride * values.itemsize for stride in self.strides]
+            window = np.ndarray(self.shape, values.dtype, values, offset, strides)
+        if dtype is None:
+            dtype = np.float32 if values.dtype == ml_dtypes.bfloat16 else values.dtype
+        return window.astype(dtype)
 
 
-class Unread:
-    """Stands for an object of a class that this module does not know; nothing of it is run."""
+class Unread(pickles.Record):
+    """Stands for a class or an object that this module does not know; nothing of it is run.
 
-    origin = ""
+    Attributes:
+        origin: the name of the class.
+        state: what the pickle gives the object, which for a scripted module are its tensors.
+    """
 
-    def __new__(cls, *args, **kwargs):
-        """Takes and forgets any arguments."""
-        return super().__new__(cls)
+    __slots__ = ("origin", "state")
 
-    def __init__(self, *args, **kwargs):
-        """Takes and forgets any arguments."""
-        self.state = None
+    def __init__(self, origin):
+        """Takes the name."""
+        self.origin, self.state = origin, None
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *_):
         """Stands for what a call would give, which is not made either."""
-        return Unread()
+        return Unread(self.origin)
 
     def __setstate__(self, state):
-        """Keeps the state, which for a scripted module holds its tensors."""
+        """Keeps the state."""
         self.state = state
 
     def _forget(self, *items):
@@ -164,7 +206,7 @@ class Unread:
     __setitem__ = append = extend = _forget
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickles.Unpickler):
     def __init__(self, file, load_storage):
         super().__init__(file, encoding="utf-8")
         self._load_storage = load_storage
@@ -175,15 +217,15 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch" and name in DTYPES:
             return DTYPES[name]
         if module == "collections" and name == "OrderedDict":
-            return collections.OrderedDict
+            return pickles.PlainOrdered
         if module == "torch._utils" and name in REBUILD:
             return REBUILD[name]
-        return type("Unread", (Unread,), {"origin": f"{module}.{name}"})
+        return Unread(f"{module}.{name}")
 
     def persistent_load(self, identity):
         kind, *details = identity
         if kind != "storage":
-            raise ValueError(f"unknown kind of stored object: {kind!r}")
+            raise ValueError("unknown kind of stored object")
         dtype, key, _, count = details[:4]
         if not isinstance(dtype, np.dtype) or not isinstance(count, int) or count < 0:
             raise ValueError(f"unknown type of storage: {getattr(dtype, 'origin', dtype)}")
@@ -215,30 +257,33 @@ REBUILD = {
 }
 
 
-def _read_zip(file):
-    with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-        pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise ValueError(f"a PyTorch archive has one data.pkl. Received: {len(pickles)}")
-        folder = pickles[0].removesuffix("data.pkl")
-        if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
-            raise ValueError("the file was written on a big-endian machine")
-        storages = {}
-
-        def load_storage(dtype, key, count):
-            if key not in storages:
-                storages[key] = Storage(dtype, count, archive.read(f"{folder}data/{key}"))
-            return storages[key]
-
-        return _Unpickler(io.BytesIO(archive.read(pickles[0])), load_storage).load()
-
-
-def _read_legacy(file):
+def _read_zip(path):
+    # It stays open as long as there are tensors whose values lie in it.
+    archive = zipfile.ZipFile(path)
+    names = archive.namelist()
+    pickled = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
+    if len(pickled) != 1:
+        raise ValueError(f"a PyTorch archive has one data.pkl. Received: {len(pickled)}")
+    folder = pickled[0].removesuffix("data.pkl")
+    read = functools.partial(archives.read_member, archive)
+    if f"{folder}byteorder" in names and read(f"{folder}byteorder") != b"little":
+        raise ValueError("the file was written on a big-endian machine")
     storages = {}
 
     def load_storage(dtype, key, count):
-        return storages.setdefault(key, Storage(dtype, count))
+        name = f"{folder}data/{key}"
+        archives.check_member(archive.getinfo(name))
+        load = functools.partial(read, name)
+        return storages.setdefault(key, Storage(path, dtype, count, load))
+
+    return _Unpickler(io.BytesIO(read(pickled[0])), load_storage).load()
+
+
+def _read_legacy(path, file):
+    storages = {}
+
+    def load_storage(dtype, key, count):
+        return storages.setdefault(key, Storage(path, dtype, count))
 
     def load():
         return _Unpickler(file, load_storage).load()
@@ -257,8 +302,24 @@ def _read_legacy(file):
         (count,) = struct.unpack("<q", _read_bytes(file, 8))
         if count != storage.count:
             raise ValueError(f"a storage should have {storage.count} values. Received: {count}")
-        storage.data = _read_bytes(file, count * storage.dtype.itemsize)
+        storage.load = _later(path, file, count * storage.dtype.itemsize)
     return content
+
+
+def _later(path, file, size):
+    """Passes over bytes of a file; returns a function that reads them."""
+    start = file.tell()
+    short = start + size - os.fstat(file.fileno()).st_size
+    if short > 0:
+        raise ValueError(f"the file ends within its values: {short} bytes short")
+    file.seek(size, os.SEEK_CUR)
+
+    def load():
+        with open(path, "rb") as again:
+            again.seek(start)
+            return _read_bytes(again, size)
+
+    return load
 
 
 def _read_bytes(file, size):
@@ -268,24 +329,29 @@ def _read_bytes(file, size):
     return content
 
 
-def _read_safetensors(file):
+def _read_safetensors(path, file):
     """Reads the format of github.com/huggingface/safetensors: a JSON header, then the values."""
     (length,) = struct.unpack("<Q", _read_bytes(file, 8))
     if length > MAXIMUM_HEADER:
         raise ValueError(f"it is no .safetensors file: the header should have {length} bytes")
     header = json.loads(_read_bytes(file, length))
     header.pop("__metadata__", None)
-    data = file.read()
+    start = file.tell()
+    total = os.fstat(file.fileno()).st_size - start
     tensors = {}
     for name, entry in header.items():
         if entry["dtype"] not in SAFETENSORS_DTYPES:
             raise ValueError(f"{name} has the unknown type {entry['dtype']}")
         begin, end = entry["data_offsets"]
-        if not 0 <= begin <= end <= len(data):
-            raise ValueError(f"{name} reaches from {begin} to {end} of {len(data)} bytes")
-        shape = tuple(entry["shape"])
+        if not 0 <= begin <= end <= total:
+            raise ValueError(f"{name} reaches from {begin} to {end} of {total} bytes")
+        dtype, shape = SAFETENSORS_DTYPES[entry["dtype"]], tuple(entry["shape"])
         strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-        storage = Storage(SAFETENSORS_DTYPES[entry["dtype"]], math.prod(shape), data[begin:end])
+        size = math.prod(shape) * dtype.itemsize
+        if end - begin < size:
+            raise ValueError(f"{name} should have {size} bytes. Received: {end - begin}")
+        file.seek(start + begin)
+        storage = Storage(path, dtype, math.prod(shape), _later(path, file, end - begin))
         tensors[name] = Tensor(storage, 0, shape, strides)
     return tensors
 
@@ -294,7 +360,7 @@ def _find_state(content):
     """Returns {name: Tensor} of the dict in `content` that holds the network's tensors."""
     if isinstance(content, Unread):
         if content.origin.startswith("__torch__"):
-            return dict(_scripted_tensors(content, ""))
+            return _scripted_tensors(content)
         raise ValueError(
             f"it holds an object of the class {content.origin}, which is not run here. "
             "Save its state_dict() instead"
@@ -313,12 +379,21 @@ def _find_state(content):
     return tensors
 
 
-def _scripted_tensors(module, prefix):
-    for name, value in (module.state or {}).items():
-        if isinstance(value, Tensor):
-            yield prefix + name, value
-        elif isinstance(value, Unread) and isinstance(value.state, dict):
-            yield from _scripted_tensors(value, f"{prefix}{name}.")
+def _scripted_tensors(module):
+    """Returns {name: Tensor} of a module and those in it, which may be the same in two places."""
+    waiting, found = collections.deque([("", module)]), {}
+    for _ in range(MAXIMUM_MODULES):
+        prefix, module = waiting.popleft()
+        for name, value in (module.state or {}).items():
+            if isinstance(value, Tensor):
+                found[prefix + name] = value
+            elif isinstance(value, Unread) and isinstance(value.state, dict):
+                waiting.append((f"{prefix}{name}.", value))
+        if not waiting:
+            return found
+        if len(waiting[-1][0]) > MAXIMUM_NAME:
+            break
+    raise ValueError("its modules lie in each other without end")
 
 
 def _without_prefixes(tensors):

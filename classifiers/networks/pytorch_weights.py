@@ -33,23 +33,27 @@ def tensor_names(model):
     }
 
 
-def assign(model, tensors, source, head=None, ignored=(), renamed=None):
+def rename(tensors, patterns):
+    """Returns tensors with {regular expression: replacement} applied to their names."""
+    for pattern, replacement in patterns.items():
+        tensors = {re.sub(pattern, replacement, name): value for name, value in tensors.items()}
+    return tensors
+
+
+def assign(model, tensors, source, head=None, ignored=()):
     """Assigns PyTorch tensors to the variables of a network; all of them, or none.
 
     Args:
         model: network of `classifiers.networks.build`.
-        tensors: {name: array} in PyTorch's layout.
+        tensors: {name: array} in PyTorch's layout, or what has a shape and becomes one.
         source: what the tensors come from, for messages.
         head: name of the classifying layer if its tensors are to be left out; else `None`.
         ignored: regular expressions of names that a file may hold in addition.
-        renamed: {regular expression: replacement} for names of older files.
 
     Raises:
         ValueError: when tensors are missing, or extra, or have another shape; names all of them.
     """
     targets = tensor_names(model)
-    for pattern, replacement in (renamed or {}).items():
-        tensors = {re.sub(pattern, replacement, name): value for name, value in tensors.items()}
     ignored = re.compile("|".join((IGNORED, *ignored)))
     found = {name: value for name, value in tensors.items() if not ignored.fullmatch(name)}
     if head is not None:
@@ -61,6 +65,8 @@ def assign(model, tensors, source, head=None, ignored=(), renamed=None):
 
 def assign_all(targets, found, network, source):
     """Assigns {name: array} to the targets of `tensor_names`, if all fit.
+
+    What still lies in a file is read only if its shape is right.
 
     Raises:
         ValueError: names the network and the source, and lists the tensors that are missing, extra,
@@ -83,14 +89,15 @@ def assign_all(targets, found, network, source):
             lines.append(f"  {title} ({len(names)}): {', '.join(shown)}")
     if len(lines) > 1:
         raise ValueError("\n".join(lines))
+    values = {name: np.asarray(found[name]) for name in targets}
     for name, (variable, axes) in targets.items():
-        variable.assign(np.transpose(found[name], axes).astype("float32"))
+        variable.assign(np.transpose(values[name], axes).astype("float32"))
 
 
 def count_classes(tensors, head):
     """Returns the number of classes of a classifying layer in a file, `None` if it has none."""
-    weight = tensors.get(f"{head}.weight")
-    return None if weight is None else len(weight)
+    shape = getattr(tensors.get(f"{head}.weight"), "shape", ())
+    return shape[0] if shape else None
 
 
 def _layer_tensors(layer):

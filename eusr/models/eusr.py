@@ -16,11 +16,11 @@ import tensorflow as tf
 from absl import flags
 
 from degradations import resize
-from eusr import losses, metrics, network
+from eusr import losses, metrics, network, original_checkpoint
 from eusr.original_graph import GRAPH
 from misc.export import self_ensemble, tiling
 from misc.training import common_flags
-from misc.training.method import Method
+from misc.training.method import Method, checkpoint_key
 
 DATALOADER = "paired_images"
 # A run of seconds, to try things.
@@ -150,6 +150,13 @@ class EUSR(Method):
     def predict(self, images, scale=None):
         """Returns {"output": upscaled images}; see `Method.predict`."""
         return {"output": self.generator(images, scale=scale)}
+
+    def open_checkpoint(self, path):
+        """Returns a reader of a checkpoint; also of one by the original project's `save`."""
+        reader = super().open_checkpoint(path)
+        if original_checkpoint.FIRST not in reader.get_variable_to_shape_map():
+            return reader
+        return original_checkpoint.Checkpoint(reader, path, self.state(), checkpoint_key)
 
     def receptive_radius(self, scale=None):
         """Returns the generator's reach in input pixels."""

@@ -5,6 +5,7 @@ per scale. Each file is read back and compared with the method before it gets it
 a description of itself, so that tools know its scales and how much tiles have to overlap.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -14,7 +15,13 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from misc.export import frozen_graph, frozen_onnx, frozen_saved_model, frozen_tflite
+from misc.export import (
+    frozen_graph,
+    frozen_onnx,
+    frozen_saved_model,
+    frozen_tflite,
+    graph_probe,
+)
 from misc.images import files
 from misc.training import registry
 
@@ -82,10 +89,30 @@ class Description:
 
     @classmethod
     def from_json(cls, text):
-        """Returns the description in a text of `to_json`."""
-        values = json.loads(text)
-        lists = {name: tuple(values[name]) for name in ("scales", "radius", "factor")}
-        return cls(**values | lists)
+        """Returns the description in a text of `to_json`; another text is a ValueError."""
+        try:
+            values = json.loads(text)
+            lists = {name: tuple(values[name]) for name in ("scales", "radius", "factor")}
+            found = cls(**values | lists)
+            found._check()
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError(f"its description is damaged: {error}") from error
+        return found
+
+    def _check(self):
+        whole = (int, type(None))
+        right = (
+            isinstance(self.images, str)
+            and isinstance(self.scale, str | None)
+            and isinstance(self.metadata, dict)
+            and all(isinstance(n, str) for pair in self.outputs.items() for n in pair)
+            and all(isinstance(n, whole) for n in (*self.scales, *self.radius, *self.factor))
+            and len(self.scales) == len(self.radius) == len(self.factor)
+            and isinstance(self.input_offset, int | float)
+            and isinstance(self.input_divisor, int | float)
+        )
+        if not right:
+            raise ValueError(self.to_json())
 
 
 SUFFIXES = tuple(kind.suffix for kind in FORMATS.values() if kind.suffix.startswith("."))
@@ -192,26 +219,44 @@ def load(path, threads=0):
         )
     _check_packages(name)
     module = FORMATS[name].module
-    text, found = module.read(path)
+    with _naming(path):
+        text, found = module.read(path)
     if text is None and name != "pb":
         raise ValueError(f"{path} holds no description: it was not written by freeze.py")
     if text is None:
-        description = _original_description(path, {node.name for node in found.node})
+        description = _original_description(path, found)
     else:
-        description = Description.from_json(text)
-    return FrozenMethod(path, description, module.open_model(found, description, threads))
+        with _naming(path):
+            description = Description.from_json(text)
+    with _naming(path):
+        run = module.open_model(found, description, threads)
+    return FrozenMethod(path, description, run)
 
 
-def _original_description(path, nodes):
-    # They carry none; each package knows the names of its original's.
+@contextlib.contextmanager
+def _naming(path):
+    """Turns what opening or running a file raises into a ValueError of one line that names it."""
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise
+    except Exception as error:  # the libraries that run files have no common base
+        reason = (str(error) or type(error).__name__).strip().partition("\n")[0]
+        raise ValueError(f"The frozen model {path} cannot be used: {reason}") from error
+
+
+def _original_description(path, graph):
+    # They carry none; each package knows the names of its original's, and the rest is tried out.
+    nodes = {node.name for node in graph.node}
     originals = [Description(**module.GRAPH) for module in registry.load_parts("original_graph")]
     for description in originals:
-        names = {description.images, description.scale, *description.outputs.values()} - {None}
-        if names <= nodes:
-            return description
-    known = "; or ".join(
-        ", ".join(filter(None, [d.images, d.scale, *d.outputs.values()])) for d in originals
-    )
+        if {description.images, *description.outputs.values()} <= nodes:
+            if description.scale not in nodes:
+                description = dataclasses.replace(description, scale=None)
+            if description.radius:
+                return description
+            return dataclasses.replace(description, **graph_probe.measure(path, graph, description))
+    known = "; or ".join(", ".join([d.images, *d.outputs.values()]) for d in originals)
     raise ValueError(
         f"{path} was not written by freeze.py, and has not the nodes of the original project "
         f"either: {known}"
@@ -241,15 +286,14 @@ class FrozenMethod:
         inside a `tf.function` and, in files that take no scale, pass gradients on. A scale that the
         file does not serve is a ValueError.
         """
-        if scale is None and len(self.scales) == 1:
-            scale = self.scales[0]
-        self._find(scale)
+        scale = self.description.scales[self._find(scale)]
         offset, divisor = self.description.input_offset, self.description.input_divisor
         if (offset, divisor) != (0.0, 1.0):
             is_tensor = tf.is_tensor(images)
             images = tf.cast(images, "float32") if is_tensor else np.asarray(images, np.float32)
             images = (images - np.float32(offset)) / np.float32(divisor)
-        return self._run(images, scale)
+        with _naming(self.path):
+            return self._run(images, scale)
 
     __call__ = predict
 
@@ -259,17 +303,15 @@ class FrozenMethod:
 
     def receptive_radius(self, scale=None):
         """Returns the reach of an output in input pixels, or `None` if the file does not say."""
-        i = self._find(scale)
-        return None if i is None else self.description.radius[i]
+        return self.description.radius[self._find(scale)]
 
     def factor(self, scale=None):
         """Returns the output's size divided by the input's."""
-        i = self._find(scale)
-        return scale if i is None else self.description.factor[i]
+        return self.description.factor[self._find(scale)]
 
     def _find(self, scale):
-        if not self.description.scales:
-            return None
+        if scale is None and len(self.description.scales) == 1:
+            return 0
         if scale not in self.description.scales:
             raise ValueError(
                 f"{self.path} serves scales {list(self.scales) or '(none)'}. Received: {scale}"

@@ -8,6 +8,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from misc.export import graph_operations
+
 DESCRIPTION_NODE = "description"
 
 
@@ -62,12 +64,16 @@ def write(method, description, path):
 
 
 def read(path):
-    """Returns the file's description, `None` if it has none, and its graph, for `open_model`."""
+    """Returns the file's description, `None` if it has none, and its graph, for `open_model`.
+
+    A graph that does anything else than compute is a ValueError; see `graph_operations`.
+    """
     graph = tf.compat.v1.GraphDef()
     try:
         graph.ParseFromString(path.read_bytes())
     except DecodeError as error:
-        raise ValueError(f"{path} is no frozen TensorFlow graph: {error}") from error
+        raise ValueError(f"it is no frozen TensorFlow graph: {error}") from error
+    graph_operations.check_graph(graph)
     text = None
     for node in graph.node:
         if node.name == DESCRIPTION_NODE and node.op == "Const":

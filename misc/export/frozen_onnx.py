@@ -58,7 +58,7 @@ def read(path):
             str(path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime's exceptions have no common public base
-        raise ValueError(f"{path} is no ONNX file that can be run: {error}") from error
+        raise ValueError(f"it is no ONNX file that can be run: {error}") from error
     return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path
 
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from misc.export import frozen_graph
+from misc.export import frozen_graph, graph_operations
 
 DESCRIPTION_FILE = "description.json"
 SIGNATURE = "serving_default"
@@ -20,9 +20,13 @@ def write(method, description, path):
 
 
 def read(path):
-    """Returns the folder's description, `None` if it has none, and its path, for `open_model`."""
+    """Returns the folder's description, `None` if it has none, and its path, for `open_model`.
+
+    A model that does anything else than compute is a ValueError; see `graph_operations`.
+    """
     if not (path / "saved_model.pb").is_file():
-        raise ValueError(f"{path} is no SavedModel folder: it has no saved_model.pb")
+        raise ValueError("it is no SavedModel folder: it has no saved_model.pb")
+    graph_operations.check_saved_model(path)
     file = path / DESCRIPTION_FILE
     return file.read_text() if file.is_file() else None, path
 

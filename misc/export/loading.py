@@ -28,10 +28,15 @@ def restore_trained(path):
             f"{path} is no frozen model, and there is no {run_folder.ARGUMENTS} of the run that "
             "trained it: keep the run's folder beside it, or freeze it with freeze.py."
         )
-    module = registry.load("models", arguments["model"])
-    # The run may have started from another one.
-    flags = settings.of_run(module.define_flags, arguments) | {"restore_path": str(found)}
-    method = module.create_model(flags)
+    try:
+        module = registry.load("models", str(arguments["model"]))
+        # The run may have started from another one.
+        flags = settings.of_run(module.define_flags, arguments) | {"restore_path": str(found)}
+        method = module.create_model(flags)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path}: what the {run_folder.ARGUMENTS} of its run describes cannot be made: {error}"
+        ) from error
     method.restore(found, list(method.networks), use_averages=True)
     method.metadata = method.metadata | run_folder.read_metadata(path)
     return method

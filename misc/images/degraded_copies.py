@@ -113,6 +113,7 @@ def _config(layer):
 
 def _label(text):
     """Returns (name fit for paths, severity that the text itself gives or None)."""
+    text = degradations.label(text)
     simple = re.fullmatch(r"\s*(\w+)(?:@([0-9.]+))?(:[^|/()]*)?\s*", text)
     severity = None
     if simple and simple.group(2):

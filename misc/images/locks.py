@@ -14,7 +14,8 @@ def hold(folder):
     """Keeps other processes out of a folder, which is made if missing, while the context lasts.
 
     The system gives the lock back when its process ends, however it ends, so that one of a dead
-    process never holds. It is the process's own: neither a thread nor a fork of it shares it.
+    process never holds. It is the process's own: neither a thread nor a fork of it shares it. A
+    folder that was made and stayed empty goes again.
 
     Args:
         folder: path of a folder; whatever may be written in it is up to the caller.
@@ -23,6 +24,7 @@ def hold(folder):
         OSError: when another process holds the lock; the message names the folder and the process.
     """
     folder = pathlib.Path(folder)
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     file = _acquire(path, folder)
@@ -32,6 +34,9 @@ def hold(folder):
         # Removed before it is given back: a process that has opened it by now looks again.
         path.unlink(missing_ok=True)
         os.close(file)
+        if is_new:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 def _acquire(path, folder):

@@ -1,11 +1,37 @@
 """What all entry points and commands do before and around their main function."""
 
 # ruff: noqa: E402 - the order of the imports is this module's purpose
+import atexit
 import contextlib
 import logging as python_logging
 import os
 import re
+import signal
 import sys
+import threading
+
+
+def _catch_signals():
+    """Lets Ctrl-C and SIGTERM end the program as an error does: cleaned up, with one line."""
+    stopping = []
+
+    def stop(number, frame):
+        del frame
+        signal.signal(number, signal.SIG_DFL)  # the second one of a kind ends it at once
+        if stopping:
+            return  # a terminal's Ctrl-C may come with the SIGTERM of a parent process
+        stopping.append(number)
+        # At the end: what is written now may go nowhere, or into the middle of a line.
+        atexit.register(print, f"Stopped by {signal.Signals(number).name}.", file=sys.stderr)
+        sys.exit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, stop)
+
+
+_catch_signals()  # loading TensorFlow takes seconds
 
 
 @contextlib.contextmanager
@@ -50,6 +76,7 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
         for_use: whether a model is restored to be used: the settings of the run that trained it
             then become the defaults of the flags of model and dataloader.
     """
+    _catch_signals()  # again: what was loaded since may have handlers of its own
     selected = []
     try:
         if with_model:

@@ -105,7 +105,7 @@ class Method(abc.ABC):
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         # Best results so far and validations since then; saved for an exact resume.
         self.best_values = {
-            name: tf.Variable(float("-inf" if higher else "inf"), dtype=tf.float64, trainable=False)
+            name: tf.Variable(_worst(higher), dtype=tf.float64, trainable=False)
             for name, (_, higher) in self.bests.items()
         }
         self.validations_since_best = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -173,6 +173,31 @@ class Method(abc.ABC):
         if better:
             self.best_values[name].assign(value)
         return better
+
+    def forget_best(self, name):
+        """Lets the next validation be the best of that name; returns whether there was one."""
+        variable, worst = self.best_values[name], _worst(self.bests[name][1])
+        known = float(variable.numpy()) != worst
+        variable.assign(worst)
+        return known
+
+    def check_finite(self, step):
+        """Raises ArithmeticError if weights, averages or optimizers are not finite after a step."""
+        variables = {
+            f"{group}/{name}": variable
+            for group, named in self.state().items()
+            for name, variable in named.items()
+            if group != "progress" and variable.dtype.is_floating
+        }
+        finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in variables.values()]
+        finite = tf.stack(finite).numpy() if finite else ()  # one transfer from the device
+        bad = [name for name, is_finite in zip(variables, finite, strict=True) if not is_finite]
+        if bad:
+            raise ArithmeticError(
+                f"After step {step}, {len(bad)} of {len(variables)} variables hold values that are "
+                f"not finite, such as {bad[0]}. They were not saved. Lower the learning rate, set "
+                "--gradient_clip_norm, or use another --precision."
+            )
 
     def variables(self):
         """Returns the list of the variables of all networks."""
@@ -380,7 +405,7 @@ class Method(abc.ABC):
             self.restored_step = weight_files.restore(path, networks)
             self._restart_averages(target)
             return
-        reader = tf.train.load_checkpoint(path)
+        reader = self.open_checkpoint(path)
         shapes = reader.get_variable_to_shape_map()
         groups = self.state()
         if target is not None:
@@ -388,13 +413,13 @@ class Method(abc.ABC):
         problems, assignments = [], []
         for group, variables in groups.items():
             for name, variable in variables.items():
-                key = _key(group, name)
+                key = checkpoint_key(group, name)
                 if use_averages and group.startswith("networks/"):
-                    averaged = _key(group.replace("networks", "averages", 1), name)
+                    averaged = checkpoint_key(group.replace("networks", "averages", 1), name)
                     key = averaged if averaged in shapes else key
                 if group.startswith("averages/") and key not in shapes:
                     # Averaging that begins here starts at the weights of the checkpoint.
-                    key = _key(group.replace("averages", "networks", 1), name)
+                    key = checkpoint_key(group.replace("averages", "networks", 1), name)
                 if key not in shapes and group == "progress":
                     continue  # of a checkpoint that is older than the variable
                 problems += weight_files.misfits(f"{group}/{name}", shapes.get(key), variable)
@@ -407,12 +432,16 @@ class Method(abc.ABC):
             )
         for variable, key in assignments:
             variable.assign(reader.get_tensor(key))
-        self.restored_step = int(reader.get_tensor(_key("progress", "step")))
+        self.restored_step = int(reader.get_tensor(checkpoint_key("progress", "step")))
         for network in self.networks.values():
             weight_files.finalize(network)
         self._restart_averages(target or ())
         for average in self.averages.values():
             weight_files.finalize(average)
+
+    def open_checkpoint(self, path):
+        """Returns a reader of a checkpoint, whose keys are those of `checkpoint_key`."""
+        return tf.train.load_checkpoint(path)
 
     def _restart_averages(self, names):
         """Lets the averaged weights of networks begin at their present ones."""
@@ -420,6 +449,10 @@ class Method(abc.ABC):
             for variable, average in self._averaged(name):
                 average.assign(variable)
             weight_files.finalize(self.averages[name])
+
+
+def _worst(higher_is_better):
+    return float("-inf" if higher_is_better else "inf")
 
 
 def _copy(network):
@@ -452,7 +485,8 @@ def _unnumbered(path):
     return f"{re.sub(r'_[0-9]+$', '', optimizer)}/{variable}"
 
 
-def _key(group, name):
+def checkpoint_key(group, name):
+    """Returns the key in checkpoints of a variable of `Method.state`."""
     # tf.train.Checkpoint writes "/" inside a name as ".S", and "." as "..".
     escaped = name.replace(".", "..").replace("/", ".S")
     return f"{group.replace('/', '_')}/{escaped}/.ATTRIBUTES/VARIABLE_VALUE"

@@ -15,9 +15,10 @@ from misc.training import run_folder, settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ("eusr", "score_predictors", "classifiers")
-# Names of the original projects that are no Python module names, and data sets of one layout.
+# Names of the original projects for what is called otherwise here, and data sets of one layout.
 ALIASES = {
     "4pp_eusr": "perceptual_eusr",
+    "basic_loader": "paired_images",
     "imagenet_c_bar": "imagenet_c",
     "imagenet_c_mixed": "imagenet_c",
 }
@@ -133,10 +134,10 @@ def select(argv, with_dataloader, for_use=True):
     for_use = for_use and _unaliased(trained.get("model")) == _unaliased(model_name)
     if with_dataloader:
         usual = trained.get("dataloader") if for_use else None
-        name = dataloader_name or usual or selection.model.DATALOADER
+        name = _unaliased(dataloader_name or usual or selection.model.DATALOADER)
         selection.dataloader_name, selection.dataloader = name, load("dataloaders", name)
         of_data = _define(selection.dataloader)
-        if name == trained.get("dataloader"):
+        if name == _unaliased(trained.get("dataloader")):
             taken |= of_data
     if for_use:
         # Last, because dataloaders may set defaults of the model's flags.

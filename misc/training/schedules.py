@@ -1,8 +1,28 @@
 """Learning rates over the steps of a run."""
 
 import keras
+from keras import ops
 
-SCHEDULES = ("step", "cosine", "milestones", "plateau", "constant")
+SCHEDULES = ("step", "cosine", "cosine_staircase", "milestones", "plateau", "constant")
+# Those whose every step depends on the length of the run.
+SHAPED_BY_LENGTH = ("cosine", "cosine_staircase")
+
+
+@keras.saving.register_keras_serializable(package="misc")
+class CosineStaircase(keras.optimizers.schedules.LearningRateSchedule):
+    """Half a cosine from the first rate to 0 after `steps` steps, kept for `hold` steps each."""
+
+    def __init__(self, learning_rate, steps, hold):
+        self.learning_rate, self.steps, self.hold = learning_rate, steps, hold
+        self._curve = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+
+    def __call__(self, step):
+        """Returns the rate of a step."""
+        return self._curve(ops.cast(step, "int64") // self.hold * self.hold)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {"learning_rate": self.learning_rate, "steps": self.steps, "hold": self.hold}
 
 
 def create(name, learning_rate, decay, decay_steps, max_steps, milestones=None):
@@ -10,6 +30,8 @@ def create(name, learning_rate, decay, decay_steps, max_steps, milestones=None):
 
     "step": multiplied by `decay` after every `decay_steps` steps; "cosine": falls to 0 at
     `max_steps` along half a cosine (Loshchilov and Hutter, ICLR 2017, without restarts);
+    "cosine_staircase": the same curve, followed once every `decay_steps` steps alone, as PyTorch's
+    CosineAnnealingLR that is stepped once an epoch;
     "milestones": multiplied by `decay` after each of `milestones`; "plateau": constant until
     `Method.after_validation` reduces it; "constant".
 
@@ -22,6 +44,8 @@ def create(name, learning_rate, decay, decay_steps, max_steps, milestones=None):
         )
     if name == "cosine":
         return keras.optimizers.schedules.CosineDecay(learning_rate, max_steps)
+    if name == "cosine_staircase":
+        return CosineStaircase(learning_rate, max_steps, decay_steps)
     if name == "milestones":
         if not milestones or sorted(set(milestones)) != list(milestones):
             raise ValueError(

@@ -54,7 +54,8 @@ def parsed():
 def of_run(define_flags, arguments):
     """Returns the `Settings` of a trained run, whatever flags this program has.
 
-    They are the `arguments` that the run kept; flags that are newer have their defaults.
+    They are the `arguments` that the run kept; flags that are newer have their defaults. A value
+    that its flag does not take is a ValueError.
     """
     with fresh_flags():
         define_flags()
@@ -64,10 +65,16 @@ def of_run(define_flags, arguments):
 
 
 def take_over(arguments, names):
-    """Makes what a run kept the defaults of the flags of these names, but for `local` ones."""
-    for name in set(names) & set(arguments):
+    """Makes what a run kept the defaults of the flags of these names, but for `local` ones.
+
+    A value that its flag does not take is a ValueError.
+    """
+    for name in sorted(set(names) & set(arguments)):
         if not getattr(flags.FLAGS[name], "local", False):
-            flags.FLAGS.set_default(name, arguments[name])
+            try:
+                flags.FLAGS.set_default(name, arguments[name])
+            except (flags.Error, TypeError, AttributeError) as error:
+                raise ValueError(f"The run's arguments.json is damaged: {error}") from error
 
 
 def changeable(*names):

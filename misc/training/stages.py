@@ -1,12 +1,14 @@
 """Commands that run one after the other, each printed so that it can be repeated by hand."""
 
 import dataclasses
+import os
 import pathlib
 import shlex
 import signal
 import subprocess
 import sys
 
+PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -47,16 +49,42 @@ def executable(name):
 
 
 def _run(command):
-    """Runs a command to its end, also when this process is asked to end; returns its status."""
-    process = subprocess.Popen(command, cwd=ROOT)
-    # A terminal's Ctrl-C reaches both processes: this one waits while the stage saves its state.
-    handlers = {
-        signal.SIGINT: lambda number, frame: None,
-        signal.SIGTERM: lambda number, frame: process.send_signal(number),
-    }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    """Runs a command to its end; returns its status.
+
+    A signal that asks this process to end goes to the command, which may save its state first, and
+    then does here what it would have done without. When this process is killed, so is the command.
+    """
+    process, caught = None, []
+
+    def pass_on(number, frame):
+        del frame
+        caught.append(number)
+        if process:
+            # A terminal's Ctrl-C reaches both; a second one would not let the command save.
+            process.send_signal(signal.SIGTERM)
+
+    before = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return process.wait()
+        process = subprocess.Popen([*_tied_to(os.getpid()), *command], cwd=ROOT)
+        if caught:
+            process.send_signal(signal.SIGTERM)
+        status = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if caught:
+        signal.raise_signal(caught[0])
+    return status
+
+
+def _tied_to(parent):
+    """Returns what makes a command on Linux end with its parent, before the command itself."""
+    if sys.platform != "linux":
+        return []
+    program = (
+        "import ctypes, os, signal, sys\n"
+        f"ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, signal.SIGKILL)\n"
+        f"if os.getppid() == {parent}:\n"
+        "    os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return [sys.executable, "-c", program]

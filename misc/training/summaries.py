@@ -1,7 +1,11 @@
 """TensorBoard: scalars and rows of pictures."""
 
+import pathlib
+import struct
+
 import numpy as np
 import tensorflow as tf
+from google.protobuf import message
 
 MAX_PICTURES = 4
 
@@ -35,3 +39,37 @@ class Writer:
     def flush(self):
         """Writes out what is buffered."""
         self._writer.flush()
+
+
+def cut(folder, step):
+    """Takes back the points after a step that a run will write once more.
+
+    A `SessionLog` with that step would let only some readers of event files leave them out.
+
+    Args:
+        folder: folder with the event files of a `Writer`.
+        step: the last step that stays; -1 takes back all.
+    """
+    for path in sorted(pathlib.Path(folder).glob("events.out.tfevents.*"), reverse=True):
+        if _cut_file(path, step):
+            return  # earlier files hold earlier steps
+        path.unlink()
+
+
+def _cut_file(path, step):
+    """Cuts a file before its first point after a step; returns whether it holds others."""
+    size, has_points = path.stat().st_size, False
+    with open(path, "rb+") as file:
+        # A record: its length, a checksum of that, an event, a checksum of that.
+        while len(header := file.read(12)) == 12:
+            start, length = file.tell() - 12, struct.unpack("<Q", header[:8])[0]
+            try:
+                event = tf.compat.v1.Event.FromString(file.read(min(length, size)))
+            except message.DecodeError:
+                break  # of a process that was killed
+            if event.step > step:
+                file.truncate(start)
+                break
+            has_points |= event.HasField("summary")
+            file.seek(4, 1)
+    return has_points

@@ -6,6 +6,7 @@ tf.keras can be read here. Methods with several networks have one such group for
 Names that end with .weights.h5 are files in Keras 3's own layout. Reading never runs code.
 """
 
+import math
 import pathlib
 import re
 
@@ -15,6 +16,7 @@ import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
 from misc.images import files
+from misc.training import hdf5_files
 
 SUFFIX = ".h5"
 KERAS_SUFFIX = ".weights.h5"
@@ -72,42 +74,54 @@ def restore(path, networks, partly=False):
 
     Raises:
         ValueError: for a file that cannot be read, or does not fit; lists what is missing, too
-            much or of another shape. Nothing is assigned then.
+            much or of another shape. Nothing is read of the weights then, and none is assigned.
     """
     path = pathlib.Path(path)
-    try:
-        with h5py.File(path, "r") as file:
+    with hdf5_files.open_file(path) as file:
+        with hdf5_files.naming(path):
             step = int(file.attrs.get("step", 0))
             is_keras_layout = "_layer_checkpoint_dependencies" in file or "layers" in file
             if is_keras_layout and not _has_names(file, "layer_names"):
                 stored = None
+                _check_sizes(file, _only(path, networks))
             else:
                 stored = {name: _read_network(file, name) for name in networks}
-    except (OSError, KeyError) as error:
-        raise ValueError(f"Cannot read the weight file {path}: {error}") from error
+        if stored is not None:
+            pairs = _match_all(path, stored, networks, partly)
+            with hdf5_files.naming(path):
+                assignments = [(variable, np.asarray(dataset)) for variable, dataset in pairs]
     if stored is None:
-        network = _only(path, networks)
-        try:
-            network.load_weights(str(path))
-        except Exception as error:  # Keras raises several kinds
-            raise ValueError(f"The weight file {path} does not fit this model: {error}") from error
+        _load_with_keras(path, _only(path, networks))
         return step
-    problems, assignments = [], []
-    for name, network in networks.items():
-        found, pairs = _match(stored[name], network, partly)
-        prefix = "" if len(networks) == 1 else f"{name}/"
-        problems += [prefix + problem for problem in found]
-        assignments += pairs
-    if problems:
-        raise ValueError(
-            f"The weight file {path} does not fit this model:{listed(problems)}\n"
-            "Check the model's flags (sizes, number of scores)."
-        )
     for variable, value in assignments:
         variable.assign(value)
     for network in networks.values():
         finalize(network)
     return step
+
+
+def _check_sizes(file, network):
+    """Raises OSError for arrays in a file of Keras that are larger than any of the network's."""
+    largest = max((math.prod(variable.shape) for variable in network.variables), default=0)
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset):
+            hdf5_files.check_dataset(item, name)
+            if item.size > largest:
+                raise OSError(
+                    f"{name} has the shape {list(item.shape)}, larger than any of this model's "
+                    "weights"
+                )
+
+    file.visititems(visit)
+
+
+def _load_with_keras(path, network):
+    try:
+        network.load_weights(str(path))
+    except Exception as error:  # Keras raises several kinds
+        reason = " ".join(str(error).partition("List of objects")[0].split())
+        raise ValueError(f"The weight file {path} does not fit this model: {reason}") from error
 
 
 def misfits(name, shape, variable):
@@ -150,7 +164,7 @@ def _layers(network):
 
 
 def _read_network(file, name):
-    """Returns [(layer's name, [(weight's name, array)])] of one network."""
+    """Returns [(layer's name, [(weight's name, `h5py.Dataset`)])] of one network."""
     group = file
     if not _has_names(file, "layer_names"):
         if "model_weights" in file:  # a whole model saved by Keras 2
@@ -165,12 +179,28 @@ def _read_network(file, name):
         layer = _get(group, layer_name)
         names = read_names(layer, "weight_names")
         if names:
-            layers.append((layer_name, [(key, _array(layer, key)) for key in names]))
+            layers.append((layer_name, [(key, _dataset(layer, key)) for key in names]))
     return layers
 
 
+def _match_all(path, stored, networks, partly):
+    """Returns [(variable, dataset)] for all variables, or raises ValueError with all problems."""
+    problems, pairs = [], []
+    for name, network in networks.items():
+        found, of_network = _match(stored[name], network, partly)
+        prefix = "" if len(networks) == 1 else f"{name}/"
+        problems += [prefix + problem for problem in found]
+        pairs += of_network
+    if problems:
+        raise ValueError(
+            f"The weight file {path} does not fit this model:{listed(problems)}\n"
+            "Check the model's flags (sizes, number of scores)."
+        )
+    return pairs
+
+
 def _match(stored, network, partly):
-    """Returns a list of problems, and [(variable, array)] for all variables of the network."""
+    """Returns a list of problems, and [(variable, dataset)] for all variables of the network."""
     variables = {_plain(v.path): v for _, layer in _layers(network) for v in layer}
     arrays = {_plain(name): array for _, layer in stored for name, array in layer}
     if partly:
@@ -196,18 +226,17 @@ def _plain(name):
     return re.sub(r"(?:^|(?<=/))depthwise_kernel$", "kernel", name.partition(":")[0])
 
 
-def _array(layer, name):
-    data = _get(layer, name)
-    if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiub" or data.external:
-        raise OSError(f"{name} is no array of numbers that the file itself holds")
-    return np.asarray(data)
+def _dataset(layer, name):
+    found = _get(layer, name)
+    hdf5_files.check_dataset(found, name)
+    return found
 
 
 def _get(group, name):
-    """Returns an item of a group; links to other files are not followed."""
+    """Returns an item of a group; links, which may lead to other files, are not followed."""
     for part in name.split("/"):
-        if isinstance(group.get(part, getlink=True), h5py.ExternalLink):
-            raise OSError(f"{name} is a link to another file")
+        if isinstance(group.get(part, getlink=True), h5py.ExternalLink | h5py.SoftLink):
+            raise OSError(f"{name} is a link, perhaps to another file")
         group = group[part]
     return group
 

@@ -1,7 +1,7 @@
 import pytest
 
 from classifiers import fusion_distill_chain
-from classifiers.fusion_distill_chain import Chain
+from classifiers.fusion_distill_chain import TRAINED_BY, Chain
 
 
 def values(stage, flag):
@@ -28,13 +28,26 @@ def test_published_recipes_count_steps_of_the_paper():
     assert distill["augment_cutout"] == "16"
     assert distill["fusion_distill_cross_entropy_weight"] == "0.1"
     assert read("tiny_imagenet", "separate")["augment_cutout"] == "32"
-    assert read("cifar100", "separate")["schedule"] == "cosine"
+    for dataset, epoch in (("cifar100", 391), ("tiny_imagenet", 782)):
+        separate = read(dataset, "separate")
+        assert separate["schedule"] == "cosine_staircase"
+        assert separate["classifier_learning_rate_decay_steps"] == str(epoch)
+        # The stronger decay is that of the clean models alone.
+        decays = {run: read(dataset, run)["classifier_weight_decay"] for run in TRAINED_BY}
+        assert decays.pop("clean") == "5e-4"
+        assert set(decays.values()) == {"1e-4"}
     with pytest.raises(FileNotFoundError, match="cifar10, cifar100, quick, tiny_imagenet"):
         read("other", "clean")
 
 
 def test_steps_are_scaled_together():
-    scaled = fusion_distill_chain.scale_steps({"max_steps": "100", "milestones": "30,70"}, 0.5)
+    recipe = {"max_steps": "100", "milestones": "30,70"}
+    recipe |= {
+        "classifier_learning_rate_decay_steps": "10",
+        "classifier_learning_rate_decay": "0.2",
+    }
+    scaled = fusion_distill_chain.scale_steps(recipe, 0.5)
+    assert scaled.pop("classifier_learning_rate_decay_steps") == "5"
     assert scaled == {"max_steps": "50", "milestones": "15,35"}
     assert fusion_distill_chain.scale_steps({"max_steps": "100"}, 0.001) == {"max_steps": "1"}
 

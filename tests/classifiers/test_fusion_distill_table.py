@@ -33,3 +33,18 @@ def test_table_has_the_rows_and_columns_of_the_paper(tmp_path):
     with open(tmp_path / "table.csv") as file:
         assert next(iter(csv.reader(file))) == table[0]
     assert (tmp_path / "curves.png").stat().st_size > 10000
+
+
+def test_levels_drawn_at_random_make_a_table_without_curves(tmp_path):
+    def drawn(name):
+        found = results(name)
+        images = [{"name": n, "level": None, "top1": 20.0} for n in ("jpeg", "blur", "noise")]
+        return found | {"images": images}
+
+    table, curves = fusion_distill_table.collect(drawn, ("noise", "blur", "jpeg"))
+    assert curves == {}
+    page = fusion_distill_table.write(table, curves, tmp_path).read_text()
+    assert "<th>FusionDistill</th><td>20.0</td>" in page
+    assert "Levels were drawn for each image" in page
+    assert "curves.png" not in page
+    assert not (tmp_path / "curves.png").exists()

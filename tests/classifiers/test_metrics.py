@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from classifiers import metrics
-from degradations import GROUPS
+from degradations import GROUPS, expand
 
 
 def one_hot_logits(predicted, classes):
@@ -90,6 +90,14 @@ def test_severities_that_are_named_one_by_one_count_together():
             logits = one_hot_logits(predicted, 1000)
             apart.update(f"{name}@{severity}", float(severity), labels, logits)
     assert apart.mean_corruption_error() == pytest.approx(together.mean_corruption_error())
+
+
+def test_frost_from_photos_counts_for_the_mce():
+    grid, labels = metrics.CorruptionGrid(1000, confusion=False), np.arange(4)
+    for text in expand(['imagenet_c:folder="photos"']):
+        for severity in metrics.SEVERITIES:
+            grid.update(text, float(severity), labels, one_hot_logits([0, 1, 9, 9], 1000))
+    assert grid.mean_corruption_error() == pytest.approx(imagenet_c().mean_corruption_error())
 
 
 def test_alexnets_errors_are_the_published_ones():

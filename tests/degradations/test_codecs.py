@@ -188,6 +188,24 @@ def test_without_the_programs_the_stand_in_is_named(monkeypatch):
         bitstreams.Bpg("bpgenc")
 
 
+def test_the_stand_in_stores_bpg_files():
+    pytest.importorskip("av", reason="av is of the extra codecs")
+    data = bitstreams.Bpg("libx265").encode(photo(64, 300), 51)
+    # BPG specification 0.9.5, section 3.1: 4:2:0 of 8 bits, 300x64, data up to the end of the file.
+    header = b"BPG\xfb\x20\x00" + b"\x82\x2c" + b"\x40" + b"\x00"
+    assert data.startswith(header)
+    # Coding blocks of 8 to 64 pixels, transforms of 4 to 32, 3 deep; sample adaptive offsets, no
+    # pulse codes, strong smoothing, no extension, padding.
+    length = data[len(header)]
+    fields = data[len(header) + 1 : len(header) + 1 + length]
+    assert f"{int.from_bytes(fields, 'big'):024b}" == "1 00100 1 00100 00100 1 0 1 0 000".replace(
+        " ", ""
+    )
+    # A picture parameter set, and the slice: no parameter sets of video and sequence.
+    units = data[len(header) + 1 + length :].split(b"\0\0\1")
+    assert [unit[0] >> 1 & 63 for unit in units] == [34, 20]
+
+
 def test_a_worker_passes_errors_on_and_is_replaced_when_it_dies():
     with pytest.raises(ZeroDivisionError):
         bitstream_worker.call(divmod, 1, 0)

@@ -26,7 +26,7 @@ def expected(name, image, severity, shift):
         changed = warm * image / 255 + warm / 10
     else:
         copy = np.where(image.mean(-1, keepdims=True) > 128, 255 - image, image)
-        changed = 0.8 * np.array([32, 32, 64 + shift[0]]) + 0.2 * copy
+        changed = 0.8 * np.array([32, 32, 64 + shift[0]]) * image / 255 + 0.2 * copy
     return (1 - severity / 5) * image + severity / 5 * changed
 
 
@@ -45,7 +45,7 @@ def test_transform_follows_the_formula(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_layer_keeps_the_contract(name):
     images = photo()
-    layer = degradations.parse(f"{name}@1-5:quantize=round")
+    layer = degradations.parse(f"{name}@1-5")
     degraded = ops.convert_to_numpy(layer(images, seed=1))
     assert degraded.shape == images.shape
     assert degraded.min() >= 0
@@ -74,9 +74,20 @@ def test_shifts_are_uniform(name, largest):
     layer = degradations.NAMES[name].load()(severity=1)
     shifts = ops.convert_to_numpy(layer.draw_shifts(2000, random.make_seed(0)))
     assert shifts.shape == (2000, 3 if name == "white" else 1)
-    assert np.abs(shifts).max() <= largest
+    # Whole numbers, both ends included.
+    assert set(np.unique(shifts)) == set(range(-largest, largest + 1))
     assert abs(shifts.mean()) < 0.1 * largest
-    assert shifts.std() == pytest.approx(largest / np.sqrt(3), rel=0.05)
+    assert shifts.std() == pytest.approx(np.sqrt(((2 * largest + 1) ** 2 - 1) / 12), rel=0.05)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_are_rounded(name):
+    images = photo()[:1]
+    found = ops.convert_to_numpy(degradations.parse(f"{name}@3")(images, seed=4))[0]
+    layer = degradations.NAMES[name].load()(severity=3, quantize=None)
+    fractions = ops.convert_to_numpy(layer(images, seed=4))[0]
+    np.testing.assert_array_equal(found, np.floor(fractions + 0.5))
+    assert (found != np.floor(fractions)).any()
 
 
 def test_levels_out_of_range_are_refused():

@@ -48,6 +48,30 @@ def test_groups_expand_in_lists_only():
     assert [layer.level for layer in degradations.parse_list(["noise:1", "noise:2"])] == [1, 2]
 
 
+def test_arguments_of_a_group_go_to_those_that_take_them():
+    texts = degradations.expand(['imagenet_c@1-5:folder="a,b/c",p=0.5|noise:1'])
+    assert texts[0] == "gaussian_noise@1-5:p=0.5|noise:1"
+    assert 'frost@1-5:folder="a,b/c",p=0.5|noise:1' in texts
+    assert degradations.expand(["imagenet_c:folder=photos"])[0] == "gaussian_noise"
+    # What nobody takes is refused by whoever reads it.
+    with pytest.raises(ValueError, match="foldr"):
+        degradations.parse_list(["imagenet_c@3:foldr=photos"])
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ('frost:folder="/a,b/c d"', "frost"),
+        ("frost@3:folder=photos,p=0.5", "frost@3:p=0.5"),
+        ("frost@3:p=0.5,folder='a/b'|jpeg:10", "frost@3:p=0.5|jpeg:10"),
+        ("(frost@3:folder=a)/fog@3", "(frost@3)/fog@3"),
+        ("jpeg:10,p=0.5", "jpeg:10,p=0.5"),
+    ],
+)
+def test_labels_leave_the_folder_of_photos_out(text, label):
+    assert degradations.label(text) == label
+
+
 def test_every_group_member_is_a_name():
     for members in degradations.GROUPS.values():
         assert set(members) <= set(degradations.NAMES)

@@ -123,6 +123,8 @@ def test_ends_stay_in_float32_under_mixed_precision():
         {"scales": (2, 2)},
         {"scales": (1, 2)},
         {"features": 0},
+        {"features": 2**30},
+        {"shared_blocks": 2**30},
         {"rgb_mean": (1, 2)},
     ],
 )

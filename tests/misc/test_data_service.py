@@ -1,7 +1,9 @@
 import signal
+import socket
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from eusr.dataloaders import paired_images
 from misc import data_service
@@ -39,9 +41,9 @@ def service():
     servers = []
 
     def start(workers):
-        servers.append(data_service.start_dispatcher())
-        target = servers[0].target
-        servers.extend(data_service.start_worker(target, "127.0.0.1") for _ in range(workers))
+        dispatcher, target = data_service.start_dispatcher()
+        servers.append(dispatcher)
+        servers.extend(data_service.start_worker(target)[0] for _ in range(workers))
         return target
 
     yield start
@@ -86,6 +88,50 @@ def test_worker_without_dispatcher():
         data_service.start_worker(None)
 
 
+def reaches(address, target):
+    """Returns whether a connection to the target's port at another address is accepted."""
+    try:
+        socket.create_connection((address, int(target.rpartition(":")[2])), timeout=10).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_servers_listen_on_the_address_that_they_are_told_alone():
+    # All of 127.0.0.0/8 is this host, so that an address stands for another network here.
+    servers = [data_service.start_dispatcher()]
+    servers.append(data_service.start_dispatcher("127.0.0.2"))
+    servers.append(data_service.start_worker(servers[1][1], "127.0.0.3"))
+    found = [[reaches(f"127.0.0.{n}", target) for n in (1, 2, 3)] for _, target in servers]
+    assert found == [[True, False, False], [False, True, False], [False, False, True]]
+    dataset = tf.data.Dataset.range(9).apply(
+        data_service.service.distribute("parallel_epochs", servers[1][1])
+    )
+    assert sorted(dataset.as_numpy_iterator()) == list(range(9))
+
+
+def test_all_addresses_are_told_by_name():
+    dispatcher, target = data_service.start_dispatcher("0.0.0.0")
+    assert all(reaches(address, target) for address in ("127.0.0.1", "127.0.0.2"))
+    worker, _ = data_service.start_worker(target, "0.0.0.0", address="127.0.0.2")
+    dataset = tf.data.Dataset.range(9).apply(
+        data_service.service.distribute("parallel_epochs", target)
+    )
+    assert sorted(dataset.as_numpy_iterator()) == list(range(9))
+    del worker, dispatcher
+    with pytest.raises(ValueError, match="--address"):
+        data_service.start_worker(target, "0.0.0.0")
+
+
+def test_addresses_that_cannot_be_had_are_named():
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    with taken, pytest.raises(ValueError, match=f"--host=127.0.0.1 --port={port}: .* in use"):
+        data_service.start_dispatcher("127.0.0.1", port)
+    with pytest.raises(ValueError, match="cannot listen there"):
+        data_service.start_dispatcher("198.51.100.7")  # of no machine: RFC 5737
+
+
 def test_commands_serve_until_an_interrupt(flags):
     command = ["-m", "misc.data_service"]
     dispatcher = commands.start(*command, "--dispatcher", "--port=0")
@@ -93,7 +139,7 @@ def test_commands_serve_until_an_interrupt(flags):
     try:
         target = dispatcher.stdout.readline().split()[-1]
         worker = commands.start(
-            *command, "--worker", f"--dispatcher_address={target}", "--address=127.0.0.1"
+            *command, "--worker", f"--dispatcher_address={target}", "--host=127.0.0.1"
         )
         assert target.split("://")[1] in worker.stdout.readline()
         local = contents(paired_images.create_data(flags).training_batches(7), 4)

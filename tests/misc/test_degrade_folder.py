@@ -293,6 +293,12 @@ def test_names_of_variants():
     assert [v.severity for v in create_variants(["darken"], [4])] == [4]
 
 
+def test_photos_of_frost_do_not_name_the_copies(tmp_path):
+    image_files.write_image(tmp_path / "frost1.png", np.zeros([8, 8, 3], np.uint8))
+    variants = create_variants([f'imagenet_c:folder="{tmp_path}"'], [1, 5])
+    assert [v.name for v in variants if "frost" in v.name] == ["frost@1", "frost@5"]
+
+
 def test_show_draws_every_degradation_at_every_severity(tmp_path):
     variants = create_variants(["darken", "white", "ripple:3"], [1, 5])
     degrade_folder.show(tmp_path / "sheet.png", None, variants, tile=32, columns=2)

@@ -2,7 +2,8 @@
 
     python -m tests.references.make [networks] [training] [files] [corruptions] [jax]
 
-Needs torch, torchvision, jax and imagecorruptions beside the packages of the lock file.
+Needs torch, torchvision, efficientnet_pytorch, jax and imagecorruptions beside the packages of the
+lock file.
 """
 
 import argparse

@@ -29,6 +29,7 @@ SIZES = {
     "googlenet": 91,
     "inception_v3": 107,
     "efficientnet_b3": 123,
+    "efficientnet_pytorch_b3": 122,
     "vit_b16": 64,
     "swin_t": 150,
     "clip_rn50": 64,
@@ -91,7 +92,7 @@ def create_tensor(name, shape, scale=1.0):
     """
     if len(shape) in (2, 4) and name.endswith("weight"):
         # Gates of squeeze and excitation: shut ones would hide what comes before them.
-        factor = 0.2 if ".fc2." in name else 1
+        factor = 0.2 if ".fc2." in name or "._se_expand." in name else 1
         return create_kernel(name, shape) * np.float32(factor)
     if name.endswith("logit_scale"):
         return np.full(shape, 2, np.float32)

@@ -31,6 +31,7 @@ PARAMETERS = {
     "googlenet": 6_624_904,
     "inception_v3": 27_161_264 - 3_326_696,
     "efficientnet_b3": 12_233_232,
+    "efficientnet_pytorch_b3": 12_233_232,
     "vit_b16": 86_567_656,
     "swin_t": 28_288_354,
     "clip_rn50": 38_316_896 + 1_024_001,

@@ -1,5 +1,6 @@
 """Reading PyTorch's files: every format and type, and nothing in them that is run."""
 
+import contextlib
 import json
 import pathlib
 import pickle
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifiers.networks import pytorch_files
+from misc.images import archives
 from tests import references
 
 # Files that PyTorch wrote, in its format since 1.6 ("new") and in the one before ("old").
@@ -32,6 +34,10 @@ def write(folder, name, target="a.pth"):
     path = folder / target
     path.write_bytes(content_of(name))
     return path
+
+
+def load(path):
+    return {name: np.asarray(tensor) for name, tensor in pytorch_files.read(path).items()}
 
 
 def check(found, group):
@@ -183,13 +189,58 @@ def rewrite(source, target, change):
             new.writestr(*change(name, old.read(name)))
 
 
+def test_values_are_read_of_wanted_tensors_only(tmp_path):
+    cut = tmp_path / "b.pth"
+    rewrite(write(tmp_path, "two.new"), cut, lambda n, c: (n, b"" if n.endswith("data/0") else c))
+    found = pytorch_files.read(cut)
+    readable = []
+    for name, tensor in found.items():
+        with contextlib.suppress(ValueError):
+            readable.append(np.asarray(tensor) is not None and name)
+    assert 0 < len(readable) < len(found)
+
+
+@pytest.mark.parametrize("member", ["data/0", "data.pkl"])
+def test_archives_that_would_fill_memory_are_refused(tmp_path, member):
+    bomb = tmp_path / "b.pth"
+    size = archives.HARMLESS_BYTES + 1
+    with (
+        zipfile.ZipFile(write(tmp_path, "short.new")) as old,
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, bytes(size) if name.endswith(member) else old.read(name))
+    with pytest.raises(ValueError, match=rf"b\.pth: .*{member} would unpack from .* to {size}"):
+        pytorch_files.read(bomb)
+
+
+def test_a_small_compressed_archive_is_read(tmp_path):
+    packed = tmp_path / "b.pth"
+    with (
+        zipfile.ZipFile(write(tmp_path, "types.new")) as old,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    check(pytorch_files.read(packed), "example")
+
+
+def test_modules_that_lie_in_each_other_end(tmp_path):
+    # c MODULE, called, its state {"a": itself, "b": itself}.
+    program = b"\x80\x02c__torch__\nM\n)Rq\x00}(X\x01\x00\x00\x00ah\x00X\x01\x00\x00\x00bh\x00ub."
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("a/data.pkl", program)
+    with pytest.raises(ValueError, match=r"a\.pth: its modules lie in each other without end"):
+        pytorch_files.read(tmp_path / "a.pth")
+
+
 def test_storages_that_are_too_short_are_errors(tmp_path):
     cut = tmp_path / "b.pth"
     rewrite(
         write(tmp_path, "short.new"), cut, lambda n, c: (n, c[:8] if n.endswith("data/0") else c)
     )
     with pytest.raises(ValueError, match=r"should have 16 bytes. Received: 8"):
-        pytorch_files.read(cut)
+        load(cut)
 
 
 def test_big_endian_files_are_errors(tmp_path):
@@ -208,7 +259,7 @@ def test_big_endian_files_are_errors(tmp_path):
 )
 def test_windows_are_what_strides_mean_or_errors(offset, shape, strides):
     values = np.arange(30, dtype=np.float32)
-    storage = pytorch_files.Storage(np.dtype("float32"), 30, values.tobytes())
+    storage = pytorch_files.Storage("a.pth", np.dtype("float32"), 30, values.tobytes)
     window = pytorch_files.Tensor(storage, offset, tuple(shape), tuple(strides))
     valid = offset >= 0 and len(shape) == len(strides) and min([0, *shape, *strides]) >= 0
     if valid:
@@ -218,10 +269,10 @@ def test_windows_are_what_strides_mean_or_errors(offset, shape, strides):
             places += steps.reshape([-1 if a == axis else 1 for a in range(len(shape))])
         valid = places.max(initial=0) < 30
     if valid:
-        np.testing.assert_array_equal(window.array(), values[places], strict=True)
+        np.testing.assert_array_equal(window, values[places], strict=True)
     else:
-        with pytest.raises(ValueError, match=r"tensor"):
-            window.array()
+        with pytest.raises(ValueError, match=r"tensors of a\.pth: a tensor"):
+            np.asarray(window)
 
 
 @settings(max_examples=25, deadline=None)
@@ -233,7 +284,7 @@ def test_damaged_files_give_tensors_or_a_clear_error(tmp_path_factory, position,
     path.write_bytes(content)
     message = ""
     try:
-        found = pytorch_files.read(path)
+        found = load(path)
     except ValueError as error:
         message = str(error)
     else:

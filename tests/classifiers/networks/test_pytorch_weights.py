@@ -2,12 +2,13 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
 from classifiers import networks
 from tests.classifiers.networks import examples
-from tests.classifiers.networks.test_parity import TRAINING
+from tests.classifiers.networks.test_parity import STORED, TRAINING
 from tests.classifiers.networks.test_pytorch_files import write_safetensors
 
 
@@ -73,6 +74,27 @@ def test_a_file_without_the_last_layer_says_so(state, tmp_path):
         ValueError, match=r"body.safetensors does not fit .*\n  missing \(2\): fc.weight, fc"
     ):
         networks.build("cifar_resnet20", weights=path)
+
+
+@pytest.mark.slow  # test_parity assigns the same tensors
+def test_files_of_efficientnet_pytorch(tmp_path):
+    state = examples.create_state(**json.loads(STORED["efficientnet_pytorch_b3/state"].tobytes()))
+    path = save(tmp_path / "efficientnet-b3.safetensors", state)
+    with keras.StatelessScope():
+        network = networks.build("efficientnet_pytorch_b3", weights=path)
+        kernel = np.array(network.get_layer("fc").kernel)
+    np.testing.assert_array_equal(kernel.T, state["_fc.weight"])
+    assert network.output_shape == (None, examples.CLASSES)
+
+
+def test_efficientnets_that_pad_otherwise_have_their_own_name(tmp_path):
+    for tensor, name, other in (
+        ("_conv_stem.weight", "efficientnet_b3", "efficientnet_pytorch_b3"),
+        ("features.0.0.weight", "efficientnet_pytorch_b3", "efficientnet_b3"),
+    ):
+        path = save(tmp_path / f"{other}.safetensors", {tensor: np.ones((40, 3, 3, 3), np.float32)})
+        with pytest.raises(ValueError, match=rf"{other}\.safe.* tensors of --network={other},"):
+            networks.build(name, 10, weights=path)
 
 
 def test_half_precision_and_several_files(state, tmp_path):

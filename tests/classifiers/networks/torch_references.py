@@ -1,7 +1,7 @@
 """The PyTorch networks that the networks here must equal, with weights that make that a hard test.
 
-torchvision has all but two; those are written out here from their papers, with the module names
-that users' checkpoints have.
+torchvision has all but three. Two of them are written out here from their papers, with the module
+names that users' checkpoints have; one is a package's own.
 """
 
 import functools
@@ -26,6 +26,11 @@ def create(name, num_classes, image_size=224):
         return CifarResNet(int(name.removeprefix("cifar_resnet")), num_classes).eval()
     if name == "clip_rn50":
         return Clip(num_classes, image_size).eval()
+    if name == "efficientnet_pytorch_b3":
+        from efficientnet_pytorch import EfficientNet
+
+        settings = {"num_classes": num_classes, "image_size": image_size}
+        return EfficientNet.from_name("efficientnet-b3", **settings).eval()
     from torchvision import models
 
     settings = {}

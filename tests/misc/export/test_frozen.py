@@ -307,8 +307,10 @@ def test_graph_without_description_is_taken_as_the_original_projects(folder, met
     images = random_images((1, 6, 5))
     expected = method.predict(images, 4)["output"]
     np.testing.assert_allclose(model.predict(images, 4)["output"], expected, atol=1e-2)
-    assert model.receptive_radius(4) is None
-    assert model.factor(4) == 4
+    assert model.scales == (2, 4)
+    for scale in model.scales:
+        assert model.receptive_radius(scale) == method.receptive_radius(scale)
+        assert model.factor(scale) == scale
 
 
 def write_original_predictor(path, nodes=("input_1", "output_scores", "output_features")):

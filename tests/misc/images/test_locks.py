@@ -29,6 +29,8 @@ def test_another_process_is_kept_out_until_the_end(tmp_path):
     folder = tmp_path / "run"
     with locks.hold(folder):
         assert _in_a_fork(lambda: _enter(folder)) == 1
+    assert not folder.exists()
+    folder.mkdir()
     assert _in_a_fork(lambda: _enter(folder)) == 0
     assert not list(folder.iterdir())
 

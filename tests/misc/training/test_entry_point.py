@@ -1,7 +1,34 @@
+import signal
+
 import pytest
 import tensorflow as tf
 
 from misc.training import entry_point
+from tests import commands
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_with_a_line_and_without_leftovers(number, tmp_path):
+    program = f"""
+import time
+from misc.images import files
+from misc.training import entry_point
+
+def main(settings):
+    with files.write_atomically({str(tmp_path / "result")!r}) as temporary:
+        print("started", flush=True)
+        time.sleep(60)
+
+entry_point.run(main, with_model=False)
+"""
+    process = commands.start("-c", program)
+    assert process.stdout.readline() == "started\n"
+    assert list(tmp_path.iterdir())
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert (output, errors) == ("", f"Stopped by {number.name}.\n")
+    assert process.returncode == 128 + number
+    assert not list(tmp_path.iterdir())
 
 
 def test_errors_inside_a_dataset_are_shown_without_tensorflows_wrapping():

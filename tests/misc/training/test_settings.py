@@ -30,6 +30,12 @@ def test_a_run_that_lacks_a_newer_flag_gets_its_default():
     assert found.given == frozenset()
 
 
+@pytest.mark.parametrize("value", ["large", [1, 2], {}, 1e400])
+def test_values_that_a_flag_does_not_take_are_errors(value):
+    with pytest.raises(ValueError, match=r"arguments\.json is damaged: .*size"):
+        settings.of_run(define, {"size": value})
+
+
 def test_settings_are_read_by_names_that_exist_and_never_changed():
     found = settings.Settings({"size": 3}, ["size"])
     other = found | {"size": 4, "new": None}

@@ -122,8 +122,75 @@ def test_broken_foreign_and_linked_files_are_refused(tmp_path):
     with h5py.File(tmp_path / "ava.h5", "a") as file:
         del file["first"]["first/kernel"]
         file["first"]["first/kernel"] = h5py.ExternalLink(str(tmp_path / "x.h5"), "/secret")
-    with pytest.raises(ValueError, match="link to another file"):
+    with pytest.raises(ValueError, match="is a link"):
         weight_files.restore(tmp_path / "ava.h5", {"predictor": network})
+
+
+def replace_kernel(path, name, create):
+    """Puts another data set in the place of one: `create(group, name, shape)` makes it."""
+    with h5py.File(path, "a") as file:
+        group, _, name = name.rpartition("/")
+        shape = file[group][name].shape
+        del file[group][name]
+        create(file[group], name, shape)
+
+
+def virtual(group, name, shape):
+    layout = h5py.VirtualLayout(shape, "f4")
+    layout[...] = h5py.VirtualSource("other.h5", "secret", shape)
+    group.create_virtual_dataset(name, layout)
+
+
+def huge(group, name, shape):
+    # Nothing is stored of it.
+    group.create_dataset(name, (1 << 40,), "f4", chunks=(1 << 16,))
+
+
+CRAFTED = {
+    "virtual": (virtual, "no array of numbers that the file itself holds"),
+    "external": (
+        lambda group, name, shape: group.create_dataset(
+            name, shape, "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)]
+        ),
+        "no array of numbers that the file itself holds",
+    ),
+    "huge": (huge, r"\[1099511627776\]"),
+    "text": (
+        lambda group, name, shape: group.create_dataset(name, data=b"text"),
+        "no array of numbers that the file itself holds",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CRAFTED)
+@pytest.mark.parametrize("name", ["ava.h5", "ava.weights.h5"])
+def test_arrays_that_lie_elsewhere_or_fill_memory_are_not_read(tmp_path, name, kind):
+    create, message = CRAFTED[kind]
+    network = build()
+    weight_files.write(tmp_path / name, {"predictor": network})
+    place = "second/second/kernel" if name == "ava.h5" else "layers/dense/vars/0"
+    replace_kernel(tmp_path / name, place, create)
+    with pytest.raises(ValueError, match=rf"(?s){name}.*({message})"):
+        weight_files.restore(tmp_path / name, {"predictor": network})
+
+
+def test_a_heap_that_hdf5_would_read_for_ever_is_refused(tmp_path):
+    weight_files.write(tmp_path / "ava.h5", {"predictor": build()})
+    content = bytearray((tmp_path / "ava.h5").read_bytes())
+    heap = content.index(b"GCOL") + 16
+    content[heap : heap + 512] = bytes(512)
+    (tmp_path / "ava.h5").write_bytes(content)
+    with pytest.raises(ValueError, match=r"ava\.h5: a heap of texts is damaged"):
+        weight_files.restore(tmp_path / "ava.h5", {"predictor": build()})
+
+
+@pytest.mark.parametrize(("key", "value"), [("step", "text"), ("layer_names", 7)])
+def test_attributes_of_another_kind_are_errors(tmp_path, key, value):
+    weight_files.write(tmp_path / "ava.h5", {"predictor": build()})
+    with h5py.File(tmp_path / "ava.h5", "a") as file:
+        file.attrs[key] = value
+    with pytest.raises(ValueError, match=r"Cannot read the weight file .*ava\.h5"):
+        weight_files.restore(tmp_path / "ava.h5", {"predictor": build()})
 
 
 def test_long_lists_of_names_are_split_as_keras_does(tmp_path, monkeypatch):
