@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup demo perceptual test test-all lint format clean
+.PHONY: setup demo perceptual test test-all soak lint format clean
 
 setup: $(VENV)/installed
 
@@ -27,7 +27,12 @@ test: setup
 	$(PYTEST)
 
 test-all: setup
-	$(PYTEST) -m ""
+	$(PYTEST) -m "not soak"
+
+# An hour on two cores: kills at random moments, and damaged files. SOAK_KILLS=400 SOAK_SEED=1 make
+# it another one.
+soak: setup
+	$(PYTEST) --dist worksteal -m soak tests/soak
 
 lint: setup
 	$(RUN) -m ruff check .

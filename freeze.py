@@ -23,12 +23,17 @@ def define_flags():
         "NAME.pb, beside which the other formats are written as NAME_saved_model, NAME_x2.onnx, "
         "NAME_x2.tflite, ...; or a folder, for model.pb and so on.",
     )
-    flags.DEFINE_list(
+    common_flags.define_names(
         "formats",
         None,
         f"Formats to write: some of {','.join(frozen.FORMATS)}; default: all that are installed.",
     )
-    flags.DEFINE_bool("overwrite", False, "Replace existing files.")
+    flags.DEFINE_bool(
+        "overwrite",
+        False,
+        "Replace existing files; otherwise those of the same weights are kept, and others are an "
+        "error.",
+    )
 
 
 def main(settings, selection):
@@ -84,7 +89,8 @@ def format_result(result):
     """Returns a line of the table."""
     if result.error is not None:
         return f"{'-':>18}  {'-':>8}  {result.path}: not written, {result.error}"
-    return f"{result.difference:18.2e}  {result.size / 2**20:8.1f}  {result.path}"
+    kept = " (was there already)" if result.kept else ""
+    return f"{result.difference:18.2e}  {result.size / 2**20:8.1f}  {result.path}{kept}"
 
 
 if __name__ == "__main__":

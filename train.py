@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import flags
 
 from misc.images import locks
-from misc.training import common_flags, distribution, schedules, seeds
+from misc.training import common_flags, distribution, memory, schedules, seeds
 from misc.training.progress import TrainingProgress
 from misc.training.run_folder import RunFolder, find_checkpoint, paths_of_run
 from misc.training.settings import changeable, changeable_names
@@ -46,25 +46,30 @@ def define_flags():
     flags.DEFINE_integer("save_freq", 50000, "Steps between two checkpoints.", lower_bound=1)
     flags.DEFINE_integer("save_max_keep", 100, "Checkpoints that are kept.", lower_bound=1)
     flags.DEFINE_integer(
-        "validate_freq", None, "Steps between two validations; default: --save_freq; 0: none."
+        "validate_freq",
+        None,
+        "Steps between two validations; default: --save_freq; 0: none.",
+        lower_bound=0,
     )
     flags.DEFINE_string(
         "restore_path", None, "Checkpoint or weights .h5 to start from, if the run has none."
     )
-    flags.DEFINE_list(
+    common_flags.define_names(
         "restore_target",
         None,
         "Networks to restore from --restore_path, such as generator; default: the whole state "
         "with optimizers and step.",
     )
-    flags.DEFINE_integer("global_step", None, "Step to start at after --restore_path.")
-    flags.DEFINE_float(
-        "sleep_ratio", 0, "Pause after each step, as a fraction of its time.", lower_bound=0
+    flags.DEFINE_integer(
+        "global_step", None, "Step to start at after --restore_path.", lower_bound=0
+    )
+    common_flags.define_float(
+        "sleep_ratio", 0, "Pause after each step, as a fraction of its time.", at_least=0
     )
     changeable("train_path", "max_steps", "epochs", "weight_filename", "sleep_ratio")
     changeable("log_freq", "summary_freq", "save_freq", "save_max_keep", "validate_freq")
     changeable("restore_path", "restore_target", "global_step")
-    flags.DEFINE_integer("seed", 0, "Seed of weights, order of data and all random draws.")
+    common_flags.define_seed_flag("Seed of weights, order of data and all random draws.")
     common_flags.define_device_flags()
     common_flags.define_distribution_flags()
     common_flags.define_training_flags()
@@ -89,8 +94,12 @@ def _train(settings, selection, strategy, path, weights_path):
     data = selection.create_data(settings)
     settings |= data.settings
     settings |= _length(settings, data)
+    if is_chief:
+        print(distribution.describe_devices(settings.distribute), flush=True)
     with strategy.scope():
         method = selection.model.create_model(settings, training=True)
+    # Before anything is downloaded or restored.
+    validation_batches = data.evaluation_batches("validation")
 
     names = {"model": selection.model_name, "dataloader": selection.dataloader_name}
     arguments = (settings | names | method.settings).to_dict()
@@ -125,10 +134,9 @@ def _train(settings, selection, strategy, path, weights_path):
     writer.text("arguments", text, first + 1)
     if is_chief:
         print(f"Training {selection.model_name} in {path}. Watch: tensorboard --logdir={path}")
-    progress = TrainingProgress(first, settings.max_steps, enabled=is_chief)
-    validation = _Validation(
-        method, data.evaluation_batches("validation"), folder, writer, progress
-    )
+    run_step = memory.checked(run_step, f"A step of {data.images_per_step} images (--batch_size)")
+    progress = TrainingProgress(first, settings.max_steps, is_chief, _advice(selection))
+    validation = _Validation(method, validation_batches, folder, writer, progress)
     validate_freq = settings.save_freq if settings.validate_freq is None else settings.validate_freq
     frequencies = (settings.log_freq, settings.summary_freq, validate_freq, settings.save_freq)
     stop = _catch_signals()
@@ -140,6 +148,7 @@ def _train(settings, selection, strategy, path, weights_path):
         started = time.monotonic()
         scalars = run_step(batch, seeds.of_step(settings.seed, step))
         unchecked.append((step, scalars["loss"]))
+        progress.time_step(started, scalars["loss"])
         # A signal that comes from here on waits for the next step, which then saves.
         # In the last step it changes nothing: the run ends anyway, with its validation.
         stopping = bool(stop) and step < settings.max_steps
@@ -184,6 +193,13 @@ def _may_change(settings):
     return changeable_names() - shaping
 
 
+def _advice(selection):
+    recipe = selection.small_recipe
+    if recipe is None or tf.config.list_physical_devices("GPU"):
+        return ""
+    return f"--flagfile={recipe} is a reduced run, for a CPU."
+
+
 def _length(settings, data):
     """Returns what --epochs, where it counts, makes of --max_steps and --save_freq.
 
@@ -218,10 +234,11 @@ def _restore(method, folder, settings):
         method.restore(own)
         print(f"Going on from {own}")
         return int(method.step.numpy())
-    if not settings.restore_path or settings.restore_target:
+    path = settings.restore_path and find_checkpoint(settings.restore_path)
+    if not path or settings.restore_target:
         method.load_pretrained()
-    if settings.restore_path:
-        method.restore(find_checkpoint(settings.restore_path), settings.restore_target)
+    if path:
+        method.restore(path, settings.restore_target)
         method.ended.assign(False)  # that other run's end is not this one's
         print(f"Starting from {settings.restore_path}")
         if settings.global_step is not None:

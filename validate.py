@@ -22,7 +22,7 @@ def define_flags():
     flags.DEFINE_string("save_path", None, "Folder for pictures, results.json and results.csv.")
     flags.DEFINE_bool("overwrite", False, "Replace results that --save_path holds already.")
     flags.DEFINE_bool("save_pictures", True, "Write result pictures to --save_path.")
-    flags.DEFINE_integer("seed", 0, "Seed of all random draws.")
+    common_flags.define_seed_flag("Seed of all random draws.")
 
 
 def main(settings, selection):

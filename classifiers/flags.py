@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from classifiers import networks
+from classifiers import levels, networks
 from classifiers.training_copies import CUTOUT_ON, DEGRADE_ON, IMAGES
 from misc.training import common_flags, optimizers, settings
 
@@ -13,7 +13,7 @@ flags.disclaim_key_flags()
 def define_network_flags():
     """Defines the flags of the network, its weights and the data set that it is made for."""
     define_architecture_flags()
-    flags.DEFINE_list(
+    common_flags.define_names(
         "weights",
         None,
         "File of weights to start from, PyTorch's or Keras', or several that belong together; "
@@ -47,12 +47,18 @@ def define_architecture_flags():
         "that of the run that is restored, else --data_normalisation for CIFAR ResNets, and what "
         "the network is usually fed with for all others.",
         float,
+        length=3,
+        at_least=0,
+        at_most=255,
     )
     common_flags.define_numbers(
         "image_deviation",
         None,
         "Standard deviation of R, G and B in 0-255; default: as for --image_mean.",
         float,
+        length=3,
+        above=0,
+        at_most=255,
     )
     flags.DEFINE_enum(
         "data_normalisation",
@@ -106,14 +112,23 @@ def define_degradation_flags():
     flags.DEFINE_integer(
         "degradation_size", 32, "Image size whose severities are meant: 32, 64 or 224."
     )
+    flags.register_validator(
+        "degradation_size", levels.SIZES.__contains__, "it must be 32, 64 or 224"
+    )
 
 
 def define_optimizer_flags():
     """Defines the flags of optimization."""
     flags.DEFINE_enum("classifier_optimizer", "sgd", optimizers.OPTIMIZERS, "Optimizer.")
-    flags.DEFINE_float("classifier_learning_rate", 0.1, "Learning rate of the first step.")
-    flags.DEFINE_float(
-        "classifier_learning_rate_decay", 0.2, "Factor of --schedule=step and milestones."
+    common_flags.define_float(
+        "classifier_learning_rate", 0.1, "Learning rate of the first step.", at_least=0
+    )
+    common_flags.define_float(
+        "classifier_learning_rate_decay",
+        0.2,
+        "Factor of --schedule=step and milestones.",
+        above=0,
+        at_most=1,
     )
     flags.DEFINE_integer(
         "classifier_learning_rate_decay_steps",
@@ -121,11 +136,15 @@ def define_optimizer_flags():
         "Steps between two reductions of --schedule=step and cosine_staircase.",
         lower_bound=1,
     )
-    flags.DEFINE_float(
-        "classifier_momentum", 0.9, "Momentum of --classifier_optimizer=sgd.", lower_bound=0
+    common_flags.define_float(
+        "classifier_momentum",
+        0.9,
+        "Momentum of --classifier_optimizer=sgd.",
+        at_least=0,
+        below=1,
     )
-    flags.DEFINE_float(
-        "classifier_weight_decay", 1e-4, "Strength of the weight decay.", lower_bound=0
+    common_flags.define_float(
+        "classifier_weight_decay", 1e-4, "Strength of the weight decay.", at_least=0
     )
     flags.DEFINE_enum(
         "classifier_weight_decay_kind",

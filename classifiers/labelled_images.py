@@ -16,7 +16,7 @@ from classifiers import random_resized_crop, training_copies
 from classifiers.training_copies import TrainingCopies
 from misc.images import image_files, pixel_store, threads
 from misc.images.degraded_copies import INTERPOLATIONS, resize_and_crop
-from misc.training import reader, seeds, settings
+from misc.training import common_flags, memory, reader, seeds, settings
 from misc.training.data import Data, check_split
 from misc.training.sampler import Sampler
 
@@ -234,6 +234,8 @@ class LabelledData(Data):
     def evaluation_batches(self, split):
         """Returns one pass over a split; see `Data` and this class."""
         check_split(split)
+        if split == "validation" and self.validation == "held_out" and not self.held_out:
+            return None
         images = self._checked_part(split).sampled(self.quick, self.shuffled)
         batches = images.one_pass(self.evaluation_batch_size)
         batches.class_names = list(images.class_names)
@@ -276,7 +278,7 @@ class LabelledData(Data):
         if not len(chosen):
             raise ValueError(
                 f"--data_held_out={self.held_out} leaves no image for the {split} split of "
-                f"{len(train)}."
+                f"{len(train)}: another share leaves some, and 0 holds none out."
             )
         return train.take(chosen)
 
@@ -307,12 +309,12 @@ def define_flags():
         "Images that choose the best weights: a part of the training set that is then not trained "
         "on, or the test set, as the authors of FusionDistill did.",
     )
-    flags.DEFINE_float(
+    common_flags.define_float(
         "data_held_out",
         0.1,
-        "Share of each class that --data_validation=held_out takes.",
-        lower_bound=0,
-        upper_bound=0.9,
+        "Share of each class that --data_validation=held_out takes; 0: nothing validates.",
+        at_least=0,
+        at_most=0.9,
     )
 
 
@@ -342,16 +344,24 @@ def define_defaults(**values):
             flags.FLAGS.set_default(name, value)
 
 
-def create_data(flags, read, area=None, settings=None):
+def create_data(flags, read, side, area=None, settings=None):
     """Returns the `LabelledData` that the flags of this module and of the model describe.
 
     Args:
         flags: settings of the run; of the model's flags those of `classifiers.flags`, if any.
         read: see `LabelledData`.
+        side: rows and columns of the images.
         area: see `LabelledData`.
         settings: see `Data`.
+
+    Raises:
+        ValueError: for batches beyond the memory.
     """
     settings = settings or {}
+    memory.check_batch(
+        flags.batch_size * 3 * side**2,
+        f"--batch_size={flags.batch_size} of {side}x{side} pixels",
+    )
     return LabelledData(
         images_per_step=training_copies.images_per_step(
             flags.batch_size, flags.get("copies_images"), flags.get("degradations")

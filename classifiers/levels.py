@@ -38,16 +38,21 @@ def training_layers(texts, size):
         size: whose severities: 224, 64 or 32.
 
     Raises:
-        ValueError: if a text can't be read.
+        ValueError: if a text can't be read, or comes twice.
     """
     return [_layer(text, size) for text in _expand(texts)]
 
 
 def _expand(texts):
     try:
-        return degradations.expand(texts)
+        expanded = degradations.expand(texts)
     except ValueError as error:
         raise ValueError(f"--degradations: {error}") from error
+    names = [text.strip() for text in expanded]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"--degradations holds the same degradation twice: {', '.join(twice)}")
+    return expanded
 
 
 def _layer(text, size):
@@ -112,8 +117,8 @@ def test_degradations(texts, levels, size):
         size: whose severities: 224, 64 or 32.
 
     Raises:
-        ValueError: if a text can't be read, a level is outside the range, or "all" is asked for
-            where the range has no step.
+        ValueError: if a text can't be read or comes twice, a level is outside the range or comes
+            twice, or "all" is asked for where the range has no step.
     """
     tested = []
     for text in _expand(texts):
@@ -149,6 +154,8 @@ def _values(text, layer, levels):
                 f"--levels={levels}: {text} has levels from {low:g} to {high:g}. "
                 f"Received: {outside[0]:g}"
             )
+        if len(set(values)) < len(values):
+            raise ValueError(f"--levels={levels} has a level twice.")
         return values
     if low == high:
         return [low]

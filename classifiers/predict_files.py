@@ -13,8 +13,7 @@ from absl import flags
 
 from classifiers import voting
 from misc.export import inference
-from misc.images import files, image_files
-from misc.images.degraded_copies import resize_and_crop
+from misc.images import degraded_copies, files, image_files, pixel_store
 from misc.reports import contact_sheet, report
 
 # What models give that are applied here.
@@ -135,6 +134,7 @@ class FileClassifier:
                 f"Images are resized to {self.resize} pixels, less than the square of {self.crop} "
                 "that is cut out: give --classify_resize and --classify_crop that fit."
             )
+        pixel_store.check_pixels(self.crop, self.crop, "--classify_crop: a square")
         self.top = top
         self.pictures = {}
         self._names = class_names or metadata.get("class_names")
@@ -188,7 +188,10 @@ class FileClassifier:
                 f"{path} has {height}x{width} pixels, less than the square of {self.crop}: give "
                 "--classify_resize"
             )
-        return resize_and_crop(pixels, self.resize, self.crop)
+        try:
+            return degraded_copies.resize_and_crop(pixels, self.resize, self.crop)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
 
 def most_likely(outputs, top):

@@ -17,6 +17,7 @@ In a list, the name of a group stands for its members. What only some of them ta
 """
 
 import dataclasses
+import difflib
 import importlib
 import re
 
@@ -335,7 +336,9 @@ class _Parser:
         if name in GROUPS:
             raise self._error(f"{name!r} is a group, which only a list of degradations takes")
         if name not in NAMES:
-            raise self._error(f"unknown name {name!r}; known: {', '.join(NAMES)}")
+            near = difflib.get_close_matches(name, NAMES, n=1)
+            hint = f" did you mean {near[0]!r}?" if near else ""
+            raise self._error(f"unknown name {name!r};{hint} known: {', '.join(NAMES)}")
         arguments, levels = {}, {}
         if self._take("@"):
             arguments["severity"] = self._range(self._word("a severity"), "severity")

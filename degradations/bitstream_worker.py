@@ -23,6 +23,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
+            process_group=0,  # a terminal's Ctrl-C reaches the calling program alone, which ends it
         )
 
     def call(self, function, arguments):

@@ -2,12 +2,17 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
+import re
 
 import numpy as np
 
 from degradations import resize
 from misc.images import files, image_files, pixel_store, threads
+
+# Agustsson and Timofte, CVPRW 2017: training images are 0001 to 0800, validation images the rest.
+DIV2K_TRAINING, DIV2K_IMAGES = 800, 900
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +129,42 @@ def find_pairs(input_path, truth_path, scales, skip_broken=False):
     return pairs, skipped
 
 
+def default_held_out(names):
+    """Returns how many of the pairs of these names validate, where nothing else is said.
+
+    Of DIV2K with validation images among them, all of those; else a tenth, at most 10, and none of
+    a single pair.
+    """
+    published = sum(_div2k_number(name) > DIV2K_TRAINING for name in names)
+    if all(map(_div2k_number, names)) and 0 < published < len(names):
+        return published
+    return min(10, max(1, len(names) // 10)) if len(names) > 1 else 0
+
+
+def hold_out(pairs, count):
+    """Returns (pairs to train on, `count` pairs to validate on), both sorted by name.
+
+    DIV2K's validation images are the first to be held out. Which of the others are depends on their
+    names alone, so that runs with other seeds, or with some more images, validate on the same.
+    """
+
+    def order(pair):
+        mixed = hashlib.sha256(os.fsencode(pair.name)).digest()
+        return _div2k_number(pair.name) <= DIV2K_TRAINING, mixed
+
+    held_out = {pair.name for pair in sorted(pairs, key=order)[:count]}
+    return (
+        [pair for pair in pairs if pair.name not in held_out],
+        [pair for pair in pairs if pair.name in held_out],
+    )
+
+
+def _div2k_number(name):
+    """Returns the number of an image of DIV2K, 0001 to 0900, and 0 for another name."""
+    number = int(name) if re.fullmatch("[0-9]{4}", name) else 0
+    return number if number <= DIV2K_IMAGES else 0
+
+
 def build_store(pairs, scales, edges, cached, cache_path, skip_broken=False):
     """Decodes the pairs into a store with the groups [HR, LR at scales[0], LR at scales[1], ...].
 
@@ -188,7 +229,10 @@ def _scale_folder(input_path, scale):
     for name in (f"x{scale}", f"X{scale}"):
         if pathlib.Path(input_path, name).is_dir():
             return pathlib.Path(input_path, name)
-    raise ValueError(f"The LR images at scale {scale} must lie in {input_path}/x{scale}")
+    raise ValueError(
+        f"The LR images at scale {scale} must lie in {input_path}/x{scale}, and there is no such "
+        "folder. --scales chooses other scales."
+    )
 
 
 def _by_name(folder, scale=None):
@@ -202,7 +246,8 @@ def _by_name(folder, scale=None):
             raise ValueError(f"Two images have the same name: {found[name]} and {path}")
         found[name] = path
     if not found:
-        raise ValueError(f"There is no image in the folder {folder}")
+        known = ", ".join(image_files.EXTENSIONS)
+        raise ValueError(f"There is no image in the folder {folder} ({known})")
     return found
 
 

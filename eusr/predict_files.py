@@ -12,7 +12,7 @@ from absl import flags, logging
 
 from misc.export import tiling
 from misc.export.self_ensemble import self_ensemble
-from misc.images import image_files, progress
+from misc.images import files, image_files, pixel_store, progress
 from misc.training import common_flags
 
 # What models give that are applied here.
@@ -22,7 +22,9 @@ SAME_EXTENSION = "same"
 
 def define_flags():
     """Defines the flags of upscaling files."""
-    flags.DEFINE_integer("scale", None, "Upscaling factor; default: the model's, if it has one.")
+    flags.DEFINE_integer(
+        "scale", None, "Upscaling factor; default: the model's, if it has one.", lower_bound=1
+    )
     flags.DEFINE_enum(
         "output_extension",
         "png",
@@ -48,6 +50,7 @@ def upscale_files(
     Returns the exit status: 0 if every image has its result now.
     """
     jobs = plan(found, folder, output_path, extension, suffix)
+    files.sweep({job.target.parent for job in jobs})
     todo = [job for job in jobs if overwrite or not job.target.exists()]
     failed = apply(upscaler, todo, skip_broken)
     print(
@@ -87,14 +90,19 @@ def plan(found, folder, output_path, extension="png", suffix=""):
             ending = suffix + (path.suffix if extension == SAME_EXTENSION else f".{extension}")
             target = output / path.relative_to(folder)
             jobs.append(Job(path, target.with_name(path.stem + ending)))
-    _check_targets(jobs)
+    image_files.check_targets(
+        [(job.source, job.target) for job in jobs],
+        f"give another --output_path, an --output_suffix, or --output_extension={SAME_EXTENSION}, "
+        "which keeps names apart.",
+    )
     return jobs
 
 
 def apply(process, jobs, skip_broken=False):
     """Calls `process(source, target, on_pixels)` for each job, with a progress bar.
 
-    Returns how many failed and were reported; without `skip_broken` the first is a ValueError.
+    Returns how many failed and were reported; without `skip_broken` the first is a ValueError. A
+    disk that takes no more is a DiskFullError.
     """
     sizes = [_count_pixels(job.source) for job in jobs]
     failed = 0
@@ -104,6 +112,8 @@ def apply(process, jobs, skip_broken=False):
             start = bar.n
             try:
                 process(job.source, job.target, bar.update)
+            except files.DiskFullError:
+                raise  # the next image would meet it as well
             except (ValueError, OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:
                 message = _message(job.source, error)
                 if not skip_broken:
@@ -127,24 +137,6 @@ def _count_pixels(path):
         return height * width
     except ValueError:
         return 0  # reported when its turn comes
-
-
-def _check_targets(jobs):
-    sources = {}
-    for job in jobs:
-        if job.target in sources:
-            raise ValueError(
-                f"{sources[job.target]} and {job.source} would both become {job.target}: "
-                f"--output_extension={SAME_EXTENSION} keeps them apart."
-            )
-        sources[job.target] = job.source
-    inputs = {job.source.resolve() for job in jobs}
-    for job in jobs:
-        if job.target.resolve() in inputs:
-            raise ValueError(
-                f"The result {job.target} would replace an input: give another --output_path, or "
-                "an --output_suffix."
-            )
 
 
 class FileUpscaler:
@@ -190,6 +182,11 @@ class FileUpscaler:
         pixels = image.pixels
         if image.alpha is not None:
             pixels = fill_transparent(pixels, image.alpha)
+        height, width = (length * self.factor for length in pixels.shape[:2])
+        pixel_store.check_memory(
+            pixels.itemsize * 3 * height * width,
+            f"{source}, enlarged to {height}x{width},",
+        )
         function = _grey(self._function) if image.grey else self._function
         output = tiling.apply_tiled(
             function, pixels, self.tile, self.overlap, self.factor, on_pixels=on_pixels

@@ -17,8 +17,9 @@ from absl import flags
 
 from classifiers import networks
 from misc.images import files
+from misc.training import common_flags, weight_files
 
-SUFFIXES = (".weights.h5", ".keras")
+SUFFIXES = (weight_files.KERAS_SUFFIX, ".keras")
 
 
 def define_flags():
@@ -26,9 +27,10 @@ def define_flags():
     flags.DEFINE_enum(
         "network", None, networks.NAMES, "Architecture of the weights.", required=True
     )
-    flags.DEFINE_list(
-        "input_path", None, "File with the weights, or several that belong together.", required=True
+    common_flags.define_names(
+        "input_path", None, "File with the weights, or several that belong together."
     )
+    flags.mark_flag_as_required("input_path")
     flags.DEFINE_string(
         "output_path", None, "File to write: .weights.h5, or .keras.", required=True
     )
@@ -55,9 +57,11 @@ def convert(network, input_paths, output_path, image_size=None, overwrite=False)
     if output_path.exists() and not overwrite:
         raise ValueError(f"--output_path={output_path} is there already; see --overwrite.")
     model = networks.build(network, weights=input_paths, image_size=image_size)
-    write = model.save if output_path.suffix == ".keras" else model.save_weights
-    with files.write_atomically(output_path) as temporary:
-        write(temporary)
+    if output_path.name.endswith(weight_files.KERAS_SUFFIX):
+        weight_files.write(output_path, {network: model})
+    else:
+        with files.write_atomically(output_path) as temporary:
+            model.save(temporary)
     return model
 
 

@@ -121,10 +121,8 @@ def main(settings):
         dispatcher = settings.dispatcher_address
         server, target = start_worker(dispatcher, host, settings.port, settings.address)
         print(f"Worker of {dispatcher}: {target}", flush=True)
-    # A server keeps nothing that an interrupt could damage. Python's own handling of it would wait
-    # for join() to return, and an orderly stop waits for the other side, which may be gone.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    server.join()
+    while server:  # `server.join()` would keep signals waiting
+        signal.pause()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,15 @@ import numpy as np
 from absl import flags
 
 import degradations
-from misc.images import degraded_copies, files, image_files, progress, sample_data, threads
+from misc.images import (
+    degraded_copies,
+    files,
+    image_files,
+    locks,
+    progress,
+    sample_data,
+    threads,
+)
 from misc.reports import contact_sheet, report
 
 STATISTICS = "statistics"
@@ -168,6 +176,7 @@ def degrade_folder(
     Raises:
         ValueError: if there is no image, two copies would be one file, the folder holds results of
             other settings, or an image is broken (named).
+        OSError: if another process writes to the folder, or the disk takes no more.
     """
     found, folder = image_files.find_inputs(input_path, output_path, apart=True)
     jobs = degraded_copies.plan(found, folder, output_path, variants, layout, output_format)
@@ -175,7 +184,6 @@ def degrade_folder(
     settings |= {"resize": resize, "crop": crop}
     if output_format == "jpeg":
         settings["quality"] = quality
-    records = degraded_copies.Records(output_path, settings, overwrite)
     degrader = degraded_copies.Degrader((crop, crop) if crop else _common_size(found, resize))
 
     def work(job):
@@ -199,8 +207,6 @@ def degrade_folder(
             if copy.target.exists() and not overwrite:
                 degraded_copies.measure_copy(copy, pixels, records, output_format)
                 continue
-            if copy.target in records:
-                degraded_copies.remove_leftovers(copy)
             relative = source.relative_to(folder)
             own_seed = degraded_copies.make_seed(seed, relative, copy.variant.name)
             degraded_copies.write_copy(
@@ -209,10 +215,13 @@ def degrade_folder(
             written += 1
         return written
 
-    counts, broken = threads.for_each(work, jobs, "Degrading", skip_broken, threads=workers)
-    rows = records.statistics()
-    files.write_json(pathlib.Path(output_path, f"{STATISTICS}.json"), rows)
-    report.write_table(pathlib.Path(output_path, f"{STATISTICS}.csv"), rows)
+    with locks.hold(output_path):
+        files.sweep({copy.target.parent for _, copies in jobs for copy in copies})
+        records = degraded_copies.Records(output_path, settings, overwrite)
+        counts, broken = threads.for_each(work, jobs, "Degrading", skip_broken, threads=workers)
+        rows = records.statistics()
+        files.write_json(pathlib.Path(output_path, f"{STATISTICS}.json"), rows)
+        report.write_table(pathlib.Path(output_path, f"{STATISTICS}.csv"), rows)
     written, present = np.sum([(0, 0), *filter(None, counts)], axis=0).tolist()
     return {"written": written, "present": present, "broken": broken}
 

@@ -18,10 +18,11 @@ import tensorflow as tf
 from absl import flags
 
 from degradations import resize
-from misc.images import degraded_copies, image_files, threads
+from misc.images import files, image_files, locks, result_folder, threads
 from misc.training import common_flags
 
 METHODS = ("matlab", "cv", "tf")
+RECORD_FOLDER = ".downscale_folder"
 
 
 def define_flags():
@@ -33,7 +34,9 @@ def define_flags():
         "Folder for the LR images: directly for one scale, in x2/, x4/, ... for several.",
         required=True,
     )
-    common_flags.define_numbers("scale", None, "Factor to reduce by, or several: 2,4,8.")
+    common_flags.define_numbers(
+        "scale", None, "Factor to reduce by, or several: 2,4,8.", order="distinct", at_least=2
+    )
     flags.mark_flag_as_required("scale")
     flags.DEFINE_enum("method", "matlab", METHODS, "Whose bicubic interpolation.")
     flags.DEFINE_enum(
@@ -95,7 +98,7 @@ def downscale_folder(
     overwrite=False,
     skip_broken=False,
 ):
-    """Reduces all images of a folder to PNG files, and leaves those alone that are there.
+    """Reduces all images of a folder to PNG files, and leaves those alone that it made before.
 
     Args:
         input_path: folder of images; subfolders are kept.
@@ -112,7 +115,9 @@ def downscale_folder(
 
     Raises:
         ValueError: for scales that are not allowed, a missing or empty folder, two images that
-            would become one file, or a broken image (named).
+            would become one file, results among the images, other images or results of other
+            settings in their place, or a broken image (named).
+        OSError: if another process writes to the folder, or the disk takes no more.
     """
     if not scales or min(scales) < 2 or len(set(scales)) < len(scales):
         raise ValueError(f"--scale must be different integers above 1. Received: {scales}")
@@ -122,7 +127,8 @@ def downscale_folder(
         scale: output_path / f"x{scale}" if len(scales) > 1 else output_path for scale in scales
     }
     items = [(path, path.relative_to(folder).with_suffix(".png")) for path in found]
-    degraded_copies.check_distinct(items)
+    for results in folders.values():
+        image_files.check_targets([(path, results / target) for path, target in items])
 
     def work(item):
         path, target = item
@@ -141,7 +147,12 @@ def downscale_folder(
             image_files.write_image(result, reduced)
         return len(wanted)
 
-    written, skipped = threads.for_each(work, items, "Downscaling", skip_broken)
+    settings = {"method": method, "edges": edges, "crop": crop}
+    with locks.hold(output_path):
+        for scale, results in folders.items():
+            targets = [results / target for _, target in items]
+            _claim(results, targets, settings | {"scale": scale}, overwrite, folder)
+        written, skipped = threads.for_each(work, items, "Downscaling", skip_broken)
     counts = [count for count in written if count is not None]
     return {
         "written": sum(counts),
@@ -150,13 +161,28 @@ def downscale_folder(
     }
 
 
+def _claim(results, targets, settings, overwrite, originals):
+    """Prepares a folder, and raises ValueError if what is there was not made here that way."""
+    record = results / RECORD_FOLDER
+    # Among the originals, what bears a result's name may be one of them.
+    may_replace = overwrite and not image_files.lies_within(results, originals)
+    found = next((target for target in targets if target.exists()), None)
+    if found and not result_folder.is_kept(record) and not may_replace:
+        raise ValueError(
+            f"{found} is there already, and was not made by this command: give another "
+            "--output_path" + (", or move it away." if overwrite else ", or --overwrite.")
+        )
+    files.sweep({target.parent for target in targets})
+    result_folder.keep_settings(record, settings, replaced=overwrite or not found)
+
+
 def _tensorflow_bicubic(image, size):
     resized = tf.compat.v1.image.resize_bicubic(image[None], size, align_corners=True)
     return np.clip(resized[0].numpy(), 0, 255).astype(np.uint8)
 
 
 def main(settings):
-    """Runs the command."""
+    """Runs the command; returns 0 if every image has its result now, else 1."""
     counts = downscale_folder(
         settings.input_path,
         settings.output_path,
@@ -171,6 +197,7 @@ def main(settings):
         f"{counts['written']} images written, {counts['present']} were there already, "
         f"{counts['skipped']} inputs skipped"
     )
+    return 1 if counts["skipped"] else 0
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ MOVING_STATISTICS = ("first", "mean", "reestimated")
 def define_flags():
     """Defines the flags of this command that do not depend on the model."""
     common_flags.define_restore_flags()
-    flags.DEFINE_list("fuse_with", [], "Folders or checkpoints of the other models.")
+    common_flags.define_names("fuse_with", [], "Folders or checkpoints of the other models.")
     flags.DEFINE_string("output_path", None, "Folder for the fused model; a run's folder.")
     flags.DEFINE_enum(
         "moving_statistics",
@@ -40,7 +40,7 @@ def define_flags():
         "Training batches of --moving_statistics=reestimated.",
         lower_bound=1,
     )
-    flags.DEFINE_integer("seed", 0, "Seed of the order of data and of all random draws.")
+    common_flags.define_seed_flag("Seed of the order of data and of all random draws.")
 
 
 def main(settings, selection):

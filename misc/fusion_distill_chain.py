@@ -32,8 +32,8 @@ def define_flags():
         "Which settings: quick (ResNet20, minutes on a CPU), cifar10, cifar100 or tiny_imagenet "
         f"(published): {fusion_distill_chain.RECIPES}/NAME_*.flags.",
     )
-    flags.DEFINE_float(
-        "steps_factor", 1.0, "Factor of the recipes' numbers of steps.", lower_bound=0
+    common_flags.define_float(
+        "steps_factor", 1.0, "Factor of the recipes' numbers of steps.", above=0
     )
     flags.DEFINE_enum(
         "fused_statistics",
@@ -46,7 +46,7 @@ def define_flags():
 
 def define_stage_flags():
     """Defines the flags that all stages have, whatever their model and data."""
-    flags.DEFINE_integer("seed", 0, "Seed of weights, order of data and all random draws.")
+    common_flags.define_seed_flag("Seed of weights, order of data and all random draws.")
     flags.DEFINE_enum(
         "precision", "float32", common_flags.PRECISIONS, "Number format of the inner layers."
     )

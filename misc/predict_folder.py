@@ -13,13 +13,14 @@ python -m misc.predict_folder --restore_path=runs/clean/best --input_path=photos
 
 from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
-import sys
+import contextlib
+import pathlib
 
 import keras
 from absl import flags
 
 from misc.export import frozen
-from misc.images import image_files
+from misc.images import files, image_files, locks
 from misc.training import common_flags, registry
 
 # Of each package, how its models are applied to files.
@@ -74,8 +75,13 @@ def main(settings, selection=None):
                 f"{', '.join(outputs)}."
             )
     apply = kind.create_predictor(settings, model, source)
-    found, folder = image_files.find_inputs(settings.input_path, settings.output_path)
-    return apply(found, folder, settings.output_path, settings.overwrite, settings.skip_broken)
+    output = settings.output_path
+    found, folder = image_files.find_inputs(settings.input_path, output)
+    # Processes that each write one image may do so in one folder.
+    one_file = len(found) == 1 and pathlib.Path(output).suffix.lower() in image_files.EXTENSIONS
+    with contextlib.nullcontext() if one_file else locks.hold(output):
+        files.sweep([output])
+        return apply(found, folder, output, settings.overwrite, settings.skip_broken)
 
 
 def find_kind(outputs):
@@ -90,6 +96,6 @@ def find_kind(outputs):
 
 
 if __name__ == "__main__":
-    from_frozen_file = registry.parse_some(sys.argv, "frozen_path").frozen_path is not None
+    from_frozen_file = entry_point.parse_some("frozen_path").frozen_path is not None
     define_flags(with_model=not from_frozen_file)
     entry_point.run(main, with_model=not from_frozen_file)

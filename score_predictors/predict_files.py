@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from misc.export import inference
-from misc.images import files, image_files
+from misc.images import files, image_files, pixel_store
 from misc.reports import report
 
 # What models give that are applied here.
@@ -33,7 +33,9 @@ def define_flags():
         SCORING,
         "What a score predictor sees of an image: the central patch, several, or all of it.",
     )
-    flags.DEFINE_integer("scoring_patches", None, "Patches of --scoring=patches; default: 5.")
+    flags.DEFINE_integer(
+        "scoring_patches", None, "Patches of --scoring=patches; default: 5.", lower_bound=1
+    )
     flags.DEFINE_integer(
         "scoring_patch_size", None, "Side of the patches; default: as trained.", lower_bound=1
     )
@@ -93,6 +95,9 @@ class FileScorer:
         self.scoring = scoring
         self.patches = patches
         self.patch_size = patch_size or model.metadata.get("patch_size", DEFAULT_PATCH_SIZE)
+        if scoring == "patches":
+            size = patches * self.patch_size**2 * 3
+            pixel_store.check_memory(size, f"--scoring_patches={patches}: what is cut of an image")
         self._values = model.metadata.get("score_values")
         self._function = inference.compile_outputs(model, ["scores"])
 
@@ -104,7 +109,11 @@ class FileScorer:
         """Returns `({path: float64 [K]}, broken files)`; see `inference.apply_to_files`."""
 
         def prepare(path):
-            return self.cut(image_files.read_rgb(path))
+            pixels = image_files.read_rgb(path)
+            try:
+                return self.cut(pixels)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
 
         found, broken = inference.apply_to_files(
             self._function, prepare, paths, "scoring", skip_broken
@@ -135,6 +144,7 @@ def enlarge(pixels, side):
     if shorter >= side:
         return pixels
     height, width = (max(side, round(size * side / shorter)) for size in pixels.shape[:2])
+    pixel_store.check_pixels(height, width, "An enlarged image")
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import flags, logging
 
 from misc.images import image_files, threads
-from misc.training import settings
+from misc.training import data, memory, settings
 from misc.training.data import Data, check_split
 from misc.training.reader import Reader
 from misc.training.sampler import Sampler
@@ -165,7 +165,14 @@ def define_thread_flag(prefix):
 
 
 def create_data(flags, find, cropping, threads=None):
-    """Returns the `RatedData` of a dataloader; arguments as there."""
+    """Returns the `RatedData` of a dataloader; arguments as there.
+
+    Patches beyond the memory are a ValueError.
+    """
+    memory.check_batch(
+        flags.batch_size * 3 * cropping.patch_size**2,
+        f"--batch_size={flags.batch_size} and --input_patch_size={cropping.patch_size}",
+    )
     return RatedData(
         images_per_step=flags.batch_size,
         find=find,
@@ -203,8 +210,7 @@ def find_images(names, folder, flag, skip, extensions=image_files.EXTENSIONS, al
         ValueError: when there is no such folder, or an image is missing.
     """
     folder = os.path.expanduser(folder)
-    if not os.path.isdir(folder):
-        raise ValueError(f"--{flag} must be a folder of images. Received: {folder}")
+    data.check_folder(folder, flag)
     stems = [pathlib.Path(name).stem.lower() for name in names]
     found, unused = dict.fromkeys(stems), []
     for path in image_files.find_images(folder):
@@ -225,16 +231,18 @@ def find_images(names, folder, flag, skip, extensions=image_files.EXTENSIONS, al
     return [found[stem] for stem in stems]
 
 
-def require(value, flag, what):
-    """Returns the value of a flag that has no default.
+def require(value, flag, what, check=data.check_folder):
+    """Returns the path that a flag without default gives.
 
     Raises:
-        ValueError: if it is missing; says what it must be, and what needs no download.
+        ValueError: if it is missing, or is no folder (or what `check` checks); says what it must
+            be, and what needs no download.
     """
     if not value:
         raise ValueError(
             f"--{flag} is missing: {what}. --dataloader=sample_ratings needs no files of yours."
         )
+    check(value, flag)
     return value
 
 

@@ -17,7 +17,7 @@ def start(*command, environment=None, from_scratch=False, **kwargs):
     """Starts `python COMMAND...` in the project's folder; returns the process.
 
     It is a fork of one that has loaded TensorFlow already, or else `from_scratch`, as those are
-    that need another backend.
+    that need another backend. Further arguments are those of `subprocess.Popen`.
     """
     environment = environment or {}
     from_scratch = from_scratch or "KERAS_BACKEND" in environment
@@ -25,10 +25,7 @@ def start(*command, environment=None, from_scratch=False, **kwargs):
         [sys.executable, *map(str, command)],
         cwd=ROOT,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | kwargs,
     )
 
 

@@ -12,6 +12,7 @@ import runpy
 import signal
 import socket
 import sys
+import tempfile
 import types
 
 # The entry points' own first import hides what TensorFlow writes while it is loaded.
@@ -47,9 +48,11 @@ def run(arguments, environment, new_session):
     """Does what `python ARGUMENTS...` does."""
     if new_session:
         os.setsid()
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - what it was opened for was no pipe
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # found again, with this environment
     if arguments[0] == "-m":
         sys.argv = arguments[1:]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

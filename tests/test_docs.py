@@ -47,7 +47,7 @@ def known():
     """Names of all flags of models, dataloaders and commands."""
     source = "".join(path.read_text() for path in ROOT.glob("[!.]*/**/*.py"))
     source += "".join(path.read_text() for path in ROOT.glob("*.py"))
-    names = re.findall(r"(?:DEFINE\w*|define_numbers)\(\s*\"(\w+)\"", source)
+    names = re.findall(r"(?:DEFINE|define)_\w+\(\s*\"(\w+)\"", source)
     for name in registry.list_names("models"):
         names += settings.defined_flags(registry.load("models", name).define_flags)
     # Dataloaders change defaults of the flags of their models.

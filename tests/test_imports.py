@@ -34,7 +34,7 @@ BACKEND_SPECIFIC = (
     "classifiers/networks/batch_norm.py",
 )
 # Where flags become settings.
-FLAG_MODULES = ("common_flags", "entry_point", "registry", "settings")
+FLAG_MODULES = ("command_line", "common_flags", "entry_point", "registry", "settings")
 
 
 def imported(path):

@@ -10,7 +10,7 @@ from absl import flags
 
 import train
 from misc.images import locks
-from misc.training import run_folder, settings
+from misc.training import registry, run_folder, settings
 from misc.training.method import Decision, Method
 from tests import commands
 
@@ -80,12 +80,9 @@ class Ones:
 
 def run(path, *more, factor=1.0):
     """Trains for at most three epochs; called in a process of its own."""
-    selection = types.SimpleNamespace(
-        model_name="counting",
-        dataloader_name="ones",
-        create_data=lambda flags: Ones(),
-        model=types.SimpleNamespace(create_model=lambda flags, training: Counting(factor)),
-    )
+    model = types.SimpleNamespace(create_model=lambda flags, training: Counting(factor))
+    dataloader = types.SimpleNamespace(create_data=lambda flags: Ones())
+    selection = registry.Selection("counting", model, "ones", dataloader)
     train.define_flags()
     arguments = ["--epochs=3", "--validate_freq=2", "--save_freq=100", "--log_freq=1"]
     flags.FLAGS(["train.py", f"--train_path={path}", *arguments, *more])

@@ -13,7 +13,7 @@ from absl import flags
 
 from classifiers import labelled_images, random_resized_crop
 from misc.images import image_files
-from misc.training import common_flags, settings
+from misc.training import common_flags, data, settings
 
 MODEL = "classifier"
 TRAINING_CROPS = ("centre", labelled_images.RANDOM_PLACE, "random_resized")
@@ -57,6 +57,9 @@ def define_flags():
         "Smallest and largest share of an image's area that --data_training_crop=random_resized "
         "takes.",
         float,
+        length=2,
+        above=0,
+        at_most=1,
     )
     flags.DEFINE_bool(
         "data_cached",
@@ -79,6 +82,9 @@ def create_data(flags):
     path, test_path = flags.data_path, flags.data_test_path
     if not (path or test_path):
         raise ValueError("--dataloader=class_folders needs --data_path, a folder of class folders.")
+    for flag in ("data_path", "data_test_path"):
+        if flags.get(flag):
+            data.check_folder(flags.get(flag), flag)
     names = find_classes(path or test_path)
     crop, resize = flags.data_crop, flags.data_resize
     resize = round(_RESIZE_PER_CROP * crop) if resize is None else resize
@@ -106,7 +112,7 @@ def create_data(flags):
     settings = {"data_resize": resize}
     if flags.get("num_classes") is None:
         settings["num_classes"] = len(names)
-    return labelled_images.create_data(flags, read, area, settings)
+    return labelled_images.create_data(flags, read, crop, area, settings)
 
 
 def _check_area(area):

@@ -23,7 +23,7 @@ def define_flags():
 
 def create_data(flags):
     """Returns the `LabelledData`."""
-    return labelled_images.create_data(flags, read)
+    return labelled_images.create_data(flags, read, sample_data.DIGITS_SIDE)
 
 
 def read(split):

@@ -22,7 +22,7 @@ from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
 from classifiers.labelled_images import LabelledImages
 from classifiers.metrics import CLEAN, COLWARP
-from misc.training import common_flags, settings
+from misc.training import common_flags, data, settings
 from misc.training.data import Data, check_split
 
 MODEL = "classifier"
@@ -35,9 +35,11 @@ def define_flags():
     flags.DEFINE_string(
         "data_path", None, "Folder of CORRUPTION/SEVERITY/CLASS, or of CORRUPTION.npy, labels.npy."
     )
-    flags.DEFINE_list("data_corruptions", None, "Corruptions to read; default: all that are there.")
+    common_flags.define_names(
+        "data_corruptions", None, "Corruptions to read; default: all that are there."
+    )
     flags.DEFINE_integer(
-        "data_resize", 0, "Length that the shorter side is resized to; 0: as it is."
+        "data_resize", 0, "Length that the shorter side is resized to; 0: as it is.", lower_bound=0
     )
     flags.DEFINE_integer(
         "data_crop", 224, "Side of the square that is cut out of image files.", lower_bound=1
@@ -56,6 +58,7 @@ def create_data(flags):
     """
     if not flags.data_path:
         raise ValueError("--dataloader=imagenet_c needs --data_path, the folder of corruptions.")
+    data.check_folder(flags.data_path, "data_path")
     folder, wanted = pathlib.Path(flags.data_path), flags.data_corruptions
     num_classes, settings = flags.get("num_classes"), {}
     if (folder / LABELS).is_file():

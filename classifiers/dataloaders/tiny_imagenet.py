@@ -12,7 +12,7 @@ from absl import flags
 
 from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
-from misc.training import common_flags, settings
+from misc.training import common_flags, data, settings
 
 MODEL = "classifier"
 SIDE = 64
@@ -35,8 +35,9 @@ def create_data(flags):
     """Returns the `LabelledData`; raises ValueError without --data_path."""
     if not flags.data_path:
         raise ValueError("--dataloader=tiny_imagenet needs --data_path, the official folder.")
+    data.check_folder(flags.data_path, "data_path")
     folder, skip_broken = pathlib.Path(flags.data_path), flags.data_skip_broken
-    return labelled_images.create_data(flags, lambda split: _read(folder, split, skip_broken))
+    return labelled_images.create_data(flags, lambda split: _read(folder, split, skip_broken), SIDE)
 
 
 def _read(folder, split, skip_broken):

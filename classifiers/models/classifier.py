@@ -33,6 +33,8 @@ DATALOADER = "digits"
 NETWORK_FLAGS = ("network", "num_classes", "image_mean", "image_deviation", "image_size")
 # Weights that can be used without --restore_path.
 WEIGHTS_FLAG = "weights"
+# A run that a CPU finishes within the hour.
+SMALL_RECIPE = "classifiers/recipes/quick_clean.flags"
 # A run of seconds, to try things.
 TINY = {
     "network": "cifar_resnet20",

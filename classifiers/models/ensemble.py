@@ -16,7 +16,7 @@ from classifiers import flags as classifier_flags
 from classifiers import voting
 from classifiers.models import classifier
 from classifiers.models.classifier import Classifier
-from misc.training import run_folder
+from misc.training import common_flags, run_folder
 
 DATALOADER = "digits"
 # It has no training: the flag that names the trained models it is made of.
@@ -35,7 +35,7 @@ def define_flags():
     classifier_flags.define_network_flags()
     classifier_flags.define_evaluation_flags()
     classifier_flags.define_copies_flags()
-    flags.DEFINE_list(
+    common_flags.define_names(
         "ensemble_weights",
         None,
         "The classifiers: folders or checkpoints of runs, or files of weights.",

@@ -26,12 +26,15 @@ import degradations
 from classifiers import feature_cache, losses, networks
 from classifiers.models import classifier
 from classifiers.models.classifier import Classifier, batch_accuracy
+from misc.training import common_flags
 
 DATALOADER = "digits"
 NETWORK_FLAGS = classifier.NETWORK_FLAGS
 SELF = "self"
 TEACHER_INPUTS = ("clean", "degraded")
 WEIGHTS_FLAG = classifier.WEIGHTS_FLAG
+# A run that a CPU finishes within the hour.
+SMALL_RECIPE = "classifiers/recipes/quick_distill.flags"
 # A run of seconds, to try things.
 TINY = classifier.TINY | {"degradations": ["noise"], "teacher_weights": [SELF]}
 
@@ -39,11 +42,12 @@ TINY = classifier.TINY | {"degradations": ["noise"], "teacher_weights": [SELF]}
 def define_flags():
     """Defines the flags of classifiers and of distillation."""
     classifier.define_flags()
-    flags.DEFINE_list(
+    common_flags.define_names(
         "teacher_weights",
         None,
         "Teachers in the order of --degradations, or one for all of them: folders or checkpoints "
         "of runs, files of weights, or self: the student itself, without gradient.",
+        repeats=True,
     )
     flags.DEFINE_enum(
         "fusion_distill_teacher_input",
@@ -51,12 +55,12 @@ def define_flags():
         TEACHER_INPUTS,
         "Copies that the teachers see: clean, as in the authors' configuration, or degraded.",
     )
-    flags.DEFINE_float(
+    common_flags.define_float(
         "fusion_distill_cross_entropy_weight",
         1.0,
         "Weight of the cross-entropy beside the sum of the teachers' losses: 1 in step 2, 0.1 in "
         "step 4.",
-        lower_bound=0,
+        at_least=0,
     )
     flags.DEFINE_string(
         "fusion_distill_stage",

@@ -72,7 +72,7 @@ def define_flags():
         "File of the module's weights to start from or to use, PyTorch's or Keras'; absent: the "
         "module begins as the identity.",
     )
-    flags.DEFINE_list(
+    common_flags.define_names(
         "sympie_classifiers",
         None,
         "Frozen classifiers behind the module, by turns in training: runs, or NAME:FILE of "
@@ -85,26 +85,32 @@ def define_flags():
         "Distortions of training, one of which is drawn for each image: a degradation or a group. "
         "Repeat the flag for several.",
     )
-    flags.DEFINE_float(
+    common_flags.define_float(
         "sympie_second_weight",
         0.5,
         "Weight of the loss of the module behind its averaged copy (--average_decay); 0: none.",
-        lower_bound=0,
+        at_least=0,
     )
-    flags.DEFINE_float(
+    common_flags.define_float(
         "sympie_clip_norm",
         1.0,
         "Largest norm of each variable's gradient, of either loss; 0: any.",
-        lower_bound=0,
+        at_least=0,
     )
-    flags.DEFINE_float("sympie_learning_rate", 1e-3, "Learning rate of the first step.")
-    flags.DEFINE_float(
-        "sympie_learning_rate_decay", 0.5, "Factor of --schedule=step and milestones."
+    common_flags.define_float(
+        "sympie_learning_rate", 1e-3, "Learning rate of the first step.", at_least=0
+    )
+    common_flags.define_float(
+        "sympie_learning_rate_decay",
+        0.5,
+        "Factor of --schedule=step and milestones.",
+        above=0,
+        at_most=1,
     )
     flags.DEFINE_integer(
         "sympie_learning_rate_decay_steps",
         10000,
-        "Steps between two reductions of --schedule=step.",
+        "Steps between two reductions of --schedule=step and cosine_staircase.",
         lower_bound=1,
     )
     flags.DEFINE_enum(

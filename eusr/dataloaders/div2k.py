@@ -6,6 +6,7 @@ The first use downloads the archives (about 3.5 GB of HR images per config), unl
 prepared before. Batches are those of `paired_images`.
 """
 
+import functools
 import hashlib
 import io
 
@@ -40,12 +41,13 @@ def create_data(flags):
         ValueError: for a scale that DIV2K has no images of.
     """
     builders = _builders(flags.scales, flags.div2k_data_dir)
+    prepared = functools.cache(lambda: _prepare(builders))
     cached = False if flags.data_service else flags.data_cached
     cache_path = flags.data_cache_path
     return paired_images.create_patch_data(
         flags,
-        lambda: _build_store(builders, cached, cache_path),
-        lambda split: _EvaluationImages(builders),
+        lambda: _build_store(prepared(), cached, cache_path),
+        lambda split: _EvaluationImages(prepared()),
     )
 
 
@@ -65,7 +67,11 @@ def _builders(scales, folder):
         raise ValueError(
             f"DIV2K has LR images at the scales {sorted(available)}. Received: {scales}"
         )
-    builders = {scale: tfds.builder(f"div2k/bicubic_x{scale}", data_dir=folder) for scale in scales}
+    return {scale: tfds.builder(f"div2k/bicubic_x{scale}", data_dir=folder) for scale in scales}
+
+
+def _prepare(builders):
+    """Downloads what is not there yet; returns the builders."""
     for builder in builders.values():
         builder.download_and_prepare()
     return builders

@@ -1,11 +1,12 @@
 """Folders of LR and HR images -> patches for training, whole images for evaluation.
 
 With HR images alone the LR images are made with MATLAB's bicubic; with no folder at all the
-embedded sample photographs are used.
+embedded sample photographs are used. Without folders for validation, some pairs are held out.
 """
 
 import collections.abc
 import dataclasses
+import functools
 
 import numpy as np
 from absl import flags, logging
@@ -14,8 +15,18 @@ from degradations import resize
 from eusr import pairs as pairing
 from eusr import patches
 from misc.images import sample_data, threads
-from misc.training import common_flags, settings
+from misc.training import common_flags, data, memory, settings
 from misc.training.data import Data, check_split
+
+FOLDERS = (
+    "data_input_path",
+    "data_truth_path",
+    "data_validation_input_path",
+    "data_validation_truth_path",
+)
+SPLITS = {"train": "training", "validation": "evaluation"}
+# Messages name that many pairs.
+SHOWN_NAMES = 10
 
 
 def define_flags():
@@ -30,8 +41,19 @@ def define_flags():
     flags.DEFINE_string(
         "data_validation_truth_path",
         None,
-        "As --data_truth_path, for validation; absent: held-out sample photographs.",
+        "As --data_truth_path, for validation; absent: pairs that are held out.",
     )
+    flags.DEFINE_integer(
+        "data_validation_count",
+        None,
+        "Pairs that are held out for validation, and not trained on, without "
+        "--data_validation_truth_path and --data_validation_input_path; default: 0801 to 0900 "
+        "where these are among the images of DIV2K, else a tenth of the pairs, at most 10; 0: "
+        "none, the sample photographs validate.",
+        lower_bound=0,
+    )
+    # Older runs trained on all pairs.
+    settings.introduced("data_validation_count", before=0)
     common_flags.define_skip_broken_flag()
     flags.DEFINE_enum(
         "data_edges",
@@ -41,8 +63,7 @@ def define_flags():
         "(older versions of it).",
     )
     define_patch_flags()
-    settings.local("data_input_path", "data_truth_path")
-    settings.local("data_validation_input_path", "data_validation_truth_path")
+    settings.local(*FOLDERS, "data_validation_count")
 
 
 def define_patch_flags():
@@ -77,30 +98,63 @@ def create_data(flags):
 
     `'test'` reads --data_input_path and --data_truth_path, or, if neither is given, the validation
     images.
+
+    Raises:
+        ValueError: for folders that are missing, empty, or do not fit each other; see
+            `pairs.find_pairs`.
     """
     scales, edges, skip_broken = flags.scales, flags.data_edges, flags.data_skip_broken
-    paths = flags.data_input_path, flags.data_truth_path
-    validation_paths = flags.data_validation_input_path, flags.data_validation_truth_path
+    paths = flags.data_input_path or None, flags.data_truth_path or None
+    validation = flags.data_validation_input_path or None, flags.data_validation_truth_path or None
     cached = False if flags.data_service else flags.data_cached
     cache_path = flags.data_cache_path
+    find = functools.cache(lambda *chosen: pairing.find_pairs(*chosen, scales, skip_broken)[0])
+    # Before anything is downloaded or built.
+    for flag in FOLDERS:
+        if flags.get(flag):
+            data.check_folder(flags.get(flag), flag)
+    found = {chosen: find(*chosen) for chosen in (paths, validation) if any(chosen)}
+    count = flags.data_validation_count
+    if any(validation) or not any(paths):
+        if count:
+            raise ValueError(
+                f"--data_validation_count={count} is for pairs of --data_truth_path, where no "
+                "--data_validation_truth_path or --data_validation_input_path gives others."
+            )
+        count = 0
+    elif count is None:
+        count = pairing.default_held_out([pair.name for pair in found[paths]])
+    parts = functools.cache(lambda: split_pairs(found.get(paths, []), count))
 
     def build_store():
-        found = find_pairs("train", *paths, scales, skip_broken)
-        if found[0].high is None:
-            raise ValueError("Training needs HR images: give --data_truth_path")
-        return pairing.build_store(found, scales, edges, cached, cache_path, skip_broken)
+        pairs = parts()[0] if any(paths) else sample_pairs("train", scales)
+        return pairing.build_store(pairs, scales, edges, cached, cache_path, skip_broken)
 
     def evaluate(split):
-        chosen = paths if split == "test" and any(paths) else validation_paths
-        found = find_pairs("validation", *chosen, scales, skip_broken)
-        return EvaluationImages(found, scales, edges, skip_broken)
+        if split == "test" and any(paths):
+            pairs = found[paths]
+        elif any(validation):
+            pairs = found[validation]
+        else:
+            pairs = parts()[1] if count else sample_pairs("validation", scales)
+        return EvaluationImages(pairs, scales, edges, skip_broken)
 
-    return create_patch_data(flags, build_store, evaluate)
+    kept = {"data_validation_count": count}
+    return create_patch_data(flags, build_store, evaluate, kept)
 
 
-def create_patch_data(flags, build_store, evaluate):
-    """Returns the `PatchData` with the flags that `define_patch_flags` defines."""
+def create_patch_data(flags, build_store, evaluate, settings=None):
+    """Returns the `PatchData` with the flags that `define_patch_flags` defines; see `Data`.
+
+    Patches beyond the memory are a ValueError.
+    """
+    scale, patch = max(flags.scales), flags.input_patch_size
+    memory.check_batch(
+        flags.batch_size * 3 * patch**2 * (1 + scale**2),
+        f"--batch_size={flags.batch_size} and --input_patch_size={patch} at x{scale}",
+    )
     return PatchData(
+        settings=settings or {},
         images_per_step=flags.batch_size,
         build_store=build_store,
         evaluate=evaluate,
@@ -196,9 +250,35 @@ def make_element(name, scale, low, high=None):
     return element
 
 
-def find_pairs(sample_split, input_path, truth_path, scales, skip_broken):
-    """Returns the pairs in folders, or, without any, of the sample photographs of a split."""
-    if input_path or truth_path:
-        return pairing.find_pairs(input_path or None, truth_path or None, scales, skip_broken)[0]
-    logging.info("No folder of images was given: using the sample photographs (%s)", sample_split)
-    return pairing.pairs_from_arrays(sample_data.sample_photos(sample_split), scales)
+def split_pairs(pairs, count):
+    """Returns (pairs to train on, `count` pairs to validate on); says which are held out.
+
+    Raises:
+        ValueError: when none remains to train on, or they have no HR images.
+    """
+    if pairs[0].high is None:
+        raise ValueError("Training needs HR images: give --data_truth_path")
+    if count >= len(pairs):
+        raise ValueError(
+            f"--data_validation_count={count} leaves none of the {len(pairs)} pairs to train on."
+        )
+    training, held_out = pairing.hold_out(pairs, count)
+    if held_out:
+        names = ", ".join(pair.name for pair in held_out[:SHOWN_NAMES])
+        names += f", ... {held_out[-1].name}" if len(held_out) > SHOWN_NAMES else ""
+        logging.info(
+            "Held out for validation, and not trained on: %d of the %d pairs (%s). "
+            "--data_validation_truth_path gives others, --data_validation_count=0 trains on all.",
+            len(held_out),
+            len(pairs),
+            names,
+        )
+    return training, held_out
+
+
+def sample_pairs(split, scales):
+    """Returns the pairs of the sample photographs of `'train'` or `'validation'`; says so."""
+    photos = sample_data.sample_photos(split)
+    names = ", ".join(name for name, _ in photos)
+    logging.info("Sample photographs for %s: %s", SPLITS[split], names)
+    return pairing.pairs_from_arrays(photos, scales)

@@ -23,6 +23,10 @@ from misc.training import common_flags
 from misc.training.method import Method, checkpoint_key
 
 DATALOADER = "paired_images"
+# A run that a CPU finishes within the hour.
+SMALL_RECIPE = "eusr/recipes/small.flags"
+# A run that a CPU finishes within the hour.
+SMALL_RECIPE = "eusr/recipes/small.flags"
 # A run of seconds, to try things.
 TINY = {
     "scales": [2, 4],
@@ -35,27 +39,45 @@ TINY = {
 
 def define_flags():
     """Defines the flags of EUSR; the names are the original project's."""
-    common_flags.define_numbers("scales", [2, 4, 8], "Upscaling factors of this run.")
+    scales = {"order": "distinct", "at_least": 2}
+    common_flags.define_numbers("scales", [2, 4, 8], "Upscaling factors of this run.", **scales)
     common_flags.define_numbers(
         "eusr_model_scales",
         None,
         "Upscaling factors that the network has weights for; default: those of --scales.",
+        **scales,
     )
-    flags.DEFINE_integer("eusr_conv_features", 64, "Features of every inner convolution.")
-    flags.DEFINE_integer("eusr_shared_blocks", 32, "Residual blocks that all scales share.")
-    flags.DEFINE_integer("eusr_upscale_blocks", 1, "Residual blocks per module of the upscaling.")
+    for name, default, least, help_text in (
+        ("eusr_conv_features", 64, 1, "Features of every inner convolution."),
+        ("eusr_shared_blocks", 32, 0, "Residual blocks that all scales share."),
+        ("eusr_upscale_blocks", 1, 1, "Residual blocks per module of the upscaling."),
+    ):
+        flags.DEFINE_integer(name, default, help_text, lower_bound=least)
     common_flags.define_numbers(
-        "eusr_rgb_mean", list(network.RGB_MEAN), "Mean intensity of R, G and B in 0-255.", float
+        "eusr_rgb_mean",
+        list(network.RGB_MEAN),
+        "Mean intensity of R, G and B in 0-255.",
+        float,
+        length=3,
+        at_least=0,
+        at_most=255,
     )
-    flags.DEFINE_float(
+    common_flags.define_float(
         "eusr_residual_factor",
         None,
         "Variance factor that initialises residual blocks; default: the published 1e-4 divided by "
         "the number of blocks. 0.1 learns faster at first in small networks.",
+        above=0,
     )
-    flags.DEFINE_float("eusr_learning_rate", 1e-4, "Learning rate of the first step.")
-    flags.DEFINE_float("eusr_learning_rate_decay", 0.5, "Factor of --schedule=step.")
-    flags.DEFINE_integer("eusr_learning_rate_decay_steps", 200000, "Steps between two reductions.")
+    common_flags.define_float(
+        "eusr_learning_rate", 1e-4, "Learning rate of the first step.", at_least=0
+    )
+    common_flags.define_float(
+        "eusr_learning_rate_decay", 0.5, "Factor of --schedule=step.", above=0, at_most=1
+    )
+    flags.DEFINE_integer(
+        "eusr_learning_rate_decay_steps", 200000, "Steps between two reductions.", lower_bound=1
+    )
     flags.DEFINE_integer(
         "shave_size", 4, "Border pixels left out of PSNR and RMSE over R, G and B.", lower_bound=0
     )
@@ -68,7 +90,11 @@ def define_flags():
 def create_model(flags, training=False):
     """Returns the `EUSR` that the flags describe, with optimizers when it is to be trained."""
     model_scales = flags.eusr_model_scales or flags.scales
-    network.check_scales(model_scales)
+    try:
+        network.check_scales(model_scales)
+    except ValueError as error:
+        flag = "eusr_model_scales" if flags.eusr_model_scales else "scales"
+        raise ValueError(f"--{flag}={_join(model_scales)}: {error}") from error
     if not set(flags.scales) <= set(model_scales):
         raise ValueError(
             f"--scales={_join(flags.scales)} must be among --eusr_model_scales="

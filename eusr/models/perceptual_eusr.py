@@ -24,6 +24,8 @@ DATALOADER = eusr.DATALOADER
 # The output's size divided by the input's, whichever path makes it.
 FACTOR = 4
 PATHS = (2, 4, 8)
+# A run that a CPU finishes within the hour.
+SMALL_RECIPE = "eusr/recipes/perceptual_small.flags"
 # A run of seconds, to try things; it needs no score predictors.
 TINY = eusr.TINY | {
     "scales": [FACTOR],
@@ -46,8 +48,11 @@ def define_flags():
     flags.FLAGS.set_default("eusr_model_scales", list(PATHS))
     flags.FLAGS.set_default("eusr_learning_rate", 1e-5)
     flags.FLAGS.set_default("eusr_learning_rate_decay_steps", 1000000)
-    flags.DEFINE_float(
-        "eusr_learning_rate_discriminator", 2e-5, "The discriminator's rate of the first step."
+    common_flags.define_float(
+        "eusr_learning_rate_discriminator",
+        2e-5,
+        "The discriminator's rate of the first step.",
+        at_least=0,
     )
     flags.DEFINE_integer(
         "eusr_discriminator_features",
@@ -76,7 +81,9 @@ def define_flags():
         ("lss", 0.01, "subjective score loss"),
         ("lsr", 0.1, "subjective representation loss"),
     ):
-        flags.DEFINE_float(f"eusr_weight_{name}", default, f"Weight of the {loss}.", lower_bound=0)
+        common_flags.define_float(
+            f"eusr_weight_{name}", default, f"Weight of the {loss}.", at_least=0
+        )
 
 
 def data_settings(flags):

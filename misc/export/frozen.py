@@ -9,8 +9,8 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import os
 import pathlib
-import shutil
 
 import numpy as np
 import tensorflow as tf
@@ -138,12 +138,16 @@ def describe(method, scale=None):
 
 @dataclasses.dataclass
 class Result:
-    """What became of a file: bytes, largest difference to the method, and why it is missing."""
+    """What became of a file: bytes, largest difference to the method, and why it is missing.
+
+    A file that was `kept` is one of an earlier call.
+    """
 
     path: pathlib.Path
     size: int = 0
     difference: float = float("nan")
     error: str | None = None
+    kept: bool = False
 
 
 def missing_packages(name):
@@ -171,7 +175,8 @@ def freeze(method, base, formats=("pb",), overwrite=False):
         base: path without extension: runs/model becomes runs/model.pb, runs/model_saved_model,
             runs/model_x2.onnx and so on.
         formats: names in `FORMATS`.
-        overwrite: whether to replace existing files.
+        overwrite: whether to replace existing files. Otherwise those that are what would be
+            written now, as after a call that was stopped, are kept.
 
     Yields:
         `Result` of each file, as soon as it is done. A file that cannot be converted, or whose
@@ -180,19 +185,24 @@ def freeze(method, base, formats=("pb",), overwrite=False):
     Raises:
         ValueError: for an unknown format, networks of other types, or a format whose packages are
             missing; before any file is written.
-        FileExistsError: when a file exists, without `overwrite`.
+        FileExistsError: when another file exists, without `overwrite`; before any is written.
+        DiskFullError: when the disk takes no more.
     """
     _check_formats(formats)
     _check_float32(method)
     planned = paths(base, formats, method.scales)
-    existing = [str(path) for _, _, path in planned if path.exists()]
-    if existing and not overwrite:
-        raise FileExistsError(f"{', '.join(existing)} exists; --overwrite replaces it.")
+    files.sweep({path.parent for *_, path in planned})
     references = {}
+    kept = {} if overwrite else _find_kept(method, planned, references)
     for name, scale, path in planned:
+        if path in kept:
+            yield kept[path]
+            continue
         try:
             description = describe(method, scale)
             yield _write_checked(method, FORMATS[name].module, description, path, references)
+        except files.DiskFullError:
+            raise
         except Exception as error:  # converters raise anything; the other files are still wanted
             yield Result(path, error=f"{type(error).__name__}: {error}")
 
@@ -345,22 +355,57 @@ def largest_difference(method, model, scale, references):
     return largest, tolerated
 
 
+def _find_kept(method, planned, references):
+    """Returns {path: `Result`} of the files that are there; FileExistsError where one is another.
+
+    It is not only read: were the weights others, so would be what it gives.
+    """
+    kept = {}
+    for _, scale, path in planned:
+        if not path.exists():
+            continue
+        try:
+            model, description = load(path), describe(method, scale)
+            if model.description.step != description.step:
+                raise ValueError(f"of step {model.description.step}, not {description.step}")
+            if model.description.to_json() != description.to_json():
+                raise ValueError("of another model")
+            difference = _check(method, model, references)
+        except Exception as error:  # of whatever bears that name
+            raise FileExistsError(
+                f"{path} exists and is not what would be written now ({error}): give another "
+                "--output_path, or --overwrite."
+            ) from error
+        kept[path] = Result(path, _size(path), difference, kept=True)
+    return kept
+
+
 def _write_checked(method, module, description, path, references):
     with files.write_atomically(path) as temporary:
         module.write(method, description, temporary)
-        model = load(temporary)
-        largest = 0.0
-        for scale in description.scales:
-            difference, tolerated = largest_difference(method, model, scale, references)
-            if not difference <= tolerated:
-                raise ValueError(
-                    f"differs by {difference:.3g} at scale {scale}, more than {tolerated:.3g}"
-                )
-            largest = max(largest, difference)
+        largest = _check(method, load(temporary), references)
         if path.is_dir():
-            shutil.rmtree(path)
-    written = [path, *path.rglob("*")]
-    return Result(path, sum(file.stat().st_size for file in written if file.is_file()), largest)
+            # A kill leaves it whole or not there. What lies beside the temporary file is removed.
+            os.replace(path, temporary.with_name("replaced"))
+    return Result(path, _size(path), largest)
+
+
+def _check(method, model, references):
+    """Returns how far a loaded file's outputs are from the method's; a ValueError if too far."""
+    largest = 0.0
+    for scale in model.description.scales:
+        difference, tolerated = largest_difference(method, model, scale, references)
+        if not difference <= tolerated:
+            raise ValueError(
+                f"differs by {difference:.3g} at scale {scale}, more than {tolerated:.3g}"
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _size(path):
+    found = [path, *path.rglob("*")]
+    return sum(file.stat().st_size for file in found if file.is_file())
 
 
 def _check_formats(formats):

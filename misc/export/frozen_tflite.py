@@ -18,7 +18,8 @@ DESCRIPTION_FILE = "description.json"
 
 def write(method, description, path):
     """Writes the file; see `misc.export.frozen`."""
-    with tempfile.TemporaryDirectory() as folder:
+    # Beside the file and not with the system's temporary files: what a kill leaves here is swept.
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         # Only the way through a SavedModel keeps the names of inputs and outputs.
         frozen_saved_model.write(method, description, pathlib.Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(
@@ -26,7 +27,8 @@ def write(method, description, path):
         )
         path.write_bytes(converter.convert())
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(DESCRIPTION_FILE, description.to_json())
+        # Without the time at which it was written: equal models are equal files.
+        archive.writestr(zipfile.ZipInfo(DESCRIPTION_FILE), description.to_json())
 
 
 def read(path):

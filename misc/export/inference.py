@@ -1,6 +1,7 @@
 """Trained and frozen models as functions of 8-bit batches, and the files that they are fed with."""
 
 import collections
+import contextlib
 
 import numpy as np
 import tensorflow as tf
@@ -36,8 +37,11 @@ def apply_to_files(function, prepare, paths, description, skip_broken=False):
         for row, (path, _) in enumerate(group):
             results[path].append({name: values[row] for name, values in outputs.items()})
 
-    with progress.track(total=len(paths), description=description, unit="image") as bar:
-        for path, images, error in threads.ahead(prepare, paths, READ_AHEAD):
+    with (
+        progress.track(total=len(paths), description=description, unit="image") as bar,
+        contextlib.closing(threads.ahead(prepare, paths, READ_AHEAD)) as done,
+    ):
+        for path, images, error in done:
             bar.update()
             if error is not None:
                 if not skip_broken:

@@ -4,14 +4,13 @@ Each copy depends on its own seed alone, which is made from the run's seed, the 
 path and the degradation: neither the order nor the number of workers changes a pixel.
 """
 
+import contextlib
 import dataclasses
-import glob
 import hashlib
 import json
 import math
 import pathlib
 import re
-import shutil
 import threading
 
 import cv2
@@ -21,7 +20,7 @@ import tensorflow as tf
 
 import degradations
 from degradations import base
-from misc.images import files, image_files
+from misc.images import files, image_files, pixel_store, result_folder
 
 LAYOUTS = ("imagenet_c", "flat")
 FORMATS = ("png", "jpeg")
@@ -144,7 +143,7 @@ def plan(found, folder, output_path, variants, layout="imagenet_c", output_forma
         output_format: "png" or "jpeg".
 
     Raises:
-        ValueError: if two copies would be the same file.
+        ValueError: if two copies would be the same file, or a copy an image.
     """
     output_path, jobs = pathlib.Path(output_path), []
     for source in found:
@@ -154,17 +153,8 @@ def plan(found, folder, output_path, variants, layout="imagenet_c", output_forma
             for variant in variants
         ]
         jobs.append((source, copies))
-    check_distinct((source, copies[0].target) for source, copies in jobs)
+    image_files.check_targets([(source, copy.target) for source, copies in jobs for copy in copies])
     return jobs
-
-
-def check_distinct(pairs):
-    """Raises ValueError where two of the (source, target) have the same target."""
-    sources = {}
-    for source, target in pairs:
-        if target in sources:
-            raise ValueError(f"{sources[target]} and {source} would both become {target}")
-        sources[target] = source
 
 
 def _place(relative, variant, layout, output_format):
@@ -185,7 +175,8 @@ def _place(relative, variant, layout, output_format):
 def make_seed(run_seed, relative_path, name):
     """Returns the seed of one copy, int32 [2]."""
     text = f"{run_seed}\n{pathlib.PurePath(relative_path).as_posix()}\n{name}"
-    return np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], "<i4").copy()
+    encoded = text.encode(errors="surrogateescape")  # not all names of files are UTF-8
+    return np.frombuffer(hashlib.sha256(encoded).digest()[:8], "<i4").copy()
 
 
 class Degrader:
@@ -245,11 +236,12 @@ def resize_and_crop(image, resize=None, crop=None, interpolation="bilinear"):
         interpolation: one of `INTERPOLATIONS`: Pillow's bilinear filter, or OpenCV's INTER_AREA.
 
     Raises:
-        ValueError: if the image is smaller than the square.
+        ValueError: if the image is smaller than the square, or too large for the memory.
     """
     if resize:
         shorter = min(image.shape[:2])
         width, height = (int(resize * side / shorter) for side in (image.shape[1], image.shape[0]))
+        pixel_store.check_pixels(height, width, "A resized image")
         if interpolation == "area":
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         else:
@@ -319,28 +311,15 @@ class Records:
         self._path = self._output_path / RECORD_FOLDER / "records.jsonl"
         self._lock = threading.Lock()
         self._records = {}
-        settings_path = self._path.with_name("settings.json")
         if overwrite:
             self._path.unlink(missing_ok=True)
-        elif settings_path.exists():
-            before = json.loads(settings_path.read_text())
-            differing = [
-                f"--{name} was {before[name]}, is {value}"
-                for name, value in settings.items()
-                if name in before and before[name] != value
-            ]
-            if differing:
-                raise ValueError(
-                    f"--output_path={output_path} holds results of other settings "
-                    f"({'; '.join(differing)}): give another --output_path, or --overwrite."
-                )
-        files.write_json(settings_path, settings)
-        for line in self._path.read_text().splitlines() if self._path.exists() else []:
-            try:
+        text = self._path.read_text("utf-8", errors="replace") if self._path.exists() else ""
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError):  # the line that a killed run did not finish
                 record = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the line that a killed run did not finish
-            self._records[record["path"]] = record
+                self._records[record["path"]] = record
+        replaced = overwrite or not self._records
+        result_folder.keep_settings(self._path.parent, settings, replaced)
 
     def __contains__(self, target):
         return self._key(target) in self._records
@@ -356,7 +335,7 @@ class Records:
         with self._lock:
             self._records[record["path"]] = record
             # The line break comes first: it ends a line that was cut off.
-            with open(self._path, "a") as file:
+            with files.naming(self._path), open(self._path, "a") as file:
                 file.write("\n" + json.dumps(record))
 
     def _key(self, target):
@@ -369,11 +348,11 @@ class Records:
         the mean over the images that differ from their original; None if none does.
         """
         groups = {}
-        for record in self._records.values():
+        # In an order that does not depend on which thread was the first.
+        for _, record in sorted(self._records.items()):
             groups.setdefault((record["degradation"], record["severity"]), []).append(record)
-        return [
-            _summarize(label, severity, records) for (label, severity), records in groups.items()
-        ]
+        by_name = sorted(groups.items(), key=lambda group: (group[0][0], group[0][1] or 0))
+        return [_summarize(label, severity, records) for (label, severity), records in by_name]
 
 
 def _summarize(label, severity, records):
@@ -393,12 +372,6 @@ def _summarize(label, severity, records):
         "bits_per_pixel": 8 * sum(sizes) / sum(pixels),
         "psnr": sum(ratios) / len(ratios) if ratios else None,
     }
-
-
-def remove_leftovers(copy):
-    """Removes what a killed run left of a copy whose record it had written."""
-    for folder in copy.target.parent.glob(f".{glob.escape(copy.target.name)}.*.tmp"):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_copy(copy, source_pixels, degrader, seed, records, output_format, quality):

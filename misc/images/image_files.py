@@ -6,6 +6,7 @@ Both turn the picture the way that its EXIF orientation says.
 
 import contextlib
 import dataclasses
+import functools
 import io
 import os
 import pathlib
@@ -90,20 +91,50 @@ def find_inputs(input_path, output_path, apart=False):
     Raises:
         ValueError: when there are no images, or the results would lie among them.
     """
-    source, output = pathlib.Path(input_path), pathlib.Path(output_path).resolve()
+    source = pathlib.Path(input_path)
     if source.is_file():
         return [source], source.parent
     if not source.is_dir():
         raise ValueError(f"--input_path is an image file or a folder. Received: {input_path}")
-    found = find_images(source)
-    if output != source.resolve():
-        # Results of an earlier run below the input folder are no input.
-        found = [path for path in found if output not in path.resolve().parents]
-    elif apart:
+    if apart and os.path.realpath(source) == os.path.realpath(output_path):
         raise ValueError(f"--output_path must be another folder than --input_path={input_path}")
+    found = find_images(source)
+    if lies_within(output_path, source):
+        # Results of an earlier run below the input folder are no input.
+        found = [path for path in found if not lies_within(path, output_path)]
     if not found:
         raise ValueError(f"--input_path={input_path} holds no images ({', '.join(EXTENSIONS)})")
     return found, source
+
+
+def lies_within(path, folder):
+    """Returns whether a path leads into a folder, or below it, but not to the folder itself."""
+    # `pathlib` raises where a symbolic link leads to itself.
+    path, folder = (pathlib.Path(os.path.realpath(one)) for one in (path, folder))
+    return folder in path.parents
+
+
+def check_targets(pairs, remedy="give another --output_path."):
+    """Raises ValueError where a result would replace another one, or an input.
+
+    Args:
+        pairs: list of (source, target): image files, and those that are made of them.
+        remedy: what the messages end with.
+    """
+    real_folder = functools.cache(os.path.realpath)  # there are many files in each
+
+    def place(path):
+        return os.path.join(real_folder(path.parent), path.name)
+
+    inputs, sources = set(), {}
+    for source in {source for source, _ in pairs}:
+        inputs |= {place(source), os.path.realpath(source)}
+    for source, target in pairs:
+        before = sources.setdefault(place(target), source)
+        if before is not source:
+            raise ValueError(f"{before} and {source} would both become {target}: {remedy}")
+        if place(target) in inputs:
+            raise ValueError(f"The result {target} would replace an input: {remedy}")
 
 
 def image_size(path):
@@ -333,7 +364,7 @@ def _write_16_bit_tiff(temporary, pixels, alpha):
     encoded, data = cv2.imencode(".tif", pixels)
     if not encoded:
         raise ValueError(f"Cannot write a 16-bit TIFF of shape {list(pixels.shape)}")
-    data.tofile(temporary)
+    temporary.write_bytes(data.tobytes())
 
 
 def _write_8_bits(path, temporary, extension, pixels, alpha, icc_profile):
@@ -347,9 +378,10 @@ def _write_8_bits(path, temporary, extension, pixels, alpha, icc_profile):
         options |= {"quality": LOSSY_QUALITY}
     elif extension in (".tif", ".tiff"):
         options |= {"compression": "tiff_lzw"}
+    # Given a path, Pillow does not notice that the disk took a part alone.
+    content = io.BytesIO()
     try:
-        image.save(temporary, **options)
+        image.save(content, PIL.Image.registered_extensions()[extension], **options)
     except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
         raise ValueError(f"Cannot write {path}: {error}") from error
+    temporary.write_bytes(content.getbuffer())

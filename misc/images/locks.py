@@ -1,6 +1,7 @@
 """Keeps two processes from writing into one folder."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
@@ -45,6 +46,8 @@ def _acquire(path, folder):
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                return file  # some network disks lock nothing
             owner = os.read(file, 200).decode(errors="replace").strip() or "another process"
             os.close(file)
             raise OSError(
@@ -52,7 +55,8 @@ def _acquire(path, folder):
             ) from error
         if _is_still(path, file):
             os.ftruncate(file, 0)
-            os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            with contextlib.suppress(OSError):  # on a full disk the lock is nameless
+                os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
             return file
         os.close(file)  # its owner removed it between the two calls
 

@@ -21,6 +21,7 @@ PHOTOS = {
     "validation": ("chelsea.png", "coffee.png"),
 }
 DIGITS_TRAIN = 1437
+DIGITS_SIDE = 32
 
 
 def sample_photos(split):
@@ -57,7 +58,8 @@ def sample_digits(split):
     # The 8x8 values are whole numbers from 0 to 16.
     small = np.rint(digits.images[chosen] * (255 / 16)).astype(np.uint8)
     images = [
-        PIL.Image.fromarray(image).resize((32, 32), PIL.Image.Resampling.BICUBIC) for image in small
+        PIL.Image.fromarray(image).resize([DIGITS_SIDE] * 2, PIL.Image.Resampling.BICUBIC)
+        for image in small
     ]
     grey = np.stack([np.asarray(image) for image in images])
     return np.repeat(grey[..., None], 3, axis=3), digits.target[chosen].astype(np.int32)

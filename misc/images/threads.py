@@ -73,7 +73,8 @@ def ahead(work, items, count, threads=None):
         while pending:
             yield pending.popleft().result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # What was begun is done first, so that nothing is written any more when this has ended.
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _count_threads():

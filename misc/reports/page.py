@@ -22,8 +22,7 @@ img {{ max-width: 100%; }}
 def write(path, title, *parts):
     """Writes a page of a title and parts in HTML, from top to bottom, atomically."""
     text = PAGE.format(title=html.escape(title), body="\n".join(parts))
-    with files.write_atomically(path) as temporary:
-        temporary.write_text(text)
+    files.write_text(path, text)
 
 
 def table(rows):

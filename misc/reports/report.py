@@ -79,11 +79,12 @@ class Results:
         for name, rows in self._tables.items():
             self._print_table(name, rows)
         if self.path:
-            results = description | {"mean": means, "notes": self._notes, **self._tables}
-            files.write_json(self.path / RESULTS, results | {"images": self._rows})
             write_table(self.path / TABLE, self._rows)
             for name, rows in self._tables.items():
                 write_table(self.path / f"{name}.csv", rows)
+            # Last: where it is, the next run replaces nothing unless it is told to.
+            results = description | {"mean": means, "notes": self._notes, **self._tables}
+            files.write_json(self.path / RESULTS, results | {"images": self._rows})
             print(f"\nResults: {self.path / RESULTS}, {self.path / TABLE}")
 
     def _print_table(self, name, rows):
@@ -134,7 +135,7 @@ def write_table(path, rows):
     """Writes a list of dicts with the same keys as CSV, atomically."""
     with (
         files.write_atomically(path) as temporary,
-        open(temporary, "w", newline="") as file,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()

@@ -1,5 +1,8 @@
 """Flag groups that several entry points and methods share."""
 
+import dataclasses
+
+import numpy as np
 from absl import flags
 
 from misc.training import distribution, schedules, settings
@@ -7,31 +10,128 @@ from misc.training import distribution, schedules, settings
 # The flags belong to the modules that call the functions below, also in --helpfull.
 flags.disclaim_key_flags()
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+# Larger numbers are infinite in the networks' format.
+LARGEST = float(np.finfo(np.float32).max)
+ORDERS = (None, "distinct", "ascending")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bounds:
+    """What a number must be; NaN and infinity are in no bounds."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+
+    def __contains__(self, value):
+        return (
+            -LARGEST <= value <= LARGEST
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self):
+        return " and ".join(
+            f"{name.replace('_', ' ')} {value:g}"
+            for name, value in dataclasses.asdict(self).items()
+            if value is not None
+        )
+
+
+class _FloatParser(flags.FloatParser):
+    def __init__(self, bounds):
+        super().__init__()
+        self.bounds = bounds
+        self.syntactic_help = f"a finite number {bounds}".strip()
+
+    def is_outside_bounds(self, val):
+        return val not in self.bounds
 
 
 class _NumberListParser(flags.ArgumentParser):
-    def __init__(self, number):
-        self.number = number
+    def __init__(self, number, bounds, length, order):
+        self.number, self.bounds, self.length, self.order = number, bounds, length, order
         self.syntactic_help = f"{number.__name__}s separated by commas"
 
     def parse(self, argument):
         """Takes a list or a text such as "2,4,8"."""
         parts = argument if isinstance(argument, list | tuple) else str(argument).split(",")
         try:
-            return [self.number(part) for part in parts]
+            numbers = [self.number(part) for part in parts]
         except ValueError as error:
             raise ValueError(f"{argument!r} is not a list of {self.syntactic_help}") from error
+        outside = [value for value in numbers if value not in self.bounds]
+        if outside:
+            raise ValueError(f"{outside[0]} is not a finite number {self.bounds}".strip())
+        if self.length not in (None, len(numbers)):
+            raise ValueError(f"{len(numbers)} numbers are given, and {self.length} expected")
+        if self.order and len(set(numbers)) < len(numbers):
+            raise ValueError(f"{argument!r} has a number twice")
+        if self.order == "ascending" and sorted(numbers) != numbers:
+            raise ValueError(f"{argument!r} is not in ascending order")
+        return numbers
 
     def flag_type(self):
         """Returns the type's name, for help."""
         return f"comma separated list of {self.number.__name__}"
 
 
-def define_numbers(name, default, help_text, number=int):
-    """Defines a flag that takes numbers separated by commas, and is a list."""
+class _NameListParser(flags.ListParser):
+    def __init__(self, repeats):
+        super().__init__()
+        self.repeats = repeats
+
+    def parse(self, argument):
+        """Takes a list or a text such as "a,b"."""
+        names = super().parse(argument)
+        if not isinstance(argument, list) and not all(names or [""]):
+            raise ValueError(f"{argument!r} should be names separated by commas")
+        if not self.repeats and len(set(names)) < len(names):
+            raise ValueError(f"{argument!r} has a name twice")
+        return names
+
+
+def define_float(name, default, help_text, **bounds):
+    """Defines a flag that takes a finite number.
+
+    Args:
+        name: name of the flag.
+        default: its default, which may be None.
+        help_text: its help.
+        **bounds: `at_least`, `above`, `at_most`, `below`: what the number must be.
+    """
+    parser = _FloatParser(_Bounds(**bounds))
+    flags.DEFINE(parser, name, default, help_text, serializer=flags.ArgumentSerializer())
+
+
+def define_numbers(name, default, help_text, number=int, length=None, order=None, **bounds):
+    """Defines a flag that takes finite numbers separated by commas, and is a list.
+
+    Args:
+        name: name of the flag.
+        default: its default, a list or None.
+        help_text: its help.
+        number: `int` or `float`.
+        length: how many numbers there must be; None for any.
+        order: one of `ORDERS`: "distinct" lets no number come twice.
+        **bounds: `at_least`, `above`, `at_most`, `below`: what each number must be.
+    """
     serializer = flags.ListSerializer(",")
     serializer.serialize = lambda values: ",".join(str(value) for value in values)
-    flags.DEFINE(_NumberListParser(number), name, default, help_text, serializer=serializer)
+    parser = _NumberListParser(number, _Bounds(**bounds), length, order)
+    flags.DEFINE(parser, name, default, help_text, serializer=serializer)
+
+
+def define_names(name, default, help_text, repeats=False):
+    """Defines a flag that takes names or paths separated by commas, and is a list.
+
+    None of them may be empty, nor, unless it `repeats`, come twice.
+    """
+    serializer = flags.CsvListSerializer(",")
+    flags.DEFINE(_NameListParser(repeats), name, default, help_text, serializer=serializer)
 
 
 def define_selection_flags(with_dataloader):
@@ -64,8 +164,9 @@ def define_restore_flags(precision=True):
         "restore_global_step",
         None,
         "Step of the checkpoint, when --restore_path is a folder that holds several.",
+        lower_bound=0,
     )
-    flags.DEFINE_list(
+    define_names(
         "restore_target",
         None,
         "Networks to restore, such as generator; default: all that are used.",
@@ -89,27 +190,36 @@ def define_training_flags():
     flags.DEFINE_enum(
         "schedule", "step", schedules.SCHEDULES, "Course of the learning rate over the steps."
     )
-    define_numbers("milestones", None, "Steps after which --schedule=milestones reduces the rate.")
+    define_numbers(
+        "milestones",
+        None,
+        "Steps after which --schedule=milestones reduces the rate.",
+        order="ascending",
+        at_least=1,
+    )
     flags.DEFINE_integer(
         "plateau_patience",
         5,
         "Validations without a better result after which --schedule=plateau reduces the rate.",
         lower_bound=1,
     )
-    flags.DEFINE_float(
-        "plateau_factor", 0.5, "Factor of --schedule=plateau.", lower_bound=0, upper_bound=1
+    define_float("plateau_factor", 0.5, "Factor of --schedule=plateau.", above=0, below=1)
+    define_float(
+        "gradient_clip_norm", 0, "Largest norm of a network's gradients; 0: any.", at_least=0
     )
-    flags.DEFINE_float(
-        "gradient_clip_norm", 0, "Largest norm of a network's gradients; 0: any.", lower_bound=0
-    )
-    flags.DEFINE_float(
+    define_float(
         "average_decay",
         0,
         "Decay per step of averaged weights, such as 0.999, that validation and deployment use; "
         "0: none.",
-        lower_bound=0,
-        upper_bound=1,
+        at_least=0,
+        below=1,
     )
+
+
+def define_seed_flag(help_text):
+    """Defines --seed, in the range that NumPy's global generator takes."""
+    flags.DEFINE_integer("seed", 0, help_text, lower_bound=0, upper_bound=2**32 - 1)
 
 
 def define_distribution_flags():

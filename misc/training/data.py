@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import pathlib
 
 SPLITS = ("validation", "test")
 
@@ -52,6 +53,23 @@ class Data(abc.ABC):
     def describe(self):
         """Returns {name: JSON value}: what a run keeps of its data, such as the classes' names."""
         return {}
+
+
+def check_folder(path, flag):
+    """Raises ValueError unless the path that a flag gave is a folder."""
+    _check_path(path, flag, "folder", pathlib.Path.is_dir)
+
+
+def check_file(path, flag):
+    """Raises ValueError unless the path that a flag gave is a file."""
+    _check_path(path, flag, "file", pathlib.Path.is_file)
+
+
+def _check_path(path, flag, kind, is_kind):
+    path = pathlib.Path(path).expanduser()
+    if not is_kind(path):
+        what = f"is no {kind}" if path.exists() else f"there is no such {kind}"
+        raise ValueError(f"--{flag}={path}: {what}.")
 
 
 def check_split(split):

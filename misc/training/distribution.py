@@ -1,6 +1,8 @@
 """Where training runs: one device, all devices of a host, or several hosts."""
 
 import os
+import pathlib
+import shutil
 import zlib
 
 import tensorflow as tf
@@ -32,6 +34,36 @@ def create_strategy(name, devices=None):
             )
         return tf.distribute.MultiWorkerMirroredStrategy()
     raise ValueError(f"--distribute={name} is unknown. Known: {', '.join(STRATEGIES)}")
+
+
+def describe_devices(name):
+    """Returns one line about the devices that the strategy of that name uses on this host."""
+    names = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    if names:
+        used = names[:1] if name == "none" else names
+        rest = len(names) - len(used)
+        more = f" ({rest} more are there: --distribute=mirrored uses all)" if rest else ""
+        return f"Device: {', '.join(used)}{more}"
+    line = f"Device: CPU, {_count_processors()} processors"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if _has_nvidia_driver() and not hidden:
+        line += (
+            ". TensorFlow finds no GPU, though NVIDIA's driver is there: "
+            "pip install 'tensorflow[and-cuda]' brings the libraries that it needs"
+        )
+    return line
+
+
+def _count_processors():
+    # Those that this process may use.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _has_nvidia_driver():
+    return pathlib.Path("/proc/driver/nvidia").exists() or bool(shutil.which("nvidia-smi"))
 
 
 def is_chief(strategy):

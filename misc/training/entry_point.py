@@ -57,9 +57,12 @@ if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
 import tensorflow
 from absl import app, flags, logging
 
-from misc.training import common_flags, registry, settings
+from misc.images import files
+from misc.training import command_line, common_flags, registry, settings
 
 FLAGS = flags.FLAGS
+# Flags that decide how much memory a step takes.
+SIZES = ("batch_size", "input_patch_size", "evaluation_batch_size", "tile")
 
 
 def run(main, with_model=True, with_dataloader=False, for_use=True):
@@ -77,13 +80,18 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
             then become the defaults of the flags of model and dataloader.
     """
     _catch_signals()  # again: what was loaded since may have handlers of its own
+    # Names of files need not be text in the encoding of what they are printed to.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    if command_line.asks_for(sys.argv, "version"):
+        print(command_line.describe_version())
+        sys.exit(0)
     selected = []
     try:
         if with_model:
             common_flags.define_selection_flags(with_dataloader)
             selected.append(registry.select(sys.argv, with_dataloader, for_use))
     except ValueError as error:
-        if _asks_for_help(sys.argv):
+        if command_line.asks_for(sys.argv, "help"):
             known = "\n  ".join(registry.list_names("models"))
             print(f"Models (--model=NAME --helpfull shows the flags of one):\n  {known}\n")
         else:
@@ -96,18 +104,34 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
             os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.cuda_device
         try:
             return main(settings.parsed(), *selected)
-        except (ValueError, OSError, ArithmeticError) as error:
-            if FLAGS.verbosity > 0:
-                raise
-            _fail(_without_trace(str(error)))
-        except tensorflow.errors.InvalidArgumentError as error:
-            message = _message_from_dataset(error)
+        except (
+            *(ValueError, OSError, ArithmeticError, MemoryError),
+            tensorflow.errors.OpError,
+        ) as error:
+            message = _message(error)
             if FLAGS.verbosity > 0 or message is None:
                 raise
             _fail(message)
 
     app.call_after_init(_set_up_logging)
-    app.run(guarded)
+    app.run(guarded, flags_parser=_or_fail(command_line.parse))
+
+
+def parse_some(*names):
+    """Returns what `registry.parse_some` finds on the command line, for commands that need it."""
+    return _or_fail(registry.parse_some)(sys.argv, *names)
+
+
+def _or_fail(parse):
+    """Returns a function that parses a command line or ends the program with a message."""
+
+    def parse_or_fail(*args):
+        try:
+            return parse(*args)
+        except ValueError as error:
+            _fail(error)
+
+    return parse_or_fail
 
 
 def _set_up_logging():
@@ -123,6 +147,21 @@ def _set_up_logging():
             or not any(name in record.pathname for name in ("tensorflow", "keras"))
         )
     )
+
+
+def _message(error):
+    """Returns what the user is told of an error, `None` where only its trace helps."""
+    if isinstance(error, tensorflow.errors.OpError):
+        message = _message_from_dataset(error) or _message_of_full_disk(error)
+        if message:
+            return message
+    if isinstance(error, MemoryError | tensorflow.errors.ResourceExhaustedError):
+        return _message_of_full_memory(error)
+    if isinstance(error, tensorflow.errors.OpError):
+        return None
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return _without_trace(str(error))
 
 
 def _without_trace(message):
@@ -142,8 +181,24 @@ def _message_from_dataset(error):
     return found[-1] if found else None
 
 
-def _asks_for_help(argv):
-    return any(argument.lstrip("-").startswith("help") for argument in argv[1:])
+def _message_of_full_disk(error):
+    """Returns what a full disk made TensorFlow say, `None` if it was something else."""
+    reason = files.full_disk(error)
+    if reason is None:
+        return None
+    # {{operation}} PATH; No space left on device [Op:SaveV2]
+    path = str(error).partition(f"; {reason}")[0].rpartition("}} ")[2]
+    return f"{path} cannot be written: {reason}"
+
+
+def _message_of_full_memory(error):
+    wanted = re.search(r"(?:tensor|array) with shape ?[\[(][\d, ]*[])]", str(error))
+    smaller = " or ".join(f"--{name}={FLAGS[name].value}" for name in SIZES if name in FLAGS)
+    return (
+        "The memory does not suffice"
+        + (f" for one {wanted.group()}." if wanted else ".")
+        + (f" Less than {smaller} may help." if smaller else "")
+    )
 
 
 def _fail(message):

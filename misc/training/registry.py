@@ -6,14 +6,14 @@
 
 import dataclasses
 import importlib
-import pathlib
+import os
 import types
 
 from absl import flags
 
 from misc.training import run_folder, settings
+from misc.training.command_line import ROOT, parse_into, suggest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ("eusr", "score_predictors", "classifiers")
 # Names of the original projects for what is called otherwise here, and data sets of one layout.
 ALIASES = {
@@ -22,6 +22,11 @@ ALIASES = {
     "imagenet_c_bar": "imagenet_c",
     "imagenet_c_mixed": "imagenet_c",
 }
+
+WITHOUT_FILES = (
+    "python train.py --model=eusr trains on sample photographs, --model=classifier on sample "
+    "digits, --dataloader=sample_ratings on made-up ratings"
+)
 
 
 @dataclasses.dataclass
@@ -62,6 +67,7 @@ class Selection:
             raise ValueError(
                 "--restore_path is missing: a checkpoint, or the folder of a run"
                 + (f"; or --{own}, a file of weights." if own else ".")
+                + f" Without any: {WITHOUT_FILES}."
             )
         path = run_folder.find_checkpoint(flags.restore_path, flags.restore_global_step)
         method = self.model.create_model(flags)
@@ -69,6 +75,12 @@ class Selection:
         method.restore(path, target, use_averages=flags.restore_averages)
         method.metadata = method.metadata | run_folder.read_metadata(flags.restore_path)
         return method
+
+    @property
+    def small_recipe(self):
+        """Path of the flag file of a small run of the model, for a CPU; `None` without one."""
+        recipe = getattr(self.model, "SMALL_RECIPE", None)
+        return recipe and os.path.relpath(ROOT / recipe)
 
     def weights_path(self, flags):
         """Returns where the weights that are used come from: a path, a list, or `None`."""
@@ -85,12 +97,19 @@ def list_names(kind):
     }
 
 
+def _list_aliases(kind):
+    known = list_names(kind)
+    return [alias for alias, name in ALIASES.items() if name in known]
+
+
 def load(kind, name):
     """Imports and returns the module of that name; a ValueError lists the known ones."""
     known = list_names(kind)
     module = known.get(_unaliased(name))
     if module is None:
-        raise ValueError(f"--{kind[:-1]}={name} is unknown. Known: {', '.join(known)}")
+        names = [*known, *_list_aliases(kind)]
+        near = suggest(name, names)
+        raise ValueError(f"--{kind[:-1]}={name} is unknown.{near} Known: {', '.join(names)}")
     return importlib.import_module(module)
 
 
@@ -118,7 +137,7 @@ def select(argv, with_dataloader, for_use=True):
             and its data mean what they meant there.
 
     Raises:
-        ValueError: when no model is named, or a name is unknown.
+        ValueError: when no model is named, a name is unknown, or they are of different packages.
     """
     chosen = parse_some(argv, "model", "dataloader", "restore_path")
     trained = run_folder.read_arguments(chosen.restore_path) if chosen.restore_path else {}
@@ -127,7 +146,7 @@ def select(argv, with_dataloader, for_use=True):
     if model_name is None and dataloader_name:
         model_name = load("dataloaders", dataloader_name).MODEL
     if model_name is None:
-        raise ValueError(f"--model is missing. Known: {', '.join(list_names('models'))}")
+        raise ValueError(_describe_missing_model(for_use))
 
     selection = Selection(model_name, load("models", model_name))
     taken = _define(selection.model)
@@ -136,6 +155,7 @@ def select(argv, with_dataloader, for_use=True):
         usual = trained.get("dataloader") if for_use else None
         name = _unaliased(dataloader_name or usual or selection.model.DATALOADER)
         selection.dataloader_name, selection.dataloader = name, load("dataloaders", name)
+        _check_match(selection)
         of_data = _define(selection.dataloader)
         if name == _unaliased(trained.get("dataloader")):
             taken |= of_data
@@ -146,13 +166,38 @@ def select(argv, with_dataloader, for_use=True):
 
 
 def parse_some(argv, *names):
-    """Returns the values of a few text flags, before the others can be defined and parsed."""
+    """Returns the values of a few text flags, before the others can be defined and parsed.
+
+    One without a value, or a flag file that cannot be read, is a ValueError.
+    """
     private = flags.FlagValues()
     private.set_gnu_getopt(True)
     for name in names:
         flags.DEFINE_string(name, None, "", flag_values=private)
-    private(argv, known_only=True)
+    parse_into(private, argv, known_only=True)
     return private
+
+
+def _describe_missing_model(for_use):
+    known = ", ".join([*list_names("models"), *_list_aliases("models")])
+    run = " or --restore_path, a run's folder, which tells it" if for_use else ""
+    others = "; python -m misc.degrade_folder needs no model" if for_use else ""
+    without = "trained weights" if for_use else "data of your own"
+    return f"--model is missing{run}. Known: {known}. Without {without}: {WITHOUT_FILES}{others}."
+
+
+def _check_match(selection):
+    """Raises ValueError unless the dataloader gives what the model reads: both of one package."""
+    package, other = (
+        module.__name__.partition(".")[0] for module in (selection.model, selection.dataloader)
+    )
+    if package != other:
+        known = list_names("dataloaders").items()
+        fitting = ", ".join(name for name, path in known if path.startswith(f"{package}."))
+        raise ValueError(
+            f"--dataloader={selection.dataloader_name} does not give what "
+            f"--model={selection.model_name} takes, which is one of {fitting}."
+        )
 
 
 def _define(module):

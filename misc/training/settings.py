@@ -94,6 +94,17 @@ def local(*names, changeable=False):
         flags.FLAGS[name].changeable = changeable
 
 
+def introduced(name, before):
+    """Says of a flag just defined what runs did that are older than it, as one of its values."""
+    flags.FLAGS[name].before = before
+
+
+def values_before():
+    """Returns {flag: value} of what runs did before there were the `introduced` flags."""
+    found = {name: getattr(flags.FLAGS[name], "before", None) for name in flags.FLAGS}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def changeable_names():
     """Returns the names of the flags that may change between a run and its continuation."""
     return {name for name in flags.FLAGS if getattr(flags.FLAGS[name], "changeable", False)}

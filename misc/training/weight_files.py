@@ -6,6 +6,7 @@ tf.keras can be read here. Methods with several networks have one such group for
 Names that end with .weights.h5 are files in Keras 3's own layout. Reading never runs code.
 """
 
+import io
 import math
 import pathlib
 import re
@@ -14,6 +15,7 @@ import h5py
 import keras
 import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
+from keras.src.saving import saving_lib
 
 from misc.images import files
 from misc.training import hdf5_files
@@ -47,15 +49,21 @@ def write(path, networks, step=0):
 
     Files .weights.h5, of Keras 3's layout, hold a single network: several are a ValueError.
     """
-    with files.write_atomically(path) as temporary:
-        if str(path).endswith(KERAS_SUFFIX):
-            _only(path, networks).save_weights(temporary)
-            return
-        with h5py.File(temporary, "w") as file:
+    # In memory first: a disk that is full while HDF5 writes to it ends the whole process.
+    content = io.BytesIO()
+    if str(path).endswith(KERAS_SUFFIX):
+        store = saving_lib.H5IOStore(content, mode="w")
+        # What `save_weights` does, which takes paths alone.
+        saving_lib._save_state(_only(path, networks), store, None, "", set())
+        store.close()
+    else:
+        with h5py.File(content, "w") as file:
             file.attrs["step"] = int(step)
             for name, network in networks.items():
                 group = file if len(networks) == 1 else file.create_group(name)
                 legacy_h5_format.save_weights_to_hdf5_group(group, network)
+    with files.write_atomically(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def restore(path, networks, partly=False):

@@ -11,7 +11,7 @@ import os
 import numpy as np
 from absl import flags, logging
 
-from misc.training import common_flags, settings
+from misc.training import common_flags, data, settings
 from score_predictors import metrics, rated_images, targets, windows
 
 MODEL = "mobilenetv2"
@@ -30,9 +30,10 @@ def define_flags():
         [0, -5000],
         "Images to train on: start and end in the list of rated images that are there. "
         "Negative numbers count from the end of the list, an end of 0 is the list's end.",
+        length=2,
     )
     common_flags.define_numbers(
-        "ava_validate_range", [-5000, 0], "As --ava_train_range, for validation."
+        "ava_validate_range", [-5000, 0], "As --ava_train_range, for validation.", length=2
     )
     flags.DEFINE_bool(
         "ava_validate_images",
@@ -56,6 +57,7 @@ def create_data(flags):
     """
     path = rated_images.require(flags.ava_image_path, "ava_image_path", "the folder of AVA's JPEGs")
     table, validate = flags.ava_dataset_path, flags.ava_validate_images
+    data.check_file(table, "ava_dataset_path")
     train, validation = flags.ava_train_range, flags.ava_validate_range
     load = functools.cache(lambda: _load(table, path, validate))
 

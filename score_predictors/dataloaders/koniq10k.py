@@ -10,7 +10,7 @@ import functools
 import numpy as np
 from absl import flags, logging
 
-from misc.training import common_flags, settings
+from misc.training import common_flags, data, settings
 from score_predictors import metrics, rated_images, tables, targets, windows
 
 MODEL = "mobilenetv2"
@@ -48,6 +48,7 @@ def create_data(flags):
         flags.koniq10k_image_path, "koniq10k_image_path", "the folder of KonIQ-10k's images"
     )
     score_path, mean = flags.koniq10k_score_path, flags.koniq10k_mean
+    data.check_file(score_path, "koniq10k_score_path")
     skip_broken = flags.data_skip_broken
     load = functools.cache(lambda: read_table(score_path, mean))
 

@@ -22,7 +22,7 @@ import re
 import numpy as np
 from absl import flags, logging
 
-from misc.training import common_flags, settings
+from misc.training import common_flags, data, settings
 from score_predictors import metrics, rated_images, tables, targets, windows
 
 MODEL = "mobilenetv2"
@@ -60,13 +60,13 @@ def define_flags():
         "scaled to the first and last of --score_values. Default: they are on that scale.",
         float,
     )
-    flags.DEFINE_float(
+    common_flags.define_float(
         "ratings_validation_fraction",
         0.2,
         "Share of the images (or groups) that are for validation, where the CSV has no column "
         "split; 0: none; 1: all.",
-        lower_bound=0,
-        upper_bound=1,
+        at_least=0,
+        at_most=1,
     )
     flags.DEFINE_integer(
         "ratings_split_seed",
@@ -92,7 +92,9 @@ def create_data(flags):
     Raises:
         ValueError: without --ratings_path.
     """
-    path = rated_images.require(flags.ratings_path, "ratings_path", "a CSV of your ratings")
+    path = rated_images.require(
+        flags.ratings_path, "ratings_path", "a CSV of your ratings", data.check_file
+    )
     load = functools.partial(
         read_ratings,
         path,

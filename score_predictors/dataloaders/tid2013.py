@@ -72,15 +72,22 @@ def define_flags():
         "tid2013_validation_contents",
         [1, 2, 3],
         "Contents (1-25) that are held out for validation; all distortions of them.",
+        order="distinct",
+        at_least=1,
+        at_most=25,
     )
     common_flags.define_numbers(
         "tid2013_train_range",
         None,
         "Split by place in the list instead: start and end of the images to train on, "
         "such as 360,3000. An end of 0 is the list's end. Missing images move the places.",
+        length=2,
     )
     common_flags.define_numbers(
-        "tid2013_validate_range", None, "As --tid2013_train_range, for validation, such as 0,360."
+        "tid2013_validate_range",
+        None,
+        "As --tid2013_train_range, for validation, such as 0,360.",
+        length=2,
     )
     flags.DEFINE_enum(
         "tid2013_target",
@@ -106,7 +113,8 @@ def create_data(flags):
     image_path = rated_images.require(
         flags.tid2013_image_path, "tid2013_image_path", "the folder of TID2013's distorted images"
     )
-    score_path, target = flags.tid2013_score_path, flags.tid2013_target
+    score_path = find_scores(flags.tid2013_score_path, image_path)
+    target = flags.tid2013_target
     extension, skip_broken = flags.tid2013_image_extension, flags.data_skip_broken
     load = functools.cache(lambda: _load(score_path, image_path, extension, target, skip_broken))
     train, validation = flags.tid2013_train_range, flags.tid2013_validate_range
@@ -141,7 +149,6 @@ def _take_contents(rated, held_out, for_training):
 
 
 def _load(score_path, image_path, extension, target, skip_broken):
-    score_path = find_scores(score_path, image_path)
     names, means, stds = read_scores(score_path)
     scores = targets.from_moments(target, means, stds, VALUES, score_path)
     extensions = EXTENSIONS[extension] if extension else (".bmp", ".png")

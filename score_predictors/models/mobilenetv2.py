@@ -13,11 +13,14 @@ perceptual quality", Neurocomputing 2019.
 
 from absl import flags
 
+from misc.training import common_flags
 from score_predictors import flags as predictor_flags
 from score_predictors import network
 from score_predictors.models import nima
 
 DATALOADER = "ava"
+# A run that a CPU finishes within the hour.
+SMALL_RECIPE = "score_predictors/recipes/quick.flags"
 # A run of seconds, to try things.
 TINY = {
     "mobilenetv2_alpha": 0.35,
@@ -30,7 +33,7 @@ TINY = {
 def define_flags():
     """Defines the flags of the MobileNetV2 predictor; the names are the original project's."""
     predictor_flags.define_common_flags()
-    flags.DEFINE_float("mobilenetv2_alpha", 1.0, "Width, as a factor.", lower_bound=0.01)
+    common_flags.define_float("mobilenetv2_alpha", 1.0, "Width, as a factor.", at_least=0.01)
     flags.DEFINE_bool(
         "mobilenetv2_train_last_only",
         False,

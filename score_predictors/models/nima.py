@@ -19,6 +19,8 @@ from score_predictors import losses, metrics, network
 from score_predictors.original_graph import GRAPH
 
 DATALOADER = "ava"
+# A run that a CPU finishes within the hour.
+SMALL_RECIPE = "score_predictors/recipes/quick.flags"
 # A run of seconds, to try things.
 TINY = {
     "nima_backbone": "MobileNetV3Small",

@@ -150,6 +150,17 @@ def test_wrong_levels_are_named():
         levels.test_degradations(["jpeg"], "some", 32)
     with pytest.raises(ValueError, match="step="):
         levels.test_degradations(["noise:0-20"], "all", 32)
+    with pytest.raises(ValueError, match="--levels=10,10 has a level twice"):
+        levels.test_degradations(["jpeg"], "10,10", 32)
+    with pytest.raises(ValueError, match="Received: nan"):
+        levels.test_degradations(["jpeg"], "nan", 32)
+
+
+def test_no_degradation_comes_twice():
+    with pytest.raises(ValueError, match="--degradations holds the same degradation twice: fog"):
+        levels.training_layers(["imagenet_c", "noise:3", " fog"], 32)
+    with pytest.raises(ValueError, match="twice: noise:3"):
+        levels.test_degradations(["noise:3", "noise:3"], "random", 32)
 
 
 def test_host_codecs_need_the_host():

@@ -131,8 +131,16 @@ def test_wrong_arguments_are_named():
         evaluate(digits, settings(), "all")
     with pytest.raises(ValueError, match="give --num_classes=10"):
         take(digits, settings(num_classes=7), 1)
-    with pytest.raises(ValueError, match="leaves no image"):
-        evaluate(digits, settings(data_held_out=0.0), "validation")
+    with pytest.raises(ValueError, match=r"--data_held_out=0\.001 leaves no image"):
+        evaluate(digits, settings(data_held_out=0.001), "validation")
+    with pytest.raises(ValueError, match=r"--batch_size=1000000000 of 32x32 pixels: .* Available"):
+        digits.create_data(settings(batch_size=10**9))
+
+
+def test_without_held_out_images_nothing_validates():
+    flags = settings(data_held_out=0.0)
+    assert digits.create_data(flags).evaluation_batches("validation") is None
+    assert count_images(digits, flags) == 1437
 
 
 def random_set(count, classes, seed):
@@ -452,5 +460,6 @@ def test_cifar_c_in_arrays(tmp_path):
     for batch in batches:
         grid.update(batch["corruption"], batch["severity"], batch["label"], np.eye(10)[labels[:4]])
     assert [row["level"] for row in grid.rows()] == [1, 2, 3, 4, 5]
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(ValueError, match="holds no corruptions"):
         evaluate(imagenet_c, imagenet_c_settings(tmp_path / "nothing"), "test")

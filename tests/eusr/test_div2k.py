@@ -65,6 +65,16 @@ def take(flags, count, **arguments):
     return [(batch["low"].numpy(), batch["high"].numpy()) for batch in dataset.take(count)]
 
 
+def test_nothing_is_downloaded_before_images_are_asked_for(monkeypatch):
+    def download(builder):
+        raise OSError(f"{builder.name} is downloaded")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download)
+    data = div2k.create_data(make_flags())
+    with pytest.raises(OSError, match="is downloaded"):
+        data.evaluation_batches("validation")
+
+
 def test_training_pairs_images_of_all_scales():
     highs = [photo(number) for number in range(COUNT)]
     for low, high in take(make_flags(), 6):

@@ -16,6 +16,7 @@ def make_flags(**values):
         "data_truth_path": None,
         "data_validation_input_path": None,
         "data_validation_truth_path": None,
+        "data_validation_count": 0,
         "data_skip_broken": False,
         "data_edges": "mirror",
         "batch_size": 4,
@@ -165,7 +166,8 @@ def test_changed_images_are_decoded_again(folder):
 
 
 def test_automatic_cache_depends_on_the_memory(folder, monkeypatch):
-    flags = with_folders(folder, data_cached=None, data_cache_path=str(folder / "cache"))
+    cache = {"data_cached": None, "data_cache_path": str(folder / "cache")}
+    flags = with_folders(folder, batch_size=1, **cache)
     take(flags, 1)
     assert not (folder / "cache").exists()
     monkeypatch.setattr(pixel_store, "available_memory", lambda: 50_000)
@@ -226,8 +228,11 @@ def test_nothing_left(folder):
 def test_missing_folders(folder):
     with pytest.raises(ValueError, match="LR/x8"):
         take(with_folders(folder, scales=[8]), 1)
-    with pytest.raises(ValueError, match="nowhere"):
-        take(make_flags(data_truth_path=f"{folder}/nowhere"), 1)
+    for flag in paired_images.FOLDERS:
+        with pytest.raises(ValueError, match=rf"--{flag}=.*/nowhere: there is no such folder"):
+            paired_images.create_data(make_flags(**{flag: f"{folder}/nowhere"}))
+    with pytest.raises(ValueError, match=r"--data_truth_path=.*0000\.png: is no folder"):
+        paired_images.create_data(make_flags(data_truth_path=f"{folder}/HR/0000.png"))
     with pytest.raises(ValueError, match="--data_truth_path"):
         take(make_flags(data_input_path=f"{folder}/LR"), 1)
     (folder / "empty").mkdir()
@@ -292,9 +297,82 @@ def test_where_evaluation_images_come_from(folder):
     )
     for split in ("validation", "test"):
         assert len(list(paired_images.create_data(validation).evaluation_batches(split))) == 6
-    # Training images are never validated on: without a validation folder the held-out photos are.
+    # Where no pair is held out, the sample photographs validate.
     shown = paired_images.create_data(with_folders(folder)).evaluation_batches("validation")
     assert {element["name"] for element in shown} == {"chelsea", "coffee"}
+
+
+def brightness_folder(tmp_path, names):
+    """A folder of HR images, each of one grey value, its place in the list."""
+    for value, name in enumerate(names):
+        save(tmp_path / f"HR/{name}.png", np.full((24, 24, 3), value, np.uint8))
+    return make_flags(
+        data_truth_path=f"{tmp_path}/HR", data_validation_count=None, input_patch_size=6
+    )
+
+
+def validated(data):
+    return [element["name"] for element in data.evaluation_batches("validation")]
+
+
+def trained(data, **arguments):
+    """The grey values in the first batches, which show each of 20 images."""
+    batches = data.training_batches(3, **arguments).take(6)
+    return {int(value) for batch in batches for value in batch["high"].numpy().ravel()}
+
+
+def test_some_pairs_are_held_out_and_not_trained_on(tmp_path, caplog):
+    caplog.set_level("INFO")
+    names = [f"photo{number:02}" for number in range(20)]
+    flags = brightness_folder(tmp_path, names) | {"scales": [2]}
+    data = paired_images.create_data(flags)
+    held_out = validated(data)
+    assert len(held_out) == data.settings["data_validation_count"] == 2
+    assert "2 of the 20 pairs" in caplog.text
+    assert all(name in caplog.text for name in held_out)
+    kept = set(range(20)) - {names.index(name) for name in held_out}
+    shards = [trained(data, shard=(index, 2)) for index in range(2)]
+    assert shards[0] | shards[1] == kept
+    # More of them are the same and others.
+    more = paired_images.create_data(flags | {"data_validation_count": 5})
+    assert set(held_out) < set(validated(more))
+    everything = paired_images.create_data(flags | {"data_validation_count": 0})
+    assert trained(everything) == set(range(20))
+    assert "chelsea" in validated(everything)
+    assert [e["name"] for e in everything.evaluation_batches("test")] == names
+
+
+def test_the_published_split_of_div2k(tmp_path):
+    names = ["0001", "0002", "0799", "0800", "0801", "0899", "0900"]
+    flags = brightness_folder(tmp_path, names) | {"scales": [2]}
+    data = paired_images.create_data(flags)
+    assert validated(data) == ["0801", "0899", "0900"]
+    assert len(data.build_store().shapes) == 4
+    # The same count is the same split, so that a run can be continued with it.
+    assert validated(paired_images.create_data(flags | data.settings)) == validated(data)
+    save(tmp_path / "HR/0901.png", photo(24, 24))
+    assert len(validated(paired_images.create_data(flags))) == 1
+
+
+@pytest.mark.parametrize(("count", "default"), [(1, 0), (2, 1), (9, 1), (25, 2), (400, 10)])
+def test_how_many_pairs_are_held_out(count, default):
+    assert pairs.default_held_out([f"photo{number}" for number in range(count)]) == default
+
+
+def test_counts_that_cannot_be_held_out(folder):
+    data = paired_images.create_data(with_folders(folder, data_validation_count=3))
+    with pytest.raises(ValueError, match="--data_validation_count=3 leaves none of the 3 pairs"):
+        data.evaluation_batches("validation")
+    other = {"data_validation_truth_path": f"{folder}/HR"}
+    for values in ({}, other, {"data_truth_path": f"{folder}/HR"} | other):
+        with pytest.raises(ValueError, match="--data_validation_count=1 is for pairs of"):
+            paired_images.create_data(make_flags(data_validation_count=1, **values))
+
+
+def test_batches_beyond_the_memory_are_refused_before_images_are_read(folder):
+    for flags in ({"batch_size": 10**9}, {"input_patch_size": 10**6}):
+        with pytest.raises(ValueError, match=r"--batch_size=.* GiB of memory. Available: "):
+            paired_images.create_data(with_folders(folder, **flags))
 
 
 def test_sample_photos_are_the_default():

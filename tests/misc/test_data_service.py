@@ -147,7 +147,9 @@ def test_commands_serve_until_an_interrupt(flags):
         assert contents(paired_images.create_data(flags).training_batches(7), 4) == local
         for process in (worker, dispatcher):
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == -signal.SIGINT
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode == 128 + signal.SIGINT
+            assert errors == "Stopped by SIGINT.\n"
     finally:
         for process in filter(None, (worker, dispatcher)):
             process.kill()

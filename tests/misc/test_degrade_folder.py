@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-import threading
+import os
 
 import numpy as np
 import PIL.Image
@@ -12,10 +12,10 @@ import skimage.data
 
 import degradations
 from misc import degrade_folder
-from misc.images import degraded_copies, image_files
+from misc.images import degraded_copies, files, image_files, locks
 from misc.images.degraded_copies import create_variants
 from misc.reports import contact_sheet
-from tests import commands
+from tests import commands, forks
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_copies_are_laid_out_as_imagenet_c_and_are_what_the_layer_gives(tree, tm
         difference = np.abs(stored[f"sparkles/2.5/{name}"] - expected)
         assert difference.max() <= 1
         assert np.mean(difference > 0) < 0.01
-        np.testing.assert_array_equal(stored[f"darken/3/{name}"], source // 4)
+        np.testing.assert_array_equal(stored[f"darken/3/{name}"], np.floor(source / 4 + 0.5))
 
 
 def test_results_depend_neither_on_order_nor_on_workers(tree, tmp_path):
@@ -91,16 +91,13 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_files(tree, tmp_path, monk
     monkeypatch.setattr(degraded_copies, "encode", encode_thrice)
     with pytest.raises(KeyboardInterrupt):
         degrade_folder.degrade_folder(tree, stopped, variants, workers=1)
-    for thread in threading.enumerate():
-        if thread.name.startswith("ThreadPoolExecutor"):
-            thread.join(timeout=10)  # nobody waited for what it had begun
     monkeypatch.undo()
     kept = read_tree(stopped)
     assert len(kept) == 3
     assert not list(stopped.rglob("*.tmp"))
     # As killed runs leave them: a record without its image, and half a line.
     victim = sorted(stopped.rglob("*.png"))[0]
-    holder = victim.with_name(f".{victim.name}.x1y2.tmp")
+    holder = victim.with_name(".degraded-vision.x1y2z3ab.tmp")
     holder.mkdir()
     victim.rename(holder / victim.name)
     with open(stopped / ".degrade_folder" / "records.jsonl", "a") as file:
@@ -165,6 +162,47 @@ def test_flat_layout_and_jpeg(tree, tmp_path):
         assert picture.quantization == PIL.Image.open(buffer).quantization
 
 
+def test_a_full_disk_ends_the_work_though_broken_images_are_skipped(tree, tmp_path):
+    variants = create_variants(["darken"], [1])
+    with forks.full_disk(900), pytest.raises(files.DiskFullError, match=r"cat/a\.png cannot be"):
+        degrade_folder.degrade_folder(tree, tmp_path / "out", variants, skip_broken=True)
+    counts = degrade_folder.degrade_folder(tree, tmp_path / "out", variants)
+    assert counts["written"] + counts["present"] == 3
+    assert len(read_tree(tmp_path / "out")) == 3
+    files.write_text(tmp_path / "other/.degrade_folder/records.jsonl", "\n" * 2000)
+    with forks.full_disk(2000), pytest.raises(files.DiskFullError, match=r"records\.jsonl cannot"):
+        degrade_folder.degrade_folder(tree, tmp_path / "other", variants, skip_broken=True)
+
+
+def test_another_process_is_kept_out(tree, tmp_path):
+    variants = create_variants(["darken"], [1])
+    with (
+        forks.beside(locks.hold(tmp_path / "out")),
+        pytest.raises(OSError, match="out is in use by process"),
+    ):
+        degrade_folder.degrade_folder(tree, tmp_path / "out", variants)
+
+
+def test_names_that_are_long_or_no_text(tree, tmp_path):
+    names = [os.fsdecode(b"caf\xe9.png"), "n" * 246 + ".png"]
+    os.rename(tree / "cat/a.png", tree / "cat" / names[0])
+    os.rename(tree / "cat/b.png", tree / "cat" / names[1])
+    variants = create_variants(["darken"], [1])
+    for present in (0, 3):
+        counts = degrade_folder.degrade_folder(tree, tmp_path / "out", variants)
+        assert counts == {"written": 3 - present, "present": present, "broken": []}
+    assert all((tmp_path / "out/darken/1/cat" / name).exists() for name in names)
+
+
+def test_images_that_would_not_fit_into_memory_are_named(tree, tmp_path):
+    variants = create_variants(["darken"], [1])
+    for size in (1_000_000, 10**15):
+        with pytest.raises(ValueError, match=r"cat/a\.png: A resized image of .* GB of memory"):
+            degrade_folder.degrade_folder(tree, tmp_path / "out", variants, resize=size, crop=16)
+    # Nothing was made with these settings.
+    assert degrade_folder.degrade_folder(tree, tmp_path / "out", variants)["written"] == 3
+
+
 def test_images_are_prepared_as_for_imagenet_c(tree, tmp_path):
     variants = create_variants(["darken", "brownish_noise"], [1])
     degrade_folder.degrade_folder(tree, tmp_path / "out", variants, resize=18, crop=16)
@@ -172,7 +210,9 @@ def test_images_are_prepared_as_for_imagenet_c(tree, tmp_path):
     assert {image.shape for image in stored.values()} == {(16, 16, 3)}
     with PIL.Image.open(tree / "cat" / "a.png") as picture:  # 24x32
         resized = np.asarray(picture.resize((24, 18), PIL.Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(stored["darken/1/cat/a.png"], resized[1:17, 4:20] // 2)
+    np.testing.assert_array_equal(
+        stored["darken/1/cat/a.png"], np.floor(resized[1:17, 4:20] / 2 + 0.5)
+    )
     with pytest.raises(ValueError, match="smaller than the square of 21"):
         degrade_folder.degrade_folder(tree, tmp_path / "other", variants, crop=21)
 
@@ -201,7 +241,7 @@ def test_statistics(tree, tmp_path):
     sources = {name: image.astype(float) for name, image in read_tree(tree).items()}
     stored = [output / "darken" / "1" / name for name in sources]
     sizes = [path.stat().st_size for path in stored]
-    errors = [np.mean((image - image // 2) ** 2) for image in sources.values()]
+    errors = [np.mean((image - np.floor(image / 2 + 0.5)) ** 2) for image in sources.values()]
     pixels = sum(image[..., 0].size for image in sources.values())
     assert dark["mean_bytes"] == pytest.approx(np.mean(sizes))
     assert dark["bits_per_pixel"] == pytest.approx(8 * sum(sizes) / pixels)
@@ -210,6 +250,25 @@ def test_statistics(tree, tmp_path):
         table = list(csv.DictReader(file))
     assert [row["degradation"] for row in table] == ["darken", "darken"]
     assert float(table[1]["psnr"]) == pytest.approx(rows[1]["psnr"])
+
+
+def test_statistics_do_not_depend_on_which_copy_was_the_first(tmp_path):
+    variants = create_variants(["darken", "night"], [1, 2])
+    copies = [
+        (degraded_copies.Copy(variant, tmp_path / variant.name / f"{number}.png"), 0.1 * number)
+        for number in range(1, 8)
+        for variant in variants
+    ]
+    found = []
+    for order in (copies, copies[::-1]):
+        records = degraded_copies.Records(tmp_path, {}, overwrite=True)
+        for copy, error in order:
+            records.add(copy, format="png", pixels=9, bytes=5, codec=None, codec_bytes=0, mse=error)
+        found.append(records.statistics())
+    assert found[0] == found[1]
+    assert [(row["degradation"], row["severity"]) for row in found[0]] == [
+        ("darken", 1), ("darken", 2), ("night", 1), ("night", 2)
+    ]  # fmt: skip
 
 
 def test_bytes_of_the_codec_count_where_there_is_one(tree, tmp_path):

@@ -1,3 +1,7 @@
+import os
+import shutil
+import signal
+
 import cv2
 import numpy as np
 import PIL.Image
@@ -5,8 +9,8 @@ import pytest
 
 from degradations import resize
 from misc import downscale_folder
-from misc.images import image_files
-from tests import commands
+from misc.images import files, image_files, locks
+from tests import commands, forks
 
 
 @pytest.fixture
@@ -64,6 +68,114 @@ def test_keeps_what_is_there(folder):
     assert (folder / "low/a.png").read_bytes() == b"mine"
     assert downscale_folder.downscale_folder(*arguments, overwrite=True)["written"] == 2
     assert read(folder / "low/a.png").shape == (9, 11, 3)
+
+
+def test_originals_are_neither_replaced_nor_taken_for_results(folder):
+    high = folder / "high"
+    originals = {path: path.read_bytes() for path in image_files.find_images(high)}
+    # Each leads to where images of the input are; the last two to others of their names.
+    (folder / "link").symlink_to(high)
+    (folder / "low").mkdir()
+    (folder / "low" / "x2").symlink_to(high)
+    image_files.write_image(high / "sub/a.png", read(high / "a.png"))
+    image_files.write_image(folder / "other/a.png", read(high / "a.png"))
+    originals |= {path: path.read_bytes() for path in (high / "sub/a.png", folder / "other/a.png")}
+    cases = {
+        (high, high, 2): "must be another folder",
+        (high, folder / "link", 2): "must be another folder",
+        (folder / "link", high, 2): "must be another folder",
+        (high / "a.png", high, 2): r"a\.png would replace an input",
+        (high, folder / "low", 2, 4): r"x2/a\.png would replace an input",
+        (high, high / "sub", 2): r"sub/a\.png is there already, and was not made by this command",
+        (high, folder / "other", 2): r"other/a\.png is there already, and was not made",
+    }
+    for (source, target, *scales), message in cases.items():
+        for overwrite in (False, True):
+            if overwrite and target.name == "other":
+                continue  # they are to be replaced
+            with pytest.raises(ValueError, match=message):
+                downscale_folder.downscale_folder(source, target, scales, overwrite=overwrite)
+    assert {path: path.read_bytes() for path in originals} == originals
+
+
+def test_results_of_other_settings_are_not_taken_over(folder):
+    arguments = (folder / "high", folder / "low")
+    downscale_folder.downscale_folder(*arguments, [2])
+    with pytest.raises(ValueError, match="--scale was 2, is 4"):
+        downscale_folder.downscale_folder(*arguments, [4])
+    with pytest.raises(ValueError, match=r"--method was matlab, is cv.*--overwrite"):
+        downscale_folder.downscale_folder(*arguments, [2], "cv")
+    assert downscale_folder.downscale_folder(*arguments, [4], overwrite=True)["written"] == 2
+    # Below the input folder, too, results are no input and may be replaced.
+    arguments = (folder / "high", folder / "high/low")
+    for overwrite in (False, True):
+        counts = downscale_folder.downscale_folder(*arguments, [2], overwrite=overwrite)
+        assert counts["written"] == 2
+
+
+def test_a_full_disk_ends_the_work_and_leaves_what_was_whole(folder):
+    generator = np.random.default_rng(0)
+    for name, side in {"c": 20, "d": 200, "e": 20, "f": 200}.items():
+        image = generator.integers(0, 256, (side, side, 3), np.uint8)
+        image_files.write_image(folder / f"high/{name}.png", image)
+    arguments = (folder / "high", folder / "low", [2])
+    with forks.full_disk(10000), pytest.raises(files.DiskFullError, match=r"low/d\.png cannot be"):
+        downscale_folder.downscale_folder(*arguments, skip_broken=True)
+    assert {path.name for path in image_files.find_images(folder / "low")} >= {"a.png", "c.png"}
+    downscale_folder.downscale_folder(*arguments)
+    assert sorted(path.name for path in (folder / "low").iterdir()) == [
+        ".downscale_folder", "a.png", "c.png", "d.png", "e.png", "f.png", "sub"
+    ]  # fmt: skip
+    for path in image_files.find_images(folder / "low"):
+        image_files.read_rgb(path)
+
+
+def test_another_process_is_kept_out(folder):
+    with (
+        forks.beside(locks.hold(folder / "low")),
+        pytest.raises(OSError, match="low is in use by process"),
+    ):
+        downscale_folder.downscale_folder(folder / "high", folder / "low", [2])
+
+
+@pytest.mark.parametrize("moment", [1, 2, 4, 6])
+@pytest.mark.parametrize("before", [True, False])
+def test_killed_at_any_file_the_same_call_ends_with_all_of_them(
+    folder, monkeypatch, moment, before
+):
+    replace, calls = os.replace, []
+
+    def replace_or_die(*paths):
+        calls.append(paths)
+        if len(calls) < moment:
+            return replace(*paths)
+        if not before:
+            replace(*paths)
+        return os.kill(os.getpid(), signal.SIGKILL)
+
+    def work():
+        downscale_folder.downscale_folder(folder / "high", folder / "low", [2, 4])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_or_die)
+        assert forks.run(work) == -signal.SIGKILL
+    work()
+    found = {str(path.relative_to(folder / "low")) for path in (folder / "low").rglob("*")}
+    expected = {f"x{scale}/{name}" for scale in (2, 4) for name in ("a.png", "sub/b.png")}
+    records = {f"x{s}/.downscale_folder{name}" for s in (2, 4) for name in ("", "/settings.json")}
+    assert found == expected | records | {"x2", "x4", "x2/sub", "x4/sub"}
+    for name in expected:
+        image_files.read_rgb(folder / "low" / name)
+
+
+def test_names_that_are_long_or_no_text(folder):
+    names = [os.fsdecode(b"caf\xe9.png"), "n" * 246 + ".png"]
+    for name in names:
+        os.rename(folder / "high/a.png", folder / "high" / name)
+        shutil.copy(folder / "high" / name, folder / "high/a.png")
+    counts = downscale_folder.downscale_folder(folder / "high", folder / "low", [2])
+    assert counts == {"written": 4, "present": 0, "skipped": 0}
+    assert all((folder / "low" / name).exists() for name in names)
 
 
 def test_broken_image(folder):

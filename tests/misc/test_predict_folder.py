@@ -7,9 +7,11 @@ import tensorflow as tf
 
 from eusr import network, predict_files
 from eusr.models import eusr
+from misc import predict_folder
 from misc.export import frozen, tiling
-from misc.images import image_files
-from tests import commands
+from misc.images import files, image_files, locks, pixel_store
+from misc.training.settings import Settings
+from tests import commands, forks
 from tests.misc.export import test_frozen
 
 
@@ -224,3 +226,35 @@ def run_client(path, pixels, scale):
         test_frozen.read_graph(path), pixels[None].astype(np.float32), scale
     )
     return np.clip(np.rint(output[0]), 0, 255).astype(np.uint8)
+
+
+def test_a_full_disk_ends_the_work_though_broken_images_are_skipped(upscaler, tmp_path):
+    for name, side in {"a": 6, "b": 60, "c": 6}.items():
+        image_files.write_image(tmp_path / f"in/{name}.png", random_pixels((side, side, 3)))
+    jobs = plan(tmp_path / "in", tmp_path / "out")
+    with forks.full_disk(3000), pytest.raises(files.DiskFullError, match=r"out/b\.png cannot be"):
+        predict_files.apply(upscaler, jobs, skip_broken=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_results_beyond_the_memory_are_refused(upscaler, tmp_path, monkeypatch):
+    image_files.write_image(tmp_path / "a.png", random_pixels((10, 10, 3)))
+    monkeypatch.setattr(pixel_store, "available_memory", lambda: 1000)
+    with pytest.raises(ValueError, match=r"a\.png, enlarged to 20x20, would need about"):
+        upscaler(tmp_path / "a.png", tmp_path / "out.png")
+
+
+def test_folders_are_locked_and_files_are_not(graph_path, tmp_path):
+    image_files.write_image(tmp_path / "in/a.png", random_pixels((6, 6, 3)))
+    values = {
+        "frozen_path": str(graph_path),
+        "input_path": str(tmp_path / "in"),
+        "skip_broken": True,
+    }
+    values |= {"overwrite": False, "scale": None, "tile": None, "overlap": None}
+    values |= {"self_ensemble": False, "output_extension": "png", "output_suffix": ""}
+    settings = Settings(values)
+    with forks.beside(locks.hold(tmp_path / "out")):
+        with pytest.raises(OSError, match="out is in use by process"):
+            predict_folder.main(settings | {"output_path": str(tmp_path / "out")})
+        assert predict_folder.main(settings | {"output_path": str(tmp_path / "out/b.png")}) == 0

@@ -103,10 +103,10 @@ def test_ranges_that_leave_nothing_and_missing_flags(dataset):
         ava.create_data(make_flags(dataset, ava_train_range=[0, -5])).count_images()
     with pytest.raises(ValueError, match=r"--ava_image_path is missing.*sample_ratings"):
         ava.create_data(make_flags(dataset, ava_image_path=None)).count_images()
-    with pytest.raises(ValueError, match="--ava_dataset_path: there is no such file"):
-        ava.create_data(make_flags(dataset, ava_dataset_path=f"{dataset}/no.txt")).count_images()
-    with pytest.raises(ValueError, match="--ava_image_path must be a folder"):
-        ava.create_data(make_flags(dataset, ava_image_path=f"{dataset}/no")).count_images()
+    with pytest.raises(ValueError, match=r"--ava_dataset_path=.*/no\.txt: there is no such file"):
+        ava.create_data(make_flags(dataset, ava_dataset_path=f"{dataset}/no.txt"))
+    with pytest.raises(ValueError, match=r"--ava_image_path=.*/no: there is no such folder"):
+        ava.create_data(make_flags(dataset, ava_image_path=f"{dataset}/no"))
     with pytest.raises(ValueError, match="Received: 'all'"):
         ava.create_data(make_flags(dataset)).evaluation_batches("all")
 

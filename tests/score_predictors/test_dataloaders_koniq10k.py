@@ -67,10 +67,8 @@ def test_missing_images(dataset):
     assert koniq10k.create_data(make_flags(dataset, data_skip_broken=True)).count_images() == 2
     with pytest.raises(ValueError, match=r"--koniq10k_image_path is missing.*sample_ratings"):
         koniq10k.create_data(make_flags(dataset, koniq10k_image_path=None)).count_images()
-    with pytest.raises(ValueError, match="--koniq10k_score_path: cannot read"):
-        koniq10k.create_data(
-            make_flags(dataset, koniq10k_score_path=f"{dataset}/no.csv")
-        ).count_images()
+    with pytest.raises(ValueError, match=r"--koniq10k_score_path=.*no\.csv: there is no such file"):
+        koniq10k.create_data(make_flags(dataset, koniq10k_score_path=f"{dataset}/no.csv"))
     with pytest.raises(ValueError, match="split must be"):
         koniq10k.create_data(make_flags(dataset)).evaluation_batches("training")
 

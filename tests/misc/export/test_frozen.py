@@ -1,14 +1,19 @@
 """Frozen files: parity with the method, errors, and what they say of themselves."""
 
 import contextlib
+import shutil
+import zipfile
 
 import keras
 import numpy as np
+import onnx
 import pytest
 import tensorflow as tf
 
 from misc.export import frozen
+from misc.images import files
 from misc.training.method import Method
+from tests import forks
 
 FORMATS = tuple(frozen.FORMATS)
 
@@ -161,11 +166,55 @@ def test_saved_model_has_the_same_names(method, folder):
     np.testing.assert_allclose(outputs["sr_output"], method.predict(images, 4)["output"], atol=1e-2)
 
 
-def test_existing_files_are_kept_without_overwrite(method, folder):
-    before = (folder / "model.pb").stat().st_mtime_ns
-    with pytest.raises(FileExistsError, match="--overwrite"):
-        list(frozen.freeze(method, folder / "model", ["pb"]))
-    assert (folder / "model.pb").stat().st_mtime_ns == before
+def test_what_a_stopped_call_wrote_is_kept(method, folder, tmp_path):
+    shutil.copy(folder / "model.pb", tmp_path)
+    shutil.copytree(folder / "model_saved_model", tmp_path / "model_saved_model")
+    before = (tmp_path / "model.pb").stat().st_mtime_ns
+    results = list(frozen.freeze(method, tmp_path / "model", ["pb", "saved_model", "onnx"]))
+    assert [result.kept for result in results] == [True, True, False, False]
+    assert all(result.error is None and result.size > 1000 for result in results)
+    assert all(result.difference < 1e-2 for result in results)
+    assert (tmp_path / "model.pb").stat().st_mtime_ns == before
+
+
+def test_files_do_not_tell_when_they_were_written(folder):
+    assert onnx.load(folder / "model_x2.onnx").graph.doc_string == ""
+    with zipfile.ZipFile(folder / "model_x2.tflite") as archive:
+        assert [info.date_time[0] for info in archive.infolist()] == [1980]
+
+
+def test_other_files_are_an_error_without_overwrite(method, folder, tmp_path, monkeypatch):
+    for name, content in {"a.pb": b"", "b.onnx": b"mine"}.items():
+        (tmp_path / name.replace(".onnx", "_x2.onnx")).write_bytes(content)
+        with pytest.raises(FileExistsError, match=rf"{name[0]}\S+ exists and is not.*--overwrite"):
+            list(frozen.freeze(method, tmp_path / name[0], ["onnx", "pb"]))
+    before = {path: path.read_bytes() for path in folder.glob("model*.*")}
+    with monkeypatch.context() as patch:
+        patch.setattr(method, "restored_step", 8)
+        with pytest.raises(FileExistsError, match=r"model\.pb exists.*of step 7, not 8"):
+            list(frozen.freeze(method, folder / "model", ["pb"]))
+    with monkeypatch.context() as patch:
+        patch.setattr(SmallUpscaler, "metadata", {"other": "model"})
+        with pytest.raises(FileExistsError, match=r"model_x2\.onnx exists.*of another model"):
+            list(frozen.freeze(method, folder / "model", ["onnx"]))
+    # Of the same step, but other weights.
+    original = method.predict
+    monkeypatch.setattr(
+        method, "predict", lambda images, scale: {"output": original(images, scale)["output"] + 1}
+    )
+    with pytest.raises(FileExistsError, match=r"model_x2\.tflite exists.*differs by 1"):
+        list(frozen.freeze(method, folder / "model", ["tflite"]))
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_full_disk_ends_the_call_and_leaves_what_was_whole(method, tmp_path, name):
+    base = tmp_path / "model"
+    assert [result.error for result in frozen.freeze(method, base, ["pb"])] == [None]
+    with forks.full_disk(1000), pytest.raises(files.DiskFullError, match=r"model\S* cannot be"):
+        list(frozen.freeze(method, base, [name], overwrite=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pb"]
+    assert frozen.load(tmp_path / "model.pb").description.step == 7
 
 
 def test_overwrite_replaces_file_and_folder(method, tmp_path):

@@ -1,21 +1,30 @@
 import json
+import os
+import signal
 
 import pytest
 
 from misc.images import files
+from tests import forks
+
+
+def _fail_half_way(path, error=KeyboardInterrupt):
+    with files.write_atomically(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
+def _die_half_way(path):
+    with files.write_atomically(path) as temporary:
+        temporary.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "folder" / "result.json"
     files.write_json(path, {"value": 1})
-
-    def write_half():
-        with files.write_atomically(path) as temporary:
-            temporary.write_text("half")
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        write_half()
+        _fail_half_way(path)
     assert json.loads(path.read_text()) == {"value": 1}
     assert [p.name for p in path.parent.iterdir()] == ["result.json"]
 
@@ -28,7 +37,87 @@ def test_folders_appear_whole(tmp_path):
     assert (tmp_path / "model" / "part").read_text() == "1"
 
 
+def test_names_may_be_as_long_as_the_system_takes_them(tmp_path):
+    path = tmp_path / ("n" * 250 + ".json")
+    files.write_json(path, 1)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_swept_when_something_is_written_beside_it(tmp_path):
+    assert forks.run(lambda: _die_half_way(tmp_path / "a.json")) == -signal.SIGKILL
+    assert list(tmp_path.iterdir())
+    files.write_json(tmp_path / "b.json", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
+
+
+def test_sweeping_leaves_living_processes_and_others_files_alone(tmp_path):
+    others = {".a.json.x1y2z3ab.tmp", ".degraded-vision.tmp", "model.tmp", ".degraded-vision.x.tmp"}
+    for name in sorted(others)[:-1]:
+        (tmp_path / name).mkdir()
+    (tmp_path / sorted(others)[-1]).write_text("a file")
+    with forks.beside(files.write_atomically(tmp_path / "a.json")):
+        living = {path.name for path in tmp_path.iterdir()} - others
+        assert len(living) == 1
+        with files.write_atomically(tmp_path / "b.json") as temporary:
+            temporary.write_text("1")
+            files.sweep([tmp_path, tmp_path / "missing"])
+            assert temporary.exists()
+            names = {path.name for path in tmp_path.iterdir()}
+            assert names == others | living | {temporary.parent.name}
+    files.sweep([tmp_path])
+    assert {path.name for path in tmp_path.iterdir()} == others | {"b.json"}
+
+
+def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path):
+    path = tmp_path / "result.json"
+    files.write_json(path, "before")
+    with forks.full_disk(1000), pytest.raises(files.DiskFullError) as caught:
+        files.write_json(path, "x" * 2000)
+    assert str(caught.value) == f"{path} cannot be written: File too large"
+    assert json.loads(path.read_text()) == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_a_full_disk_is_taken_for_one(tmp_path):
+    with pytest.raises(RuntimeError):
+        _fail_half_way(tmp_path / "a", RuntimeError("Permission denied"))
+    with pytest.raises(PermissionError):
+        _fail_half_way(tmp_path / "a", PermissionError(13, "Permission denied"))
+    # Libraries tell it in their own exceptions.
+    with pytest.raises(files.DiskFullError, match="a cannot be written: No space left on device"):
+        _fail_half_way(tmp_path / "a", RuntimeError("{{node}} /b; No space left on device [Op]"))
+
+
+def test_results_that_a_run_could_not_finish_are_no_hindrance(tmp_path):
+    names = ("scores.json", "scores.csv", "scores.png")
+    files.check_free(tmp_path, names, overwrite=False)
+    files.write_json(tmp_path / "scores.json", {"images": []})
+    files.check_free(tmp_path, names, overwrite=False)
+    files.write_text(tmp_path / "scores.csv", "a,b")
+    files.check_free(tmp_path, names, overwrite=False)
+    (tmp_path / "scores.png").touch()
+    with pytest.raises(FileExistsError, match=r"scores\.json exists.*--overwrite"):
+        files.check_free(tmp_path, names, overwrite=False)
+    files.check_free(tmp_path, names, overwrite=True)
+    # What others wrote is kept.
+    (tmp_path / "scores.png").unlink()
+    (tmp_path / "scores.json").write_text("[1, 2]")
+    with pytest.raises(FileExistsError, match=r"scores\.json exists"):
+        files.check_free(tmp_path, names, overwrite=False)
+    (tmp_path / "scores.json").unlink()
+    with pytest.raises(FileExistsError, match=r"scores\.csv exists"):
+        files.check_free(tmp_path, names, overwrite=False)
+
+
 def test_json_without_infinity(tmp_path):
     files.write_json(tmp_path / "a.json", {"psnr": [float("inf"), 1.5], "x": {"y": float("nan")}})
     read = json.loads((tmp_path / "a.json").read_text())
     assert read == {"psnr": ["inf", 1.5], "x": {"y": "nan"}}
+
+
+def test_json_holds_names_that_are_no_text(tmp_path):
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9.png")
+    files.write_json(tmp_path / "a.json", [name])
+    text = (tmp_path / "a.json").read_bytes().decode()  # valid UTF-8
+    assert "é.png" in text
+    assert json.loads(text) == [name]

@@ -7,7 +7,8 @@ import PIL.ImageCms
 import PIL.ImageOps
 import pytest
 
-from misc.images import image_files
+from misc.images import files, image_files
+from tests import forks
 
 ALPHA_FORMATS = (".png", ".webp", ".tif")
 
@@ -232,3 +233,43 @@ def test_find_images(tmp_path):
     assert found == ["a/c.jpeg", "a.Tif", "b.PNG"]
     with pytest.raises(ValueError, match="missing"):
         image_files.find_images(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("extension", image_files.EXTENSIONS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_full_disk_is_no_broken_image(tmp_path, extension, dtype, capfd):
+    if dtype == np.uint16 and extension not in (".png", ".tif", ".tiff"):
+        return
+    path = tmp_path / f"a{extension}"
+    with forks.full_disk(5000), pytest.raises(files.DiskFullError, match=f"{path} cannot be"):
+        image_files.write_image(path, random_pixels((80, 90, 3), dtype))
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_links_that_lead_nowhere_are_left_to_be_named_as_broken(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "sub" / "up").symlink_to(tmp_path)
+    image_files.write_image(tmp_path / "a.png", random_pixels((4, 5)))
+    expected = [tmp_path / "a.png", tmp_path / "loop.png"]
+    for output in (tmp_path / "results", tmp_path / "loop.png"):
+        assert image_files.find_inputs(tmp_path, output, apart=True) == (expected, tmp_path)
+    with pytest.raises(ValueError, match=r"loop\.png: no such file"):
+        image_files.read_rgb(tmp_path / "loop.png")
+    with pytest.raises(ValueError, match=r"image file or a folder. Received: .*loop\.png"):
+        image_files.find_inputs(tmp_path / "loop.png", tmp_path / "results")
+
+
+def test_results_replace_no_input(tmp_path):
+    photo, stored = tmp_path / "photos" / "a.png", tmp_path / "stored" / "a.png"
+    image_files.write_image(stored, random_pixels((4, 5)))
+    photo.parent.mkdir()
+    photo.symlink_to(stored)
+    (tmp_path / "other").symlink_to(tmp_path / "photos")
+    image_files.check_targets([(photo, tmp_path / "results" / "a.png")])
+    for target in (photo, stored, tmp_path / "other" / "a.png"):
+        with pytest.raises(ValueError, match=f"{target} would replace an input: give another"):
+            image_files.check_targets([(photo, target)])
+    with pytest.raises(ValueError, match="would both become"):
+        image_files.check_targets([(photo, tmp_path / "x"), (stored, tmp_path / "x")])

@@ -54,3 +54,18 @@ def test_items_come_in_order_however_long_they_take():
         found.append(result)
         assert (error is None) == (item != 3)
     assert found == [None if item == 3 else 10 * item for item in range(20)]
+
+
+def test_nothing_is_worked_on_any_more_when_it_has_ended():
+    working = set()
+
+    def work(item):
+        working.add(item)
+        time.sleep(0.02)
+        working.remove(item)
+        if item == 2:
+            raise ValueError("2 is broken")
+
+    with pytest.raises(ValueError, match="2 is broken"):
+        threads.for_each(work, range(40), "Items", threads=4)
+    assert not working

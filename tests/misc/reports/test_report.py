@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -83,3 +84,8 @@ def test_figures_stand_beside_what_a_constant_gets(tmp_path, capsys):
 def test_long_lists_show_their_ends(total, expected, capsys):
     report.print_ends([str(number) for number in range(total)], 2)
     assert capsys.readouterr().out.split() == expected.split()
+
+
+def test_names_that_are_no_text_are_kept_as_text(tmp_path):
+    report.write_table(tmp_path / "a.csv", [{"image": os.fsdecode(b"caf\xe9 \xc3\xa9"), "mean": 1}])
+    assert (tmp_path / "a.csv").read_bytes().decode() == "image,mean\r\ncaf\\udce9 é,1\r\n"

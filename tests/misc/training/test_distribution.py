@@ -1,4 +1,6 @@
+import re
 import textwrap
+import types
 
 import pytest
 
@@ -70,3 +72,35 @@ def test_unknown_strategies_and_missing_addresses_are_named(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ValueError, match="TF_CONFIG"):
         distribution.create_strategy("multi_worker")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name", "expected"),
+    [
+        (["H100", "H100"], "none", "H100 (1 more are there: --distribute=mirrored uses all)"),
+        (["H100", "A100"], "mirrored", "H100, A100"),
+        (["H100"], "none", "H100"),
+    ],
+)
+def test_devices_are_named(monkeypatch, gpus, name, expected):
+    config = distribution.tf.config
+    found = [types.SimpleNamespace(name=name) for name in gpus]
+    monkeypatch.setattr(config, "list_physical_devices", lambda kind: found)
+    monkeypatch.setattr(
+        config.experimental, "get_device_details", lambda gpu: {"device_name": gpu.name}
+    )
+    assert distribution.describe_devices(name) == f"Device: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("driver", "visible", "hinted"), [(True, None, True), (True, "-1", False), (False, None, False)]
+)
+def test_a_driver_without_gpu_is_hinted_at(monkeypatch, driver, visible, hinted):
+    monkeypatch.setattr(distribution.tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(distribution, "_has_nvidia_driver", lambda: driver)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    line = distribution.describe_devices("none")
+    assert re.match(r"Device: CPU, \d+ processors", line)
+    assert ("pip install 'tensorflow[and-cuda]'" in line) == hinted

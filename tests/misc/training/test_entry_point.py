@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from misc.training import entry_point
-from tests import commands
+from tests import commands, forks
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -62,3 +62,27 @@ def test_errors_inside_compiled_functions_are_shown_without_their_places():
     expected = "--batch_size must be even.\nReceived: 3"
     assert entry_point._without_trace(message) == expected
     assert entry_point._without_trace("a: b") == "a: b"
+
+
+def test_full_disks_and_memories_are_one_line(tmp_path):
+    checkpoint = tf.train.Checkpoint(weights=tf.Variable(tf.zeros([2000])))
+    with forks.full_disk(1000), pytest.raises(tf.errors.OpError) as caught:
+        checkpoint.write(str(tmp_path / "model"))
+    message = entry_point._message(caught.value)
+    assert message.startswith(f"{tmp_path}/model_temp/part-00000-of-00001.data")
+    assert message.endswith(" cannot be written: File too large")
+    error = tf.errors.ResourceExhaustedError(
+        None, None, "OOM when allocating tensor with shape[9,9]\nand"
+    )
+    message = entry_point._message(error)
+    assert message.startswith("The memory does not suffice for one tensor with shape[9,9].")
+    assert entry_point._message(tf.errors.OutOfRangeError(None, None, "End")) is None
+
+
+def test_names_that_are_no_text_are_printed():
+    program = """
+import os
+from misc.training import entry_point
+entry_point.run(lambda settings: print(os.fsdecode(b"caf\\xe9 \\xc3\\xa9")), with_model=False)
+"""
+    assert commands.run("-c", program) == "caf\\udce9 é\n"

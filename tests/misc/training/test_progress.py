@@ -25,3 +25,23 @@ def test_other_processes_are_silent(capsys):
 def test_track_counts_to_the_end(capsys):
     assert list(track([1, 2, 3], description="reading")) == [1, 2, 3]
     assert "3/3" in capsys.readouterr().err
+
+
+def test_the_first_steps_tell_how_long_a_run_takes(capsys, monkeypatch):
+    seconds = iter([100.0, 130.0, 132.0, 133.0, 140.0, 142.0, 144.0, 147.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
+    shown = progress.TrainingProgress(first=10, total=10**6 + 16, advice="Take a small one.")
+    for _ in range(8):
+        shown.time_step(started=110.0, result=0.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "Step 11 took 20 s, its compilation included.",
+        "The next 5 steps took 2 s each (median): the 1000000 steps that are left take about "
+        "23 days, without validations.",
+        "Take a small one.",
+    ]
+
+
+def test_durations_are_read_at_a_glance():
+    described = [progress.describe_duration(s) for s in (0.123, 2, 90, 150, 7200, 86400, 10**6)]
+    assert described == ["0.12 s", "2 s", "90 s", "2 min", "2 h", "24 h", "12 days"]

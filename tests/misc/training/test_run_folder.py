@@ -4,8 +4,9 @@ import types
 
 import pytest
 import tensorflow as tf
+from absl import flags
 
-from misc.training import run_folder
+from misc.training import run_folder, settings
 
 
 @pytest.fixture
@@ -91,3 +92,15 @@ def test_a_value_and_the_list_of_it_are_the_same_setting(folder):
     run.check_settings({"weights": ["a.pth"], "seed": 1}, ())
     with pytest.raises(ValueError, match=r"--weights: 'a.pth' there, \['b.pth'\] now"):
         run.check_settings({"weights": ["b.pth"], "seed": 1}, ())
+
+
+def test_a_flag_that_an_older_run_did_not_know_counts_as_what_it_did(folder):
+    (folder / "arguments.json").write_text('{"batch_size": 4}')
+    method = types.SimpleNamespace(bests={}, checkpoint=tf.train.Checkpoint)
+    with settings.fresh_flags():
+        flags.DEFINE_integer("held_out", None, "")
+        settings.introduced("held_out", before=0)
+        run = run_folder.RunFolder(folder, method, 3)
+        run.check_settings({"batch_size": 4, "held_out": 0, "newer": 1}, set())
+        with pytest.raises(ValueError, match="--held_out: 0 there, 5 now"):
+            run.check_settings({"batch_size": 4, "held_out": 5}, set())

@@ -53,3 +53,10 @@ def test_fresh_flags_leave_the_programs_own_as_they_were():
         define()
         assert "size" in flags.FLAGS
     assert set(flags.FLAGS) == before
+
+
+def test_older_runs_had_none_of_a_newer_flag():
+    with settings.fresh_flags():
+        define()
+        settings.introduced("size", before=0)
+        assert settings.values_before() == {"size": 0}

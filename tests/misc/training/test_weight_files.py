@@ -8,6 +8,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 from misc.images import files
 from misc.training import weight_files
+from tests import forks
 
 
 def build(features=4, names=("first", "norm", "second")):
@@ -28,6 +29,21 @@ def randomize(network, seed=0):
 def assert_equal(first, second):
     for a, b in zip(first.weights, second.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["ava.h5", "ava.weights.h5"])
+def test_a_full_disk_ends_neither_the_process_nor_the_file_that_was_there(tmp_path, name):
+    weight_files.write(tmp_path / name, {"predictor": build()})
+    before = (tmp_path / name).read_bytes()
+
+    def write():
+        with forks.full_disk(3000):
+            weight_files.write(tmp_path / name, {"predictor": build()})
+
+    # In a fork, because HDF5 would end the whole process.
+    assert forks.run(write) == forks.OS_ERROR
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["ava.h5", "ava.weights.h5"])

@@ -1,0 +1,147 @@
+"""What a folder holds, as values that are equal where two runs did the same."""
+
+import hashlib
+import json
+import re
+import zipfile
+
+import h5py
+import numpy as np
+import tensorflow as tf
+from tensorboard.backend.event_processing import plugin_event_accumulator
+
+CHECKPOINT = re.compile(r"(.*model\.ckpt-(\d+))\.(index|data-\S+)")
+# What other files show, what is read otherwise, random numbers of TensorFlow, its sources for stack
+# traces, which lie where the system clears up, and what other libraries keep.
+IGNORED = re.compile(
+    r"(?:.*/)?(?:checkpoint|events\.out\.tfevents\S*|fingerprint\.pb|__autograph_gen.*\.py)"
+    r"|cache/(?!degraded-vision).*|temporary/\.ses"
+)
+BROKEN = "broken: "
+
+
+def read(folder):
+    """Returns {(name, step, detail): value} of all that lies in a folder.
+
+    Files and folders have neither step nor detail, checkpoints a step; lines of history.jsonl and
+    points of TensorBoard, as it shows them, have both. What cannot be read is `BROKEN` and why.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        checkpoint = CHECKPOINT.fullmatch(name)
+        if checkpoint:
+            whole = path.parent / checkpoint[1].rpartition("/")[2]
+            found[checkpoint[1], int(checkpoint[2]), ""] = _attempt(_read_checkpoint, whole)
+        elif path.name == "history.jsonl":
+            found |= _attempt(_read_history, path, name)
+        elif not IGNORED.fullmatch(name):
+            found[name, None, ""] = "folder" if path.is_dir() else _attempt(_read_file, path)
+    for path in {path.parent for path in folder.rglob("events.out.tfevents*")}:
+        found |= _attempt(_read_events, path, path.relative_to(folder).as_posix())
+    return found
+
+
+def steps_of_checkpoints(folder):
+    """Returns {run's folder: sorted steps of its checkpoints}, without those of the best."""
+    found = {}
+    for path in folder.rglob("model.ckpt-*.index"):
+        if not path.parent.name.startswith("best"):
+            step = int(CHECKPOINT.fullmatch(path.name)[2])
+            found.setdefault(path.parent, []).append(step)
+    return {path: sorted(steps) for path, steps in found.items()}
+
+
+def _attempt(read_one, path, *name):
+    try:
+        return read_one(path, *name)
+    except Exception as error:  # each of several libraries has its own
+        text = f"{BROKEN}{type(error).__name__}: {error}"
+        return {(*name, None, ""): text} if name else text
+
+
+def _read_checkpoint(path):
+    reader = tf.train.load_checkpoint(str(path))
+    names = sorted(reader.get_variable_to_shape_map())
+    # How often a process saved is no part of the state.
+    counted = [n for n in names if "CHECKPOINTABLE" not in n and "save_counter" not in n]
+    return _digest(*(part for name in counted for part in (name, reader.get_tensor(name))))
+
+
+def _read_history(path, name):
+    found = {}
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        kind = "validation" if any(key.startswith("validation/") for key in row) else "training"
+        while (name, row["step"], kind) in found:
+            kind += " again"
+        found[name, row["step"], kind] = line
+    return found
+
+
+def _read_events(path, name):
+    accumulator = plugin_event_accumulator.EventAccumulator(str(path), {"tensors": 0})
+    accumulator.Reload()
+    found = {}
+    # Every start writes its arguments down.
+    for tag in set(accumulator.Tags()["tensors"]) - {"arguments"}:
+        for event in accumulator.Tensors(tag):
+            key = tag
+            while (name, event.step, key) in found:
+                key += " again"
+            found[name, event.step, key] = _digest(event.tensor_proto.SerializeToString())
+    return found
+
+
+def _read_file(path):
+    # Threads write these two, in any order.
+    if path.name == "records.jsonl":
+        lines = {line for line in path.read_text().splitlines() if _is_json(line)}
+        return _digest(*sorted(lines))
+    if path.name == "index.json":
+        return _digest(*sorted(map(json.dumps, json.loads(path.read_text()))))
+    if path.suffix == ".h5":
+        return _digest(*_read_h5(path))
+    if path.suffix == ".tflite":
+        return _digest(*_read_tflite(path))
+    if path.suffix == ".json":
+        json.loads(path.read_text())
+    return _digest(path.read_bytes())
+
+
+def _read_h5(path):
+    parts = []
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: parts.extend(
+                [name, *(f"{k}={v}" for k, v in sorted(item.attrs.items()))]
+                + ([np.asarray(item)] if isinstance(item, h5py.Dataset) else [])
+            )
+        )
+    return parts
+
+
+def _read_tflite(path):
+    """Returns the network's bytes and the attached texts, without the time they were attached."""
+    with zipfile.ZipFile(path) as texts:
+        start = min(entry.header_offset for entry in texts.infolist())
+        return [path.read_bytes()[:start], *(texts.read(name) for name in texts.namelist())]
+
+
+def _is_json(line):
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return True
+
+
+def _digest(*parts):
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            total.update(f"{part.dtype}{part.shape}".encode())
+            part = part.tobytes() if part.dtype != object else repr(part.tolist())
+        total.update(part.encode() if isinstance(part, str) else part)
+        total.update(b"\0")
+    return total.hexdigest()[:16]

@@ -1,0 +1,206 @@
+"""Whatever is killed, whenever, ends as what nobody disturbed.
+
+`SOAK_KILLS` is the number of kills of all subjects together, `SOAK_SEED` seeds their moments.
+"""
+
+import math
+import os
+
+import numpy as np
+import pytest
+
+from classifiers.models import classifier
+from eusr.models import eusr, perceptual_eusr
+from misc.export import frozen
+from misc.images import image_files
+from score_predictors.models import mobilenetv2
+from tests import commands
+from tests.eusr.tiny_predictor import TinyPredictor
+from tests.soak.kills import Attack, Subject
+
+KILLS = int(os.environ.get("SOAK_KILLS", 220))
+SEED = int(os.environ.get("SOAK_SEED", 0))
+
+EVERY_STEP = {"log_freq": 1, "summary_freq": 1, "seed": 7}
+EUSR = eusr.TINY | EVERY_STEP | {"model": "eusr", "eusr_residual_factor": 0.1, "max_steps": 30}
+
+
+def train(settings):
+    """Returns a function of inputs and folder: arguments of training with {flag: value}.
+
+    A value may be the name of an input, in braces.
+    """
+
+    def command(inputs, folder):
+        arguments = commands.to_arguments(settings | {"train_path": folder})
+        return ["train.py", *(argument.format(**inputs) for argument in arguments)]
+
+    return command
+
+
+def use(*arguments):
+    """As `train`, for arguments of a command; `{results}` is the folder for results."""
+    return lambda inputs, folder: [part.format(results=folder, **inputs) for part in arguments]
+
+
+SUBJECTS = {
+    # Averages, the best, weight files, falling rates, few checkpoints, and images on the disk.
+    "eusr": Subject(
+        train(
+            EUSR
+            | {
+                "data_truth_path": "{photos}",
+                "data_validation_truth_path": "{photos}",
+                "data_cached": "false",
+                "save_freq": 3,
+                "validate_freq": 4,
+                "save_max_keep": 3,
+                "average_decay": 0.9,
+                "gradient_clip_norm": 1,
+                "schedule": "plateau",
+                "plateau_patience": 1,
+                "weight_filename": "weights.h5",
+            }
+        ),
+        share=30,
+        is_training=True,
+        first="history.jsonl",
+    ),
+    # Two networks, two optimizers, frozen predictors.
+    "4pp_eusr": Subject(
+        train(
+            perceptual_eusr.TINY
+            | EVERY_STEP
+            | {
+                "model": "4pp_eusr",
+                "data_truth_path": "{photos}",
+                "data_validation_truth_path": "{photos}",
+                "eusr_aesthetic_nima_path": "{predictor}",
+                "eusr_weight_las": 0.01,
+                "eusr_weight_lar": 0.1,
+                "eusr_residual_factor": 0.1,
+                "max_steps": 16,
+                "save_freq": 2,
+            }
+        ),
+        share=16,
+        is_training=True,
+        first="history.jsonl",
+    ),
+    "score_predictor": Subject(
+        train(
+            mobilenetv2.TINY
+            | EVERY_STEP
+            | {
+                "model": "mobilenetv2",
+                "dataloader": "sample_ratings",
+                "max_steps": 16,
+                "save_freq": 2,
+                "validate_freq": 8,
+                "weight_filename": "ava.h5",
+            }
+        ),
+        share=24,
+        is_training=True,
+        first="history.jsonl",
+    ),
+    "classifier": Subject(
+        train(
+            classifier.TINY
+            | EVERY_STEP
+            | {
+                "model": "classifier",
+                "degradations": "noise",
+                "schedule": "cosine",
+                "average_decay": 0.9,
+                "max_steps": 30,
+                "save_freq": 3,
+                "validate_freq": 5,
+            }
+        ),
+        share=30,
+        is_training=True,
+        first="history.jsonl",
+    ),
+    "chain": Subject(
+        use(
+            *("-m", "misc.fusion_distill_chain", "--output_path={results}"),
+            *("--dataloader=cifar10", "--data_path={cifar}", "--batch_size=8"),
+            *("--steps_factor=0.015", "--degradations=saltpepper", "--degradations=noise"),
+        ),
+        share=30,
+        pieces=10,
+    ),
+    "predict_folder": Subject(
+        use(
+            *("-m", "misc.predict_folder", "--restore_path={run}", "--scale=4"),
+            *("--input_path={photos}", "--output_path={results}", "--self_ensemble"),
+        ),
+        share=20,
+        kept="*.png",
+    ),
+    "predict_scores": Subject(
+        use(
+            *("-m", "misc.predict_folder", "--frozen_path={predictor}"),
+            *("--input_path={photos}", "--output_path={results}"),
+        ),
+        share=10,
+    ),
+    "degrade_folder": Subject(
+        use(
+            *("-m", "misc.degrade_folder", "--input_path={photos}", "--output_path={results}"),
+            *("--degradations=bpg:35", "--degradations=jpegxl:2", "--degradations=fog"),
+            *("--severities=1-3", "--resize=64", "--crop=64"),
+        ),
+        share=24,
+        kept="*.png",
+    ),
+    "downscale_folder": Subject(
+        use(
+            *("-m", "misc.downscale_folder", "--scale=2,4,8"),
+            *("--input_path={many}", "--output_path={results}"),
+        ),
+        share=16,
+        kept="*.png",
+    ),
+    "freeze": Subject(
+        use("freeze.py", "--restore_path={run}", "--output_path={results}/model.pb"),
+        share=20,
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def inputs(photo_folder, tmp_path_factory):
+    """Returns {name: path} of what the commands work on."""
+    folder = tmp_path_factory.mktemp("inputs")
+    list(frozen.freeze(TinyPredictor(), folder / "predictor", ["pb"]))
+    for number, path in enumerate(200 * image_files.find_images(photo_folder)[:1]):
+        rolled = np.roll(image_files.read_rgb(path), number, axis=1)
+        image_files.write_image(folder / "many" / f"{number}.png", rolled)
+    random = np.random.default_rng(0)
+    for split, count in (("train", 60), ("test", 10)):
+        images = random.integers(0, 256, (count, 32, 32, 3), np.uint8)
+        np.savez(folder / f"{split}.npz", images=images, labels=np.arange(count) % 10)
+    run = train(EUSR | {"max_steps": 2, "data_truth_path": "{photos}"})
+    commands.run(*run({"photos": photo_folder}, folder / "run"))
+    return {
+        "photos": photo_folder,
+        "many": folder / "many",
+        "predictor": folder / "predictor.pb",
+        "cifar": folder,
+        "run": folder / "run",
+    }
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_what_is_killed_ends_as_if_nothing_had_happened(name, inputs, tmp_path, record_property):
+    shares = sum(subject.share for subject in SUBJECTS.values())
+    attack = Attack(name, SUBJECTS[name], inputs, tmp_path, SEED)
+    figures = attack.run(math.ceil(KILLS * SUBJECTS[name].share / shares))
+    for key, value in vars(figures).items():
+        record_property(key, len(value) if key == "faults" else value)
+    assert not figures.faults, "\n".join(figures.faults)
+    assert figures.identical == figures.runs
+    assert (figures.broken, figures.leftovers) == (0, 0)
