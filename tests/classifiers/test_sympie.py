@@ -33,6 +33,14 @@ def _small_estimators(monkeypatch):
     monkeypatch.setattr(correction, "FEATURES", (4, 4, 6, 8))
 
 
+@pytest.fixture
+def uncompiled():
+    """Functions that run once are not worth the time that compiling takes."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def brightness_classifier(slope=4.0, name="bright"):
     """A network that tells bright images (class 1) from dark ones, with its statistics."""
     inputs = keras.Input((None, None, 3))
@@ -57,12 +65,6 @@ def create(classifiers=None, optimizer=None, synchronized=False, **kwargs):
         optimizers={ESTIMATOR: optimizer or keras.optimizers.SGD(1.0)},
         **{"average_decay": 0.9, **kwargs},
     )
-
-
-def evaluate(method, batches, report=None):
-    """Evaluates without compiling, which would take longer."""
-    method.evaluation._compiled = lambda function: function
-    return method.evaluate(batches, report)
 
 
 def test_a_step_adds_the_clipped_gradients_of_both_losses():
@@ -160,6 +162,7 @@ class Passes:
         yield from self.batches
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_an_evaluation_compares_in_one_pass():
     classifiers = {name: brightness_classifier(name=name) for name in "ab"}
     method = create(classifiers)
@@ -172,7 +175,7 @@ def test_an_evaluation_compares_in_one_pass():
         for name, level in (("fog", 1), ("fog", 2), ("snow", 1), ("colwarp", 1), ("clean", None))
     ]
     batches, report = Passes(stored), Report()
-    results = evaluate(method, batches, report)
+    results = method.evaluate(batches, report)
     assert batches.count == 1
     assert results["accuracy/corrected"] == 50
     before = np.argmax(classifiers["a"](IMAGES), axis=1)
@@ -193,9 +196,10 @@ def test_an_evaluation_compares_in_one_pass():
     assert all(picture.std() > 5 for picture in report.pictures.values())
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_statistics_estimated_anew_are_measured_beside():
     method = create(prior=0)
-    results = evaluate(method, [BATCH], report := Report())
+    results = method.evaluate([BATCH], report := Report())
     before = [value.numpy() for value in method.reestimated["bright"].network.weights]
     shown = list(dict.fromkeys(row["module"] for row in report.tables["grid"]))
     assert shown == ["none", "sympie", "batch_norm", "both"]
@@ -213,6 +217,8 @@ def test_statistics_estimated_anew_are_measured_beside():
     np.testing.assert_array_equal(np.sort(shuffled), np.sort(plain))
 
 
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config")
+@pytest.mark.usefixtures("uncompiled")
 def test_vizwiz_gets_the_likeliest_of_its_categories(tmp_path):
     for number, shade in enumerate((40, 200, 90)):
         pixels = np.full((20, 24, 3), shade, np.uint8)
@@ -337,6 +343,7 @@ def test_what_it_is_trained_on_by_default():
     assert (flags.average_decay, flags.schedule) == (0.9, "cosine")
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_the_module_corrects_files_of_photos_whole(tmp_path):
     method = create()
     method.estimator.get_layer("fc").bias.assign_add(RANDOM.normal(0, 0.1, 37))
