@@ -21,6 +21,8 @@ from misc.images import image_files
 from tests import commands, flag_values
 from tests.classifiers.test_models import Report, weights_of
 
+# tf.data compiles what it runs in any case, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config")
 RANDOM = np.random.default_rng(0)
 SEED = tf.constant([0, 3])
 IMAGES = RANDOM.integers(0, 256, (6, 16, 16, 3)).astype(np.float32)
@@ -217,7 +219,6 @@ def test_statistics_estimated_anew_are_measured_beside():
     np.testing.assert_array_equal(np.sort(shuffled), np.sort(plain))
 
 
-@pytest.mark.filterwarnings("ignore:Even though the `tf.config")
 @pytest.mark.usefixtures("uncompiled")
 def test_vizwiz_gets_the_likeliest_of_its_categories(tmp_path):
     for number, shade in enumerate((40, 200, 90)):
