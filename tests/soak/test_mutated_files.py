@@ -119,7 +119,7 @@ COMMANDS = {
     ),
     "photo.png": (
         "-m misc.degrade_folder --input_path={folder} --output_path={folder}/out "
-        "--degradations=jpeg --levels=50"
+        "--degradations=jpeg:50"
     ),
 }
 
