@@ -22,6 +22,7 @@ from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
 from classifiers.labelled_images import LabelledImages
 from classifiers.metrics import CLEAN, COLWARP
+from misc.images import files
 from misc.training import common_flags, data, settings
 from misc.training.data import Data, check_split
 
@@ -146,7 +147,7 @@ def _load_array(path):
     except OSError:
         raise
     except Exception as error:  # a damaged header raises many kinds
-        raise ValueError(f"{path} is no whole .npy file: {error}") from error
+        raise ValueError(f"{path} is no whole .npy file: {error}. {files.FETCH_AGAIN}") from error
 
 
 def _read_labels(path):
@@ -158,6 +159,10 @@ def _read_labels(path):
     if len(labels) % len(SEVERITIES):
         raise ValueError(
             f"{path} must hold the labels of {len(SEVERITIES)} severities. Received: {len(labels)}"
+        )
+    if labels.max() >= len(labels):
+        raise ValueError(
+            f"{path} should not name more classes than images. Received: a label {labels.max()}"
         )
     return labels.astype(np.int32)
 

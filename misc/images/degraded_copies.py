@@ -4,7 +4,6 @@ Each copy depends on its own seed alone, which is made from the run's seed, the 
 path and the degradation: neither the order nor the number of workers changes a pixel.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -293,7 +292,7 @@ class Records:
     """What was measured of each copy: a file of lines, to which any number of threads append.
 
     A record is written before its image takes its place, so that every image that is there has one;
-    a line that a killed run did not finish is left out.
+    a line that a killed run did not finish, or that is damaged, is left out.
     """
 
     def __init__(self, output_path, settings, overwrite=False):
@@ -310,14 +309,11 @@ class Records:
         self._output_path = pathlib.Path(output_path)
         self._path = self._output_path / RECORD_FOLDER / "records.jsonl"
         self._lock = threading.Lock()
-        self._records = {}
         if overwrite:
             self._path.unlink(missing_ok=True)
         text = self._path.read_text("utf-8", errors="replace") if self._path.exists() else ""
-        for line in text.splitlines():
-            with contextlib.suppress(ValueError):  # the line that a killed run did not finish
-                record = json.loads(line)
-                self._records[record["path"]] = record
+        found = filter(None, map(_read_record, text.splitlines()))
+        self._records = {record["path"]: record for record in found}
         replaced = overwrite or not self._records
         result_folder.keep_settings(self._path.parent, settings, replaced)
 
@@ -353,6 +349,24 @@ class Records:
             groups.setdefault((record["degradation"], record["severity"]), []).append(record)
         by_name = sorted(groups.items(), key=lambda group: (group[0][0], group[0][1] or 0))
         return [_summarize(label, severity, records) for (label, severity), records in by_name]
+
+
+def _read_record(line):
+    """Returns the record in a line, `None` if it holds no whole one."""
+    try:
+        record = json.loads(line)
+        kinds = (
+            isinstance(record["path"], str),
+            isinstance(record["degradation"], str),
+            isinstance(record["severity"], int | None),
+            isinstance(record["format"], str),
+            isinstance(record["codec"], str | None),
+            isinstance(record["codec_bytes"], int | None),
+            record["bytes"] > 0 and record["pixels"] > 0 and 0 <= record["mse"] < math.inf,
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return record if all(kinds) else None
 
 
 def _summarize(label, severity, records):

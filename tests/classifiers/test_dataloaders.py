@@ -350,6 +350,9 @@ def test_tiny_imagenet(tmp_path):
     (batch,) = evaluate(tiny_imagenet, flags)
     np.testing.assert_array_equal(batch["label"], [0, 1])
     np.testing.assert_array_equal(batch["image"], np.stack([pixels[1], pixels[0]]))
+    (tmp_path / "val/val_annotations.txt").write_bytes(b"val_1.PNG\tn01\xff\n")
+    with pytest.raises(ValueError, match=r"val_annotations\.txt should be a text"):
+        evaluate(tiny_imagenet, flags)
 
 
 def imagenet_c_settings(path, **values):
@@ -430,7 +433,9 @@ def test_imagenet_c_bar_has_fractions_as_severities(tmp_path):
         ("labels.npy", np.zeros(19, np.int64), r"labels.npy must hold the labels of 5 severities"),
         ("labels.npy", np.zeros(20), r"labels.npy must hold integers"),
         ("labels.npy", np.full(20, 10), r"labels.npy holds labels from 10 to 10"),
+        ("labels.npy", np.full(20, 1 << 40), r"labels.npy should not name more classes"),
         ("labels.npy", b"broken", r"labels.npy is no whole .npy file"),
+        ("labels.npy", b"PK\x05\x06" + bytes(18), r"labels.npy is no whole .npy file"),
         ("fog.npy", b"broken", r"fog.npy is no whole .npy file"),
         ("fog.npy", np.zeros((19, 32, 32, 3), np.uint8), r"fog.npy must be uint8 \[20, "),
         ("fog.npy", np.zeros((20, 32, 32), np.uint8), r"fog.npy must be uint8 \[20, "),

@@ -78,7 +78,7 @@ def write_saved_model(path, serve, module=None):
 )
 def test_frozen_graphs(harm, lowered, tmp_path):
     write_graph(tmp_path / "model.pb", create(harm, tmp_path / "harm"), lowered)
-    with pytest.raises(ValueError, match=rf"model\.pb cannot be used: it has the .* {harm[:8]}"):
+    with pytest.raises(ValueError, match=rf"model\.pb cannot be used.* it has the .* {harm[:8]}"):
         frozen.load(tmp_path / "model.pb")
     assert not (tmp_path / "harm").exists()
 
@@ -86,7 +86,7 @@ def test_frozen_graphs(harm, lowered, tmp_path):
 @pytest.mark.parametrize("harm", ["PyFunc", "WriteFile, in a branch"])
 def test_saved_models(harm, tmp_path):
     write_saved_model(tmp_path / "model", create(harm, tmp_path / "harm"))
-    with pytest.raises(ValueError, match=rf"model cannot be used: it has the .* {harm[:8]}"):
+    with pytest.raises(ValueError, match=rf"model cannot be used.* it has the .* {harm[:8]}"):
         frozen.load(tmp_path / "model")
     assert not (tmp_path / "harm").exists()
 
@@ -142,7 +142,7 @@ def test_models_that_tensorflow_loads_otherwise(other, tmp_path):
         other = "TensorFlow 2"
     else:
         (tmp_path / "model" / other).write_bytes(b"")
-    with pytest.raises(ValueError, match=rf"model cannot be used: .*{other}"):
+    with pytest.raises(ValueError, match=rf"model cannot be used.*{other}"):
         frozen.load(tmp_path / "model")
 
 
@@ -154,7 +154,7 @@ def test_constants_that_fill_memory(tmp_path):
         node.attr["value"].tensor.tensor_shape.dim.add(size=length)
     (tmp_path / "model.pb").write_bytes(graph.SerializeToString())
     with pytest.raises(
-        ValueError, match=r"model\.pb cannot be used: its constants would fill 4398"
+        ValueError, match=r"model\.pb cannot be used.*its constants would fill 4398"
     ):
         frozen.load(tmp_path / "model.pb")
 
@@ -187,5 +187,5 @@ def test_onnx_files_read_nothing_outside_of_their_folder(tmp_path):
     assert np.all(frozen.load(path).predict(np.ones((1, 2, 2, 3)))["output"] == 2)
     for location in ("../secret", str(tmp_path / "secret")):
         write_onnx(path, location)
-        with pytest.raises(ValueError, match=r"model\.onnx cannot be used: .*[Ee]xternal"):
+        with pytest.raises(ValueError, match=r"model\.onnx cannot be used.*[Ee]xternal"):
             frozen.load(path)
