@@ -139,6 +139,13 @@ def test_use_of_a_run_takes_its_model_and_dataloader(tmp_path):
         assert (selection.model_name, selection.dataloader_name) == ("eusr", expected)
 
 
+def test_a_dataloader_of_another_kind_of_model_is_refused():
+    argv = ["train.py", "--model=4pp_eusr", "--dataloader=digits"]
+    message = "--dataloader=digits does not .* --model=4pp_eusr .* one of div2k, paired_images"
+    with settings.fresh_flags(), pytest.raises(ValueError, match=message):
+        registry.select(argv, with_dataloader=True)
+
+
 def test_a_model_made_of_others_needs_them():
     module = registry.load("models", "ensemble")
     selection = registry.Selection("ensemble", module)

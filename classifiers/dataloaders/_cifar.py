@@ -90,8 +90,8 @@ def define_flags(layout):
 def create_data(layout, flags):
     """Returns the `LabelledData` of `layout`."""
     path, tfds = flags.data_path, flags.data_tfds
-    if path and not tfds:
-        data.check_folder(path, "data_path")
+    if not tfds:
+        _require_path(layout, path)
     return labelled_images.create_data(flags, lambda split: read(layout, path, tfds, split), _SIDE)
 
 
@@ -105,11 +105,7 @@ def read(layout, path, tfds, split):
     """
     if tfds:
         return _read_tfds(layout, path, split)
-    if not path:
-        raise ValueError(
-            f"--dataloader={layout.name} needs --data_path: the folder of the official python or "
-            "binary files or of train.npz and test.npz; or --data_tfds."
-        )
+    _require_path(layout, path)
     folder = pathlib.Path(path)
     for candidate in (folder, *(folder / name for name in layout.folders)):
         forms = (
@@ -127,6 +123,15 @@ def read(layout, path, tfds, split):
         f"{layout.files[split][0]}, {layout.files[split][0]}.bin, {split}.npz, there and in "
         f"{', '.join(layout.folders)}."
     )
+
+
+def _require_path(layout, path):
+    if not path:
+        raise ValueError(
+            f"--dataloader={layout.name} needs --data_path: the folder of the official python or "
+            "binary files or of train.npz and test.npz; or --data_tfds."
+        )
+    data.check_folder(path, "data_path")
 
 
 def read_python(path, label_key):

@@ -90,7 +90,11 @@ def define_flags():
 def create_model(flags, training=False):
     """Returns the `EUSR` that the flags describe, with optimizers when it is to be trained."""
     model_scales = flags.eusr_model_scales or flags.scales
-    network.check_scales(model_scales)
+    try:
+        network.check_scales(model_scales)
+    except ValueError as error:
+        flag = "eusr_model_scales" if flags.eusr_model_scales else "scales"
+        raise ValueError(f"--{flag}={_join(model_scales)}: {error}") from error
     if not set(flags.scales) <= set(model_scales):
         raise ValueError(
             f"--scales={_join(flags.scales)} must be among --eusr_model_scales="

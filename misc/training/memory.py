@@ -44,7 +44,7 @@ def checked(run_step, what):
             seen.add(kind)
             # Traced once: the call that follows finds the same function.
             graph = run_step.get_concrete_function(batch, seed).graph
-            _check(count_kept_bytes(graph), f"{what}: what a step keeps for its gradients")
+            _check(count_kept_bytes(graph), f"{what}: what gradients are made of")
         return run_step(batch, seed)
 
     return run
@@ -71,6 +71,6 @@ def _check(needed, what):
     available = pixel_store.available_memory()
     if available is not None and needed > available:
         raise ValueError(
-            f"{what} take at least {needed / 2**30:.3g} GiB of memory. "
+            f"{what} need at least {needed / 2**30:.3g} GiB of memory. "
             f"Available: {available / 2**30:.3g} GiB"
         )

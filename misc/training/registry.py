@@ -15,8 +15,13 @@ from misc.training import run_folder, settings
 from misc.training.command_line import ROOT, parse_into, suggest
 
 PACKAGES = ("eusr", "score_predictors", "classifiers")
-# Names of the original projects for what is called otherwise here.
-ALIASES = {"4pp_eusr": "perceptual_eusr", "basic_loader": "paired_images"}
+# Names of the original projects for what is called otherwise here, and data sets of one layout.
+ALIASES = {
+    "4pp_eusr": "perceptual_eusr",
+    "basic_loader": "paired_images",
+    "imagenet_c_bar": "imagenet_c",
+    "imagenet_c_mixed": "imagenet_c",
+}
 
 WITHOUT_FILES = (
     "python train.py --model=eusr trains on sample photographs, --model=classifier on sample "
@@ -92,13 +97,19 @@ def list_names(kind):
     }
 
 
+def _list_aliases(kind):
+    known = list_names(kind)
+    return [alias for alias, name in ALIASES.items() if name in known]
+
+
 def load(kind, name):
     """Imports and returns the module of that name; a ValueError lists the known ones."""
     known = list_names(kind)
     module = known.get(_unaliased(name))
     if module is None:
-        near = suggest(name, [*known, *ALIASES])
-        raise ValueError(f"--{kind[:-1]}={name} is unknown.{near} Known: {', '.join(known)}")
+        names = [*known, *_list_aliases(kind)]
+        near = suggest(name, names)
+        raise ValueError(f"--{kind[:-1]}={name} is unknown.{near} Known: {', '.join(names)}")
     return importlib.import_module(module)
 
 
@@ -126,7 +137,7 @@ def select(argv, with_dataloader, for_use=True):
             and its data mean what they meant there.
 
     Raises:
-        ValueError: when no model is named, or a name is unknown.
+        ValueError: when no model is named, a name is unknown, or they are of different packages.
     """
     chosen = parse_some(argv, "model", "dataloader", "restore_path")
     trained = run_folder.read_arguments(chosen.restore_path) if chosen.restore_path else {}
@@ -144,6 +155,7 @@ def select(argv, with_dataloader, for_use=True):
         usual = trained.get("dataloader") if for_use else None
         name = _unaliased(dataloader_name or usual or selection.model.DATALOADER)
         selection.dataloader_name, selection.dataloader = name, load("dataloaders", name)
+        _check_match(selection)
         of_data = _define(selection.dataloader)
         if name == _unaliased(trained.get("dataloader")):
             taken |= of_data
@@ -167,11 +179,25 @@ def parse_some(argv, *names):
 
 
 def _describe_missing_model(for_use):
-    known = ", ".join([*list_names("models"), *ALIASES])
+    known = ", ".join([*list_names("models"), *_list_aliases("models")])
     run = " or --restore_path, a run's folder, which tells it" if for_use else ""
     others = "; python -m misc.degrade_folder needs no model" if for_use else ""
     without = "trained weights" if for_use else "data of your own"
     return f"--model is missing{run}. Known: {known}. Without {without}: {WITHOUT_FILES}{others}."
+
+
+def _check_match(selection):
+    """Raises ValueError unless the dataloader gives what the model reads: both of one package."""
+    package, other = (
+        module.__name__.partition(".")[0] for module in (selection.model, selection.dataloader)
+    )
+    if package != other:
+        known = list_names("dataloaders").items()
+        fitting = ", ".join(name for name, path in known if path.startswith(f"{package}."))
+        raise ValueError(
+            f"--dataloader={selection.dataloader_name} does not give what "
+            f"--model={selection.model_name} takes, which is one of {fitting}."
+        )
 
 
 def _define(module):

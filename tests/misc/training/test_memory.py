@@ -44,7 +44,7 @@ def test_a_step_beyond_the_memory_is_refused_and_others_run(step, monkeypatch):
     assert run.experimental_get_tracing_count() == 1
     monkeypatch.setattr(pixel_store, "available_memory", lambda: 5000)
     checked(*arguments)  # looked at once
-    with pytest.raises(ValueError, match=r"--batch_size=3: what a step keeps .* Available: "):
+    with pytest.raises(ValueError, match=r"--batch_size=3: what gradients .* Available: "):
         memory.checked(run, "--batch_size=3")(*arguments)
 
 
