@@ -16,6 +16,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _PREFIX, _SUFFIX = ".degraded-vision.", ".tmp"
 
 
+# What errors that name a file end with, where it may be damaged.
+FETCH_AGAIN = "If the file is damaged, take another copy of it."
+
+
 class DiskFullError(OSError):
     """The disk takes no more, so that there is no use in trying other files."""
 

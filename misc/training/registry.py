@@ -15,8 +15,13 @@ from misc.training import run_folder, settings
 from misc.training.command_line import ROOT, parse_into, suggest
 
 PACKAGES = ("eusr", "score_predictors", "classifiers")
-# Names of the original projects for what is called otherwise here.
-ALIASES = {"4pp_eusr": "perceptual_eusr", "basic_loader": "paired_images"}
+# Names of the original projects for what is called otherwise here, and data sets of one layout.
+ALIASES = {
+    "4pp_eusr": "perceptual_eusr",
+    "basic_loader": "paired_images",
+    "imagenet_c_bar": "imagenet_c",
+    "imagenet_c_mixed": "imagenet_c",
+}
 
 WITHOUT_FILES = (
     "python train.py --model=eusr trains on sample photographs, --model=classifier on sample "

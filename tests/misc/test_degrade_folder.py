@@ -271,6 +271,33 @@ def test_statistics_do_not_depend_on_which_copy_was_the_first(tmp_path):
     ]  # fmt: skip
 
 
+def test_damaged_records_are_left_out(tmp_path):
+    (variant,) = create_variants(["darken"], [1])
+    records = degraded_copies.Records(tmp_path, {})
+    for name in ("a", "b"):
+        copy = degraded_copies.Copy(variant, tmp_path / f"{name}.png")
+        records.add(copy, format="png", pixels=9, bytes=5, codec=None, codec_bytes=None, mse=1.5)
+    whole, path = records.statistics(), tmp_path / ".degrade_folder/records.jsonl"
+    first = path.read_text().splitlines()[1]
+    damaged = [
+        "[]",
+        "7",
+        "{}",
+        *(
+            first.replace(old, new).replace("a.png", "c.png")
+            for old, new in (
+                ('"path"', '"part"'),
+                ("1.5", "Infinity"),
+                ("9", "0"),
+                ('"png"', "3"),
+                ("5", '"5"'),
+            )
+        ),
+    ]
+    path.write_text(path.read_text() + "\n" + "\n".join(damaged))
+    assert degraded_copies.Records(tmp_path, {}).statistics() == whole
+
+
 def test_bytes_of_the_codec_count_where_there_is_one(tree, tmp_path):
     output = tmp_path / "out"
     variants = create_variants(["jpeg:30|white@1", "white@1"], [1])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import zipfile
 
@@ -42,13 +43,22 @@ def read(folder):
     return found
 
 
+def list_names(folder):
+    """Returns the names of all that lies in a folder, also while it changes."""
+    return [
+        os.path.relpath(os.path.join(parent, name), folder)
+        for parent, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    ]
+
+
 def steps_of_checkpoints(folder):
     """Returns {run's folder: sorted steps of its checkpoints}, without those of the best."""
     found = {}
-    for path in folder.rglob("model.ckpt-*.index"):
-        if not path.parent.name.startswith("best"):
-            step = int(CHECKPOINT.fullmatch(path.name)[2])
-            found.setdefault(path.parent, []).append(step)
+    for path in map(folder.joinpath, list_names(folder)):
+        checkpoint = CHECKPOINT.fullmatch(path.name)
+        if checkpoint and path.suffix == ".index" and not path.parent.name.startswith("best"):
+            found.setdefault(path.parent, []).append(int(checkpoint[2]))
     return {path: sorted(steps) for path, steps in found.items()}
 
 
