@@ -120,6 +120,7 @@ def test_file_without_known_reach_needs_an_overlap(method):
     class Unknown:
         scales = (2,)
         export_names = method.export_names
+        metadata = method.metadata
         compiled = method.compiled
         factor = method.factor
 
