@@ -140,9 +140,7 @@ def test_another_process_is_kept_out(folder):
 
 @pytest.mark.parametrize("moment", [1, 2, 4, 6])
 @pytest.mark.parametrize("before", [True, False])
-def test_killed_at_any_file_the_same_call_ends_with_all_of_them(
-    folder, monkeypatch, moment, before
-):
+def test_killed_at_any_file_the_same_call_ends_with_all_of_them(folder, moment, before):
     replace, calls = os.replace, []
 
     def replace_or_die(*paths):
@@ -156,9 +154,11 @@ def test_killed_at_any_file_the_same_call_ends_with_all_of_them(
     def work():
         downscale_folder.downscale_folder(folder / "high", folder / "low", [2, 4])
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", replace_or_die)
-        assert forks.run(work) == -signal.SIGKILL
+    def work_and_die():
+        os.replace = replace_or_die
+        work()
+
+    assert forks.run(work_and_die) == -signal.SIGKILL
     work()
     found = {str(path.relative_to(folder / "low")) for path in (folder / "low").rglob("*")}
     expected = {f"x{scale}/{name}" for scale in (2, 4) for name in ("a.png", "sub/b.png")}
