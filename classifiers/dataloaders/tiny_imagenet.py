@@ -69,4 +69,6 @@ def _test_images(folder, names):
                 f"Received: {line!r}"
             )
         found.append((folder / "val" / "images" / name, names.index(label)))
+    if not found:
+        raise ValueError(f"{annotations} names no images.")
     return found

@@ -31,6 +31,7 @@ def flags(tmp_path):
             "data_input_path": None,
             "data_validation_input_path": None,
             "data_validation_truth_path": None,
+            "data_validation_count": 0,
         }
     )
 
