@@ -1,6 +1,7 @@
 """Flag groups that several entry points and methods share."""
 
 import dataclasses
+import re
 
 import numpy as np
 from absl import flags
@@ -12,6 +13,8 @@ flags.disclaim_key_flags()
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Larger numbers are infinite in the networks' format.
 LARGEST = float(np.finfo(np.float32).max)
+# As CUDA_VISIBLE_DEVICES has them, such as 0,1 or GPU-8932f937.
+CUDA_DEVICES = r"-1|(?:\d+|(?:GPU|MIG)-[\w/-]+)(?:,(?:\d+|(?:GPU|MIG)-[\w/-]+))*"
 ORDERS = (None, "distinct", "ascending")
 
 
@@ -149,6 +152,11 @@ def define_device_flags():
         "cuda_device",
         None,
         "CUDA devices to use, such as 0 or 0,1; -1 uses the CPU. Default: all that are visible.",
+    )
+    flags.register_validator(
+        "cuda_device",
+        lambda value: value is None or re.fullmatch(CUDA_DEVICES, value),
+        "it must be numbers or identifiers of devices, separated by commas, or -1",
     )
     settings.changeable("cuda_device")
 
