@@ -29,8 +29,12 @@ def define_flags():
     flags.DEFINE_string(
         "vizwiz_annotations", None, "The official annotations.json, with images and categories."
     )
-    flags.DEFINE_integer("data_resize", 256, "Length that the shorter side is resized to.")
-    flags.DEFINE_integer("data_crop", 224, "Side of the central square that is cut out.")
+    flags.DEFINE_integer(
+        "data_resize", 256, "Length that the shorter side is resized to.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "data_crop", 224, "Side of the central square that is cut out.", lower_bound=1
+    )
     labelled_images.define_interpolation_flag()
     labelled_images.define_evaluation_flags()
     common_flags.define_skip_broken_flag()
