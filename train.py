@@ -134,7 +134,7 @@ def _train(settings, selection, strategy, path, weights_path):
     writer.text("arguments", text, first + 1)
     if is_chief:
         print(f"Training {selection.model_name} in {path}. Watch: tensorboard --logdir={path}")
-    run_step = memory.checked(run_step, f"--batch_size={settings.batch_size}")
+    run_step = memory.checked(run_step, f"A step of {data.images_per_step} images (--batch_size)")
     progress = TrainingProgress(first, settings.max_steps, is_chief, _advice(selection))
     validation = _Validation(method, validation_batches, folder, writer, progress)
     validate_freq = settings.save_freq if settings.validate_freq is None else settings.validate_freq
@@ -143,8 +143,13 @@ def _train(settings, selection, strategy, path, weights_path):
     unchecked = []
     if first == 0 and method.validates_first:
         validation.run(0)
+    if method.validation_due.numpy():
+        method.validation_due.assign(False)
+        validation.run(first)
+        folder.save(first)
+    end = first if method.ended.numpy() else settings.max_steps
 
-    for step, batch in zip(range(first + 1, settings.max_steps + 1), batches, strict=False):
+    for step, batch in zip(range(first + 1, end + 1), batches, strict=False):
         started = time.monotonic()
         scalars = run_step(batch, seeds.of_step(settings.seed, step))
         unchecked.append((step, scalars["loss"]))
@@ -170,6 +175,9 @@ def _train(settings, selection, strategy, path, weights_path):
             writer.scalars(step, _learning_rates(method))
             writer.pictures(step, method.pictures(local), f"{method.tag(local)}/")
             writer.flush()
+        if stopping:
+            # It may take long: the run that goes on begins with it.
+            method.validation_due.assign(validate_freq > 0 and step % validate_freq == 0)
         ended = validate and not stopping and validation.run(step)
         if save or ended:
             folder.save(step)
@@ -239,7 +247,9 @@ def _restore(method, folder, settings, selection):
         method.load_pretrained()
     if path:
         selection.load_weights(method, path, settings.restore_target)
-        method.ended.assign(False)  # that other run's end is not this one's
+        # That other run's end is not this one's.
+        method.ended.assign(False)
+        method.validation_due.assign(False)
         print(f"Starting from {settings.restore_path}")
         if settings.global_step is not None:
             method.set_step(settings.global_step)

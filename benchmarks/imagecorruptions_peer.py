@@ -1,7 +1,7 @@
 """Loads the package imagecorruptions, a port of ImageNet-C's code, as a peer to compare with.
 
 It was written for older NumPy, SciPy, scikit-image and setuptools; what it misses is put in place
-while it is imported.
+while it is imported. Snow falls as in ImageNet-C's own code, from which the port departs.
 """
 
 import functools
@@ -23,6 +23,7 @@ def is_installed(folder=None):
     return importlib.util.find_spec("imagecorruptions") is not None
 
 
+@functools.cache
 def load(folder=None):
     """Returns the module with one function (image, severity) per corruption.
 
@@ -58,6 +59,7 @@ def load(folder=None):
                 sys.modules[name] = old
     module.np = _OlderNumpy()
     module.gaussian = _older_gaussian
+    module._motion_blur = _truncate_snow(module._motion_blur)
     return module
 
 
@@ -74,3 +76,16 @@ class _OlderNumpy:
 def _older_gaussian(image, sigma=1, multichannel=False, **arguments):
     axis = -1 if multichannel else None
     return skimage.filters.gaussian(image, sigma=sigma, channel_axis=axis, **arguments)
+
+
+def _truncate_snow(motion_blur):
+    """Blurs layers of snow, 0-1, as ImageMagick does: 8-bit values in and out, truncated."""
+
+    @functools.wraps(motion_blur)
+    def blur(image, **arguments):
+        if image.dtype.kind != "f":
+            return motion_blur(image, **arguments)
+        blurred = motion_blur(np.floor(255 * image), **arguments)
+        return np.floor(blurred + 2.0**-12) / 255
+
+    return blur

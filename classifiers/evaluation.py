@@ -61,7 +61,33 @@ class Evaluation:
             ValueError: if the images' classes are those of the network in another order.
         """
         names = _names_of_classes(getattr(batches, "class_names", None), class_names, self.classes)
-        grid = metrics.CorruptionGrid(self.classes, confusion=report is not None)
+        grid = self.count(classify, batches, confusion=report is not None)[None]
+        if report is not None:
+            self._report(grid, report, names)
+        return grid.means()
+
+    def count(self, classify, batches, confusion=False, examples=None):
+        """Counts right answers of one classifier or several in one pass over the images.
+
+        Args:
+            classify: see `run`; or a function that returns {name: logits `[B, K]`}.
+            batches: see `run`.
+            confusion: whether to count what is taken for what.
+            examples: `None`, or a dict that takes {degradation: {level: first image as it was seen,
+                float32 `[H, W, 3]`}}.
+
+        Returns:
+            {name: `CorruptionGrid`}; of a single classifier the name is `None`.
+        """
+        grids = collections.defaultdict(lambda: metrics.CorruptionGrid(self.classes, confusion))
+
+        def update(name, level, images, labels):
+            if examples is not None:
+                examples.setdefault(name, {}).setdefault(level, np.asarray(images[0]))
+            logits = self._compiled(classify)(images)
+            for key, values in (logits if isinstance(logits, dict) else {None: logits}).items():
+                grids[key].update(name, level, labels, values)
+
         tests = [(None, metrics.CLEAN, None)]
         tests += [(tested, tested.name, value) for tested in self.tested for value in tested.values]
         total = None
@@ -70,31 +96,25 @@ class Evaluation:
         bar = progress.track(total=total, description="Evaluating", unit="batch") if total else None
         place = 0
         for batch in batches:
+            images = tf.convert_to_tensor(batch["image"])
             if "corruption" in batch:
-                if self.tested:
+                if self.degradations:
                     raise ValueError(
                         "Stored corruptions are measured as they are: leave --degradations out."
                     )
-                logits = self._logits(classify, None, None, batch["image"], place)
-                grid.update(batch["corruption"], batch["severity"], batch["label"], logits)
+                update(batch["corruption"], batch["severity"], images, batch["label"])
                 continue
             for tested, name, value in tests:
-                logits = self._logits(classify, tested, value, batch["image"], place)
-                grid.update(name, value, batch["label"], logits)
+                seen = images
+                if tested is not None:
+                    seen = self._degrade(tested, value, images, place)
+                update(name, value, seen, batch["label"])
                 if bar is not None:
                     bar.update()
-            place += len(batch["image"])
+            place += len(images)
         if bar is not None:
             bar.close()
-        if report is not None:
-            self._report(grid, report, names)
-        return grid.means()
-
-    def _logits(self, classify, tested, value, images, place):
-        images = tf.convert_to_tensor(images)
-        if tested is not None:
-            images = self._degrade(tested, value, images, place)
-        return self._compiled(classify)(images)
+        return grids
 
     def _degrade(self, tested, value, images, place):
         """Returns the images at a level; `place` is that of the first one in the data set."""
@@ -180,5 +200,5 @@ def create(flags, classes):
         size=flags.degradation_size,
         seed=flags.get("seed", 0),
         classes=classes,
-        confusion=flags.confusion_matrix,
+        confusion=flags.get("confusion_matrix", False),
     )

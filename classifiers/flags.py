@@ -4,15 +4,15 @@ from absl import flags
 
 from classifiers import levels, networks
 from classifiers.training_copies import CUTOUT_ON, DEGRADE_ON, IMAGES
-from misc.training import common_flags, optimizers
+from misc.training import common_flags, optimizers, settings
 
 # The flags belong to the modules that call this, also in --helpfull.
 flags.disclaim_key_flags()
 
 
 def define_network_flags():
-    """Defines the flags of the network and of the data set that it is made for."""
-    flags.DEFINE_enum("network", "cifar_resnet56", networks.NAMES, "Architecture.")
+    """Defines the flags of the network, its weights and the data set that it is made for."""
+    define_architecture_flags()
     common_flags.define_names(
         "weights",
         None,
@@ -25,6 +25,11 @@ def define_network_flags():
         "Take the last layer from --weights too; --noweights_head lets it start at random, for "
         "another number of classes.",
     )
+
+
+def define_architecture_flags():
+    """Defines the flags of the network and of the data set that it is made for."""
+    flags.DEFINE_enum("network", "cifar_resnet56", networks.NAMES, "Architecture.")
     flags.DEFINE_integer(
         "num_classes", None, "Number of classes; default: the data set's.", lower_bound=1
     )
@@ -66,21 +71,7 @@ def define_network_flags():
 
 def define_copies_flags():
     """Defines the flags of the copies that are trained on, and of their degradations."""
-    flags.DEFINE_multi_string(
-        "degradations",
-        [],
-        "One degradation: jpeg, blur, saltpepper or noise (over the range of FusionDistill; "
-        "blur_authors and saltpepper_authors are the variants of the authors' code), "
-        "'noise:0-50,step=5', fog@3, 'blur:2|jpeg:10' or a group such as imagenet_c. Repeat the "
-        "flag for several: those of a recipe and of the command line add up. Each gets a block of "
-        "the batch.",
-    )
-    flags.DEFINE_integer(
-        "degradation_size", 32, "Image size whose severities are meant: 32, 64 or 224."
-    )
-    flags.register_validator(
-        "degradation_size", levels.SIZES.__contains__, "it must be 32, 64 or 224"
-    )
+    define_degradation_flags()
     flags.DEFINE_enum(
         "degrade_on",
         "device",
@@ -104,6 +95,25 @@ def define_copies_flags():
     )
     flags.DEFINE_enum(
         "augment_cutout_on", "both", CUTOUT_ON, "Copies that Cutout covers a square of."
+    )
+
+
+def define_degradation_flags():
+    """Defines the flags of degradations."""
+    flags.DEFINE_multi_string(
+        "degradations",
+        [],
+        "One degradation: jpeg, blur, saltpepper or noise (over the range of FusionDistill; "
+        "blur_authors and saltpepper_authors are the variants of the authors' code), "
+        "'noise:0-50,step=5', fog@3, 'blur:2|jpeg:10' or a group such as imagenet_c. Repeat the "
+        "flag for several: those of a recipe and of the command line add up. Each gets a block of "
+        "the batch.",
+    )
+    flags.DEFINE_integer(
+        "degradation_size", 32, "Image size whose severities are meant: 32, 64 or 224."
+    )
+    flags.register_validator(
+        "degradation_size", levels.SIZES.__contains__, "it must be 32, 64 or 224"
     )
 
 
@@ -146,15 +156,33 @@ def define_optimizer_flags():
 
 def define_evaluation_flags():
     """Defines the flags of evaluation."""
+    define_levels_flag()
+    flags.DEFINE_bool(
+        "confusion_matrix", False, "Also write confusion.csv, and a picture for each degradation."
+    )
+
+
+def define_levels_flag():
+    """Defines the flag of the levels that degradations are tested at."""
     flags.DEFINE_string(
         "levels",
         "random",
         "Levels that --degradations are tested at: random: drawn per image as in training; all: "
         "every level of the range; or numbers such as 10,30,50.",
     )
-    flags.DEFINE_bool(
-        "confusion_matrix", False, "Also write confusion.csv, and a picture for each degradation."
+
+
+def define_reestimation_flag():
+    """Defines the flag of batch statistics that are estimated anew on what is tested."""
+    flags.DEFINE_integer(
+        "reestimated_prior",
+        None,
+        "Evaluations also measure classifiers with batch statistics that are estimated anew on "
+        "each --evaluation_batch_size images, which then come in a random order; those of training "
+        "weigh as so many images (Schneider et al., NeurIPS 2020). Default: no.",
+        lower_bound=0,
     )
+    settings.local("reestimated_prior")
 
 
 def create_optimizer(flags):

@@ -1,7 +1,6 @@
 """The table and the curves that a chain of FusionDistill ends in."""
 
 import csv
-import math
 import pathlib
 
 import numpy as np
@@ -63,14 +62,9 @@ def collect(results, names):
             curves[column][title] = [
                 (image["level"], image["top1"])
                 for image in one["images"]
-                if image["name"] == column and not _is_random(image["level"])
+                if image["name"] == column and isinstance(image["level"], int | float)
             ]
     return table, {column: lines for column, lines in curves.items() if all(lines.values())}
-
-
-def _is_random(level):
-    # Files hold no number for it.
-    return level is None or math.isnan(level)
 
 
 def as_text(table):

@@ -15,8 +15,8 @@ from absl import flags
 from classifiers import random_resized_crop, training_copies
 from classifiers.training_copies import TrainingCopies
 from misc.images import image_files, pixel_store, threads
-from misc.images.degraded_copies import resize_and_crop
-from misc.training import common_flags, memory, reader, seeds
+from misc.images.degraded_copies import INTERPOLATIONS, resize_and_crop
+from misc.training import common_flags, memory, reader, seeds, settings
 from misc.training.data import Data, check_split
 from misc.training.sampler import Sampler
 
@@ -24,6 +24,12 @@ VALIDATIONS = ("held_out", "test")
 # Of the permutation that chooses held-out images. It is the same for all runs, so that no step of
 # a chain of runs validates on images that another one was trained on.
 _HELD_OUT_SEED = 2024
+# Of the order of evaluations whose batches must not hold a few classes each.
+_ORDER_SEED = 2020
+# Training cuts squares from anywhere in images that are resized as for evaluations.
+RANDOM_PLACE = "random"
+# Of so many images --quick takes one.
+QUICK_STEP = 50
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,6 +45,7 @@ class LabelledImages:
         skip_broken: for paths: whether broken files are reported and left out, and replaced by
             their successors in training, instead of raised.
         whole: for pixels: bool `[N]`, false for images that could not be read; `None`: all could.
+        interpolation: for paths: one of `INTERPOLATIONS`, see `resize_and_crop`.
     """
 
     images: np.ndarray | list
@@ -48,6 +55,7 @@ class LabelledImages:
     crop: int | None = None
     skip_broken: bool = False
     whole: np.ndarray | None = None
+    interpolation: str = INTERPOLATIONS[0]
 
     def __len__(self):
         return len(self.labels)
@@ -93,8 +101,8 @@ class LabelledImages:
         Args:
             sampler: `Sampler`.
             first_step: step of the first batch.
-            area: `None` for whole images or central squares, or the share of the area that random
-                windows take, see `random_resized_crop`; the images must then be files.
+            area: `None` for whole images or central squares; for files also `RANDOM_PLACE`, or the
+                share of the area that random windows take, see `random_resized_crop`.
         """
         if isinstance(self.images, list):
             draws = random_resized_crop.DRAWS
@@ -111,6 +119,13 @@ class LabelledImages:
             return tf.gather(pixels, numbers), numbers
 
         return sampler.stream(make, first_step)
+
+    def sampled(self, quick, shuffled):
+        """Returns all images or, `quick`, a fixed fiftieth; in order, or in a fixed random one."""
+        chosen = np.arange(0, len(self), QUICK_STEP if quick else 1)
+        if shuffled:
+            chosen = np.random.default_rng(_ORDER_SEED).permutation(chosen)
+        return self.take(chosen) if quick or shuffled else self
 
     def one_pass(self, batch_size):
         """Returns all images that are whole in order, as a dataset of `image` and `label`."""
@@ -131,7 +146,11 @@ class LabelledImages:
         def read(number, uniform):
             if area is None:
                 return self._read_centre(number)
-            return random_resized_crop.read(self.images[number], self.crop, uniform, area)
+            path = self.images[number]
+            if area == RANDOM_PLACE:
+                reading = self.resize, self.crop, uniform, self.interpolation
+                return random_resized_crop.read_shifted(path, *reading)
+            return random_resized_crop.read(path, self.crop, uniform, area)
 
         return reader.Reader(read, len(self), [self.crop, self.crop, 3], self.skip_broken)
 
@@ -141,17 +160,17 @@ class LabelledImages:
     def _read_centre(self, number):
         pixels = image_files.read_rgb(self.images[number])
         try:
-            return resize_and_crop(pixels, self.resize, self.crop)
+            return resize_and_crop(pixels, self.resize, self.crop, self.interpolation)
         except ValueError as error:
             raise ValueError(f"{self.images[number]}: {error}") from error
 
 
-def from_files(found, class_names, resize, crop, skip_broken):
+def from_files(found, class_names, resize, crop, skip_broken, interpolation=INTERPOLATIONS[0]):
     """Returns the `LabelledImages` of a list of (path, label); see there."""
     paths, labels = zip(*found, strict=True)
-    return LabelledImages(
-        list(paths), np.array(labels, np.int32), class_names, resize, crop, skip_broken
-    )
+    images, labels = list(paths), np.array(labels, np.int32)
+    reading = {"skip_broken": skip_broken, "interpolation": interpolation}
+    return LabelledImages(images, labels, class_names, resize, crop, **reading)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -172,6 +191,8 @@ class LabelledData(Data):
         num_classes: classes of the network, `None` if it has none.
         copies: `TrainingCopies` that are made of a batch here, or `None`.
         area: see `LabelledImages.training_batches`.
+        quick: whether evaluations take a fixed fiftieth of the images.
+        shuffled: whether they take them in a fixed random order.
     """
 
     read: collections.abc.Callable
@@ -180,7 +201,9 @@ class LabelledData(Data):
     held_out: float
     num_classes: int | None = None
     copies: TrainingCopies | None = None
-    area: tuple | None = None
+    area: tuple | str | None = None
+    quick: bool = False
+    shuffled: bool = False
 
     def __post_init__(self):
         self.read = functools.cache(self.read)
@@ -213,7 +236,7 @@ class LabelledData(Data):
         check_split(split)
         if split == "validation" and self.validation == "held_out" and not self.held_out:
             return None
-        images = self._checked_part(split)
+        images = self._checked_part(split).sampled(self.quick, self.shuffled)
         batches = images.one_pass(self.evaluation_batch_size)
         batches.class_names = list(images.class_names)
         return batches
@@ -278,7 +301,7 @@ def define_flags():
         "Images per step and degradation, over all devices.",
         lower_bound=1,
     )
-    define_evaluation_flag()
+    define_evaluation_flags()
     flags.DEFINE_enum(
         "data_validation",
         "held_out",
@@ -295,10 +318,22 @@ def define_flags():
     )
 
 
-def define_evaluation_flag():
-    """Defines the flag of the size of evaluation batches."""
+def define_evaluation_flags():
+    """Defines the flags of evaluation batches."""
     flags.DEFINE_integer(
         "evaluation_batch_size", 250, "Images per step of an evaluation.", lower_bound=1
+    )
+    flags.DEFINE_bool("quick", False, "Evaluate on every 50th image alone, to try things.")
+    settings.local("quick")
+
+
+def define_interpolation_flag():
+    """Defines how image files are resized."""
+    flags.DEFINE_enum(
+        "data_interpolation",
+        INTERPOLATIONS[0],
+        INTERPOLATIONS,
+        "How --data_resize works: as torchvision does it, or with OpenCV's INTER_AREA.",
     )
 
 
@@ -339,6 +374,8 @@ def create_data(flags, read, side, area=None, settings=None):
         num_classes=settings.get("num_classes", flags.get("num_classes")),
         copies=training_copies.create(flags) if flags.get("degrade_on") == "host" else None,
         area=area,
+        quick=flags.get("quick", False),
+        shuffled=flags.get("reestimated_prior") is not None,
     )
 
 

@@ -5,6 +5,8 @@ import numpy as np
 from degradations import GROUPS, label
 
 CLEAN = "clean"
+# SyMPIE's own colour changes, stored beside ImageNet-C: a row of their own, like clean images.
+COLWARP = "colwarp"
 TOP = 5
 # Top-1 errors of AlexNet in percent, mean over severity 1 to 5, for ImageNet-C at 224 pixels.
 # Hendrycks & Dietterich (ICLR 2019), whose public code lists them with all digits.
@@ -102,14 +104,15 @@ class CorruptionGrid:
     def means(self):
         """Returns the figures that sum the grid up, in percent.
 
-        `accuracy`: mean over the degradations, without the clean images, of each one's mean over
-        its levels (the average of FusionDistill's tables); that of the clean images where nothing
-        else was counted. `mean_error`: 100 minus that, not normalised by any network.
+        `accuracy`: mean over the degradations, without the clean images and `COLWARP`, of each
+        one's mean over its levels (the average of FusionDistill's tables); that of these where
+        nothing else was counted. `mean_error`: 100 minus that, not normalised by any network.
         `top5`: as `accuracy`. `accuracy/NAME`: of one degradation. `mce_alexnet`: where it can be
         computed, see `mean_corruption_error`.
         """
         by_name = self.accuracies()
-        degraded = {name: value for name, value in by_name.items() if name != CLEAN} or by_name
+        apart = (CLEAN, COLWARP)
+        degraded = {n: value for n, value in by_name.items() if n not in apart} or by_name
         top5 = self.accuracies("top5")
         accuracy = float(np.mean(list(degraded.values())))
         means = {

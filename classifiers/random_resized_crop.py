@@ -9,7 +9,8 @@ import math
 import numpy as np
 import PIL.Image
 
-from misc.images import image_windows
+from misc.images import image_files, image_windows
+from misc.images.degraded_copies import resize_and_crop
 
 AREA = (0.08, 1.0)
 PROPORTIONS = (3 / 4, 4 / 3)
@@ -58,3 +59,25 @@ def read(path, size, uniform, area=AREA):
     # Pillow's filter grows with the reduction, as torchvision's default does.
     picture = PIL.Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(picture.resize((size, size), PIL.Image.Resampling.BILINEAR, box))
+
+
+def read_shifted(path, resize, size, uniform, interpolation):
+    """Returns a square of random place of a resized image file, uint8 RGB `[size, size, 3]`.
+
+    Args:
+        path: image file.
+        resize: length of the shorter side, or `None`.
+        size: side of the square.
+        uniform: numbers in [0, 1), of which the last two count: row and column.
+        interpolation: see `resize_and_crop`.
+
+    Raises:
+        ValueError: when the file is missing, broken, or smaller than the square.
+    """
+    pixels = resize_and_crop(image_files.read_rgb(path), resize, None, interpolation)
+    rows, columns = (length - size + 1 for length in pixels.shape[:2])
+    if min(rows, columns) < 1:
+        height, width = pixels.shape[:2]
+        raise ValueError(f"{path}: {height}x{width} pixels are less than the square of {size}")
+    top, left = (int(float(u) * n) for u, n in zip(uniform[-2:], (rows, columns), strict=True))
+    return np.ascontiguousarray(pixels[top : top + size, left : left + size])

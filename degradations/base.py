@@ -10,9 +10,9 @@ from keras import ops
 
 from degradations import random, severity
 
-# A float32 sum that should be a whole number may end just below it; truncation would then lose a
-# grey level. Anything this close below a whole number counts as that number.
-ROUNDING_SLACK = 2.0**-10
+# A float32 sum that should be a whole number may end just below it, by up to 1e-4; truncation would
+# then lose a grey level. Anything this close below a whole number counts as that number.
+ROUNDING_SLACK = 2.0**-12
 
 QUANTIZE = ("truncate", "round", None)
 

@@ -1,5 +1,7 @@
 """Changes of brightness, contrast, saturation and resolution, and elastic deformation."""
 
+import functools
+
 import numpy as np
 from keras import ops
 
@@ -132,9 +134,9 @@ class Pixelate(Degradation):
                 f"pixels a side at this level. Received: {tuple(images.shape)}"
             )
         batch, channels = ops.shape(images)[0], images.shape[-1]
-        largest = self.largest("share")
-        down_y, up_y, rows = _boxes(height, levels, largest)
-        down_x, up_x, columns = _boxes(width, levels, largest)
+        ends = self.smallest("share"), self.largest("share")
+        down_y, up_y, rows = _boxes(height, levels, *ends)
+        down_x, up_x, columns = _boxes(width, levels, *ends)
         # Along the rows first, then along the columns, as Pillow does.
         small = ops.reshape(ops.transpose(images, [0, 2, 1, 3]), [batch, width, height * channels])
         small = _round(ops.matmul(down_x, small))
@@ -151,21 +153,44 @@ def _round(values):
     return ops.floor(values + (0.5 + ROUNDING_SLACK))
 
 
-def _boxes(side, shares, largest):
+def _boxes(side, shares, smallest, largest):
     """Returns (shrinking matrix [B, count, side], source of each pixel [B, side], count)."""
-    most = max(int(side * largest + 1e-4), 1)
-    count = ops.reshape(ops.floor(side * shares + 1e-4), [-1, 1, 1])
-    scale = side / count
-    centre = (np.arange(most, dtype=np.float32)[:, None] + 0.5) * scale
-    distance = (np.arange(side, dtype=np.float32) + 0.5 - centre) / scale
-    # Pillow's box: more than half a pixel to the left is out, half a pixel to the right is in.
-    inside = ops.logical_and(distance > -0.5 + 1e-5, distance <= 0.5 + 1e-5)
-    weights = ops.cast(inside, "float32")
+    least, most = (max(int(side * share + 1e-4), 1) for share in (smallest, largest))
+    tables = pillow_boxes(side, least, most)
+    row = ops.cast(ops.floor(side * shares + 1e-4), "int32") - least
+    first, end, source = (ops.take(table, row, axis=0) for table in tables)
+    pixels = np.arange(side, dtype=np.int32)
+    first, end = ops.expand_dims(first, -1), ops.expand_dims(end, -1)
+    weights = ops.cast(ops.logical_and(pixels >= first, pixels < end), "float32")
     weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1.0)
-    # Enlarging, the nearest small pixel; a tie goes to the left one.
-    position = (np.arange(side, dtype=np.float32) + 0.5) / scale[:, 0]
-    source = ops.clip(ops.ceil(position - 1e-5) - 1, 0.0, count[:, 0] - 1)
-    return weights, ops.cast(source, "int32"), most
+    return weights, source, most
+
+
+@functools.lru_cache(maxsize=8)
+def pillow_boxes(side, least, most):
+    """Returns what Pillow's box filter takes where an axis is resized to `least` ... `most` pixels.
+
+    On paper many borders of boxes lie in the middle of a pixel: the last bit of Pillow's float64
+    numbers decides which box gets it.
+
+    Returns:
+        Three int32 arrays, with one row for each number of boxes: the first pixel of each box
+        [N, most] and the one after its last (both 0 where there is no box), and, enlarging again,
+        the box of each pixel [N, side].
+    """
+    firsts, ends = np.zeros([2, most - least + 1, most], np.int32)
+    sources = np.zeros([most - least + 1, side], np.int32)
+    for row, count in enumerate(range(least, most + 1)):
+        scale = side / count
+        centre = (np.arange(count) + 0.5) * scale
+        first = (centre - 0.5 * scale + 0.5).astype(np.int32)
+        end = np.minimum((centre + 0.5 * scale + 0.5).astype(np.int32), side)
+        # More than half a box to the left is out, half a box to the right is in.
+        first += (first - centre + 0.5) * (1 / scale) <= -0.5
+        end -= (end - 1 - centre + 0.5) * (1 / scale) > 0.5
+        firsts[row, :count], ends[row, :count] = first, end
+        sources[row] = (np.arange(side) + 0.5) * (count / side)
+    return firsts, ends, sources
 
 
 def _repeat(images, rows):

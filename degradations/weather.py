@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from degradations import blur, edges, filters, frost_texture, random
-from degradations.base import Degradation, choose, is_grey, per_image, register
+from degradations.base import Degradation, choose, is_grey, per_image, register, to_8_bits
 from degradations.photometric import join, split
 
 # Weights of red, green and blue in a grey value, ITU-R BT.601, as OpenCV takes them.
@@ -200,9 +200,9 @@ class Snow(Degradation):
     """Bleaches the image and adds streaks: ImageNet-C's snow.
 
     Source: Hendrycks & Dietterich (ICLR 2019): N(mean, spread) per pixel, zoomed into its centre,
-    values under the threshold set to 0, cut to 0-1, motion blur at an angle from -135 to -45
-    degrees, 8 bits; the image w x + (1 - w) max(x, 1.5 grey(x) + 0.5); the layer and its half-turn
-    are added.
+    values under the threshold set to 0, cut to 0-1, truncated to 8 bits, motion blur at an angle
+    from -135 to -45 degrees, truncated again; the image w x + (1 - w) max(x, 1.5 grey(x) + 0.5);
+    the layer and its half-turn are added.
     """
 
     severity_table = "snow"
@@ -236,13 +236,14 @@ class Snow(Degradation):
         across = ops.transpose(_enlarging(width, columns, zoom), [0, 2, 1])
         flakes = ops.matmul(flakes, across)
         flakes = flakes * ops.cast(flakes >= threshold, "float32")
-        flakes = ops.expand_dims(ops.clip(flakes, 0.0, 1.0), -1)
+        flakes = ops.expand_dims(to_8_bits(255.0 * flakes), -1)
         angles = random.uniform([batch], random.fold_in(seed, 1), -135.0, -45.0)
         reach = 2 * math.floor(self.largest("radius") + 0.5)
         streaks = blur.move(
             flakes, radius[:, 0, 0], deviation[:, 0, 0], angles, reach, type(self).__name__
-        )[..., 0]
-        streaks = ops.floor(streaks * 255.0 + 0.5)
+        )
+        # ImageMagick, which the authors blur with, truncates too.
+        streaks = to_8_bits(streaks)[..., 0]
         streaks = streaks + ops.flip(streaks, axis=(1, 2))
         planes = split(images)
         bleached = 1.5 * luminance(planes) + 127.5
@@ -270,8 +271,7 @@ class Spatter(Degradation):
     threshold set to 0. Water (mud below 1/2): the layer times a function of the distance to its
     edges (Canny 50 / 150, cut at 20, 3x3 box, histogram equalised, embossed, 3x3 box), divided by
     its maximum, times the strength, in pale turquoise. Mud: where the layer is above the threshold,
-    blurred by the strength and cut below 0.8, in brown. Distances are Euclidean; the reference's
-    are OpenCV's approximation, within 2 %.
+    blurred by the strength and cut below 0.8, in brown.
     """
 
     severity_table = "spatter"
@@ -311,7 +311,7 @@ class Spatter(Degradation):
         layer = layer * ops.cast(layer >= threshold, "float32")
         layer = ops.floor(ops.clip(layer, 0.0, 1.0) * 255.0)
         depth = edges.distance(edges.canny(layer, 50.0, 150.0), 20)
-        depth = edges.equalize(ops.floor(edges.box(depth) + 1e-3), 20)
+        depth = edges.equalize(ops.floor(edges.box(depth)), 20)
         near = edges.neighbourhood(depth, "mirror")
         depth = sum(weight * near(*shift) for shift, weight in self._EMBOSS)
         depth = ops.floor(edges.box(ops.clip(depth, 0.0, 255.0)) + 0.5)

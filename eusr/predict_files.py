@@ -146,7 +146,7 @@ class FileUpscaler:
         """Checks how a `Method` or `FrozenMethod` can be applied.
 
         Args:
-            model: what gives "output".
+            model: what gives "output"; its metadata may say that it needs `whole_images`.
             scale: one of the model's scales; may be left out if it has only one or none.
             tile: side of the tiles that larger images are cut into, in input pixels; 0 for whole
                 images, `None` for a size that keeps memory low.
@@ -159,6 +159,10 @@ class FileUpscaler:
         """
         self.scale = choose_scale(model, scale)
         self.factor = model.factor(self.scale)
+        if model.metadata.get("whole_images"):
+            if tile:
+                raise ValueError(f"This model needs whole images. Received: --tile={tile}")
+            tile = 0
         if overlap is None:
             overlap = _exact_overlap(model, self.scale, tile)
         self.overlap = overlap

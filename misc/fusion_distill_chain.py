@@ -90,7 +90,7 @@ def main(chosen, selection):
     selection.model.create_model(chosen | selection.create_data(chosen).settings)
     with locks.hold(chain.folder):
         table, page = chain.run(settings.changeable_names())
-    print(f"\n{table}\n\nPage with curves: {page}")
+    print(f"\n{table}\n\nPage: {page}")
     return 0
 
 

@@ -36,7 +36,9 @@ def define_flags(with_model):
     flags.DEFINE_string(
         "frozen_path",
         None,
-        "Frozen model to use instead of --model: .pb, SavedModel, ONNX, TFLite.",
+        "Frozen model to use instead of --model: .pb, SavedModel, ONNX, TFLite. The first two are "
+        "programs: what reads or writes files in them is refused, but take them only from those "
+        "whom you trust.",
     )
     flags.DEFINE_string("input_path", None, "Image file, or folder whose images are all used.")
     flags.DEFINE_string(

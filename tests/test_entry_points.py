@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from eusr import metrics
-from misc.images import image_files
+from misc.images import image_files, locks
 from misc.training import run_folder
 from tests import commands
 from tests.conftest import train
@@ -177,6 +178,12 @@ def test_wrong_checkpoints_are_explained(trained, photo_folder, tmp_path):
     assert "missing" in commands.run(*command, status=1)
 
 
+def test_results_that_another_process_writes_are_left_alone(tmp_path):
+    with locks.hold(tmp_path):
+        errors = commands.run("validate.py", "--model=eusr", f"--save_path={tmp_path}", status=1)
+    assert errors.startswith(f"error: {tmp_path} is in use by process {os.getpid()} ")
+
+
 def test_fine_tuning_starts_from_the_weights_of_one_network(trained_one_scale, one_scale, tmp_path):
     folder = tmp_path / "tuned"
     output = commands.run(
@@ -206,8 +213,8 @@ def test_help_shows_the_flags_of_the_chosen_model_only():
 
 def test_unknown_names_list_the_known_ones():
     errors = commands.run("train.py", "--model=esur", status=1, from_scratch=True)
-    assert "--model=esur is unknown. Known:" in errors
-    assert "eusr" in errors.split("Known:")[1]
+    assert "--model=esur is unknown. Did you mean eusr? Known:" in errors
+    assert "4pp_eusr" in errors.split("Known:")[1]
 
 
 @pytest.mark.slow  # two processes that trace the run at the same time

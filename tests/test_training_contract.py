@@ -1,7 +1,10 @@
 """What a method may ask of the training loop: a first validation, bests, restarts, the end."""
 
+import itertools
 import json
 import os
+import signal
+import sys
 import types
 
 import keras
@@ -10,7 +13,7 @@ from absl import flags
 
 import train
 from misc.images import locks
-from misc.training import run_folder, settings
+from misc.training import registry, run_folder, settings
 from misc.training.method import Decision, Method
 from tests import commands
 
@@ -28,7 +31,6 @@ class Counting(Method):
         dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
         network = keras.Sequential([keras.Input((1,)), dense])
         super().__init__({"network": network}, {"network": keras.optimizers.SGD(1.0)}, **kwargs)
-        self.left = list(RESULTS)
         self.factor = float(factor)
 
     @property
@@ -48,7 +50,8 @@ class Counting(Method):
 
     def evaluate(self, batches, report=None):
         assert list(batches) == ["validation"]
-        return self.left.pop(0)
+        weight = float(self.networks["network"].weights[0][0, 0])
+        return RESULTS[{0: 0, -2: 1, -4: 2}.get(weight, 3)]
 
     def after_validation(self, results):
         decision = super().after_validation(results)
@@ -62,11 +65,22 @@ class Counting(Method):
 class Ones:
     """Batches of ones; 20 images, of which a step uses 3."""
 
+    def __init__(self, signal_before=None):
+        self.signal_before = signal_before
+
     settings = types.MappingProxyType({})
     images_per_step = 3
 
     def training_batches(self, seed, first_step, shard):
-        return tf.data.Dataset.from_tensors({"image": tf.ones([1, 1])}).repeat()
+        def generate():
+            for step in itertools.count(first_step + 1):
+                if step == self.signal_before:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield {"image": [[1.0]]}
+
+        return tf.data.Dataset.from_generator(
+            generate, output_signature={"image": tf.TensorSpec([1, 1])}
+        )
 
     def evaluation_batches(self, split):
         return [split]
@@ -78,24 +92,22 @@ class Ones:
         return {"kind": "ones"}
 
 
-def run(path, *more, factor=1.0):
+def run(path, *more, factor=1.0, signal_before=None):
     """Trains for at most three epochs; called in a process of its own."""
-    selection = types.SimpleNamespace(
-        model_name="counting",
-        dataloader_name="ones",
-        create_data=lambda flags: Ones(),
-        model=types.SimpleNamespace(create_model=lambda flags, training: Counting(factor)),
-    )
+    model = types.SimpleNamespace(create_model=lambda flags, training: Counting(factor))
+    dataloader = types.SimpleNamespace(create_data=lambda flags: Ones(signal_before))
+    selection = registry.Selection("counting", model, "ones", dataloader)
     train.define_flags()
     arguments = ["--epochs=3", "--validate_freq=2", "--save_freq=100", "--log_freq=1"]
     flags.FLAGS(["train.py", f"--train_path={path}", *arguments, *more])
-    assert train.main(settings.parsed(), selection) == 0
+    sys.exit(train.main(settings.parsed(), selection))
 
 
-def start(*arguments, **kwargs):
+def start(*arguments, status=0, **kwargs):
     program = "import tests.test_training_contract as test\n"
     program += f"try: test.run(*{arguments!r}, **{kwargs!r})\n"
-    return commands.run("-c", program + "except (ArithmeticError, OSError) as error: print(error)")
+    program += "except (ArithmeticError, OSError) as error: print(error)"
+    return commands.run("-c", program, status=status)
 
 
 def test_weights_that_are_undefined_after_the_first_step_are_not_saved(tmp_path):
@@ -127,6 +139,11 @@ def test_the_loop_does_what_a_method_asks_for(tmp_path):
         assert json.loads((tmp_path / name / "results.json").read_text())["step"] == step
         assert run_folder.find_checkpoint(tmp_path / name).endswith(f"-{step}")
     assert "is already at step 6: a validation ended it" in start(str(tmp_path))
+    # One that is stopped just before a validation does it when it goes on.
+    start(str(tmp_path / "stopped"), signal_before=4, status=128 + signal.SIGTERM)
+    assert run_folder.find_checkpoint(tmp_path / "stopped").endswith("-4")
+    assert "validation at step 4: up 0.000" in start(str(tmp_path / "stopped"))
+    assert run_folder.read_history(tmp_path / "stopped") == rows
     # Another run may begin where this one ended.
     more = ["--epochs=4", f"--restore_path={tmp_path}"]
     output = start(str(tmp_path / "other"), *more)

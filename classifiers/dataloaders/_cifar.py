@@ -15,7 +15,7 @@ from absl import flags
 
 from classifiers import labelled_images, pickles
 from classifiers.labelled_images import LabelledImages
-from misc.images import archives
+from misc.images import archives, files
 from misc.training import data, settings
 
 _SIDE = 32
@@ -189,7 +189,9 @@ def read_npz(path):
             images, labels = content["images"], content["labels"]
             names = content["label_names"] if "label_names" in content.files else None
     except Exception as error:  # damaged archives raise many kinds
-        raise ValueError(f"{path} should be an .npz with images and labels: {error}") from error
+        raise ValueError(
+            f"{path} should be an .npz with images and labels: {error}. {files.FETCH_AGAIN}"
+        ) from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(
             f"images in {path} must be uint8 [N, height, width, 3]. "
@@ -275,7 +277,9 @@ def _load_pickle(path):
         raise
     except Exception as error:  # what a broken pickle raises depends on where it is broken
         reason = str(error) or type(error).__name__
-        raise ValueError(f"{path} is no file of the python version: {reason}") from error
+        raise ValueError(
+            f"{path} is no file of the python version: {reason}. {files.FETCH_AGAIN}"
+        ) from error
     return content
 
 

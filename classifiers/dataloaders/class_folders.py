@@ -16,7 +16,7 @@ from misc.images import image_files
 from misc.training import common_flags, data, settings
 
 MODEL = "classifier"
-TRAINING_CROPS = ("centre", "random_resized")
+TRAINING_CROPS = ("centre", labelled_images.RANDOM_PLACE, "random_resized")
 # ImageNet's usual 256 for a crop of 224.
 _RESIZE_PER_CROP = 256 / 224
 
@@ -41,11 +41,13 @@ def define_flags():
     flags.DEFINE_integer(
         "data_crop", 224, "Side of the square that is cut out, in pixels.", lower_bound=1
     )
+    labelled_images.define_interpolation_flag()
     flags.DEFINE_enum(
         "data_training_crop",
         TRAINING_CROPS[0],
         TRAINING_CROPS,
-        "What training sees of an image: centre: as evaluations, the central square; "
+        "What training sees of an image: centre: as evaluations, the central square; random: such "
+        "a square from anywhere; "
         "random_resized: a window of random size, shape and place, as ImageNet is usually trained "
         "on (give --augment_padding=0 with it).",
     )
@@ -90,8 +92,11 @@ def create_data(flags):
         raise ValueError(
             f"--data_resize={resize} leaves less than the square of --data_crop={crop}."
         )
-    area = None if flags.data_training_crop == "centre" else _check_area(flags.data_crop_area)
-    skip_broken, cached = flags.data_skip_broken, flags.data_cached
+    area = None if flags.data_training_crop == "centre" else flags.data_training_crop
+    if area == "random_resized":
+        area = _check_area(flags.data_crop_area)
+    cached = flags.data_cached
+    reading = (resize or None, crop, flags.data_skip_broken, flags.data_interpolation)
 
     def read(split):
         if split == "test" and not test_path:
@@ -100,9 +105,7 @@ def create_data(flags):
             raise ValueError("--data_path is missing: --data_test_path is for testing alone.")
         folder = pathlib.Path(path if split == "train" else test_path)
         _check_known(folder, names, path)
-        found = labelled_images.from_files(
-            find_images(folder, names), names, resize or None, crop, skip_broken
-        )
+        found = labelled_images.from_files(find_images(folder, names), names, *reading)
         # Of images in memory only the centre is there.
         return found.decoded(False if area and split == "train" else cached)
 

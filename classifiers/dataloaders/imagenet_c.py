@@ -4,7 +4,9 @@
 
 Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations", ICLR 2019. ImageNet-C is CORRUPTION/SEVERITY/CLASS/image files, a layout that
-`misc.degrade_folder` writes too; severities of ImageNet-C-bar (Mintun, Kirillov & Xie, "On
+`misc.degrade_folder` writes too, with or without folders for categories of corruptions above it.
+Beside it may lie, as SyMPIE's authors have them, color/SEVERITY/CLASS, which is counted as
+"colwarp", and clean/CLASS. Severities of ImageNet-C-bar (Mintun, Kirillov & Xie, "On
 Interaction Between Data Augmentations and Corruptions in Natural Corruption Robustness", NeurIPS
 2021) are numbers such as 2.40. CIFAR-10-C and CIFAR-10-C-bar are CORRUPTION.npy with severity 1 to
 5 one after the other, and labels.npy.
@@ -19,6 +21,8 @@ from absl import flags
 from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
 from classifiers.labelled_images import LabelledImages
+from classifiers.metrics import CLEAN, COLWARP
+from misc.images import files
 from misc.training import common_flags, data, settings
 from misc.training.data import Data, check_split
 
@@ -41,7 +45,8 @@ def define_flags():
     flags.DEFINE_integer(
         "data_crop", 224, "Side of the square that is cut out of image files.", lower_bound=1
     )
-    labelled_images.define_evaluation_flag()
+    labelled_images.define_interpolation_flag()
+    labelled_images.define_evaluation_flags()
     common_flags.define_skip_broken_flag()
     settings.local("data_path")
 
@@ -70,17 +75,22 @@ def create_data(flags):
     if names is None:
         parts = _array_parts(folder, labels, wanted, num_classes)
     else:
-        reading = (flags.data_resize or None, flags.data_crop, flags.data_skip_broken)
+        reading = (
+            *(flags.data_resize or None, flags.data_crop),
+            *(flags.data_skip_broken, flags.data_interpolation),
+        )
         parts = _folder_parts(folder, severities, names, wanted, num_classes, reading)
     if not parts:
         raise ValueError(
-            f"--data_path={folder} holds no corruptions: neither CORRUPTION/SEVERITY/CLASS nor "
-            f"CORRUPTION.npy with {LABELS}."
+            f"--data_path={folder} holds no corruptions: neither CORRUPTION/SEVERITY/CLASS, maybe "
+            f"below CATEGORY, nor CORRUPTION.npy with {LABELS}."
         )
     return StoredCorruptions(
         parts=parts,
         class_names=names,
         batch_size=flags.evaluation_batch_size,
+        quick=flags.quick,
+        shuffled=flags.get("reestimated_prior") is not None,
         settings=settings,
     )
 
@@ -95,11 +105,15 @@ class StoredCorruptions(Data):
         parts: list of (corruption, severity, function that returns `LabelledImages`).
         batch_size: images per batch.
         class_names: names of the classes, `None` if unknown.
+        quick: whether to take a fixed fiftieth of the images.
+        shuffled: whether to take them in a fixed random order.
     """
 
     parts: list
     batch_size: int
     class_names: list | None = None
+    quick: bool = False
+    shuffled: bool = False
     images_per_step: int = 0
 
     def training_batches(self, seed, first_step=0, shard=(0, 1)):
@@ -113,7 +127,7 @@ class StoredCorruptions(Data):
 
     def __iter__(self):
         for corruption, severity, read in self.parts:
-            for batch in read().one_pass(self.batch_size):
+            for batch in read().sampled(self.quick, self.shuffled).one_pass(self.batch_size):
                 yield batch | {"corruption": corruption, "severity": severity}
 
 
@@ -133,7 +147,7 @@ def _load_array(path):
     except OSError:
         raise
     except Exception as error:  # a damaged header raises many kinds
-        raise ValueError(f"{path} is no whole .npy file: {error}") from error
+        raise ValueError(f"{path} is no whole .npy file: {error}. {files.FETCH_AGAIN}") from error
 
 
 def _read_labels(path):
@@ -145,6 +159,10 @@ def _read_labels(path):
     if len(labels) % len(SEVERITIES):
         raise ValueError(
             f"{path} must hold the labels of {len(SEVERITIES)} severities. Received: {len(labels)}"
+        )
+    if labels.max() >= len(labels):
+        raise ValueError(
+            f"{path} should not name more classes than images. Received: a label {labels.max()}"
         )
     return labels.astype(np.int32)
 
@@ -182,12 +200,16 @@ def _array_parts(folder, labels, wanted, num_classes):
 
 
 def _find_severities(folder):
-    """Returns {corruption: {severity: folder}}."""
+    """Returns {corruption: {severity: folder}}; clean images have the severity `None`."""
     severities = {}
-    for path in folder.glob("*/*/"):
-        severity = _severity(path.name)
-        if severity is not None:
-            severities.setdefault(path.parent.name, {})[severity] = path
+    for path in (*folder.glob("*/*/"), *folder.glob("*/*/*/")):
+        severity, corruption = _severity(path.name), path.parent.name
+        # Classes may be called by numbers too: those lie below a severity, or are of clean images.
+        if severity is not None and corruption != CLEAN and _severity(corruption) is None:
+            corruption = COLWARP if corruption == "color" else corruption
+            severities.setdefault(corruption, {})[severity] = path
+    if severities and (folder / CLEAN).is_dir():
+        severities.setdefault(CLEAN, {None: folder / CLEAN})
     return severities
 
 

@@ -56,8 +56,12 @@ def _test_images(folder, names):
         raise FileNotFoundError(
             f"--data_path={folder} is not the official folder: {annotations} is missing."
         )
+    try:
+        lines = annotations.read_text().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{annotations} should be a text: {error}") from error
     found = []
-    for line in annotations.read_text().splitlines():
+    for line in lines:
         name, label = [*line.split("\t"), ""][:2]
         if label not in names:
             raise ValueError(

@@ -72,6 +72,8 @@ class Network:
         renamed: {regular expression: replacement} for names in PyTorch files that are called
             otherwise here.
         lookalikes: {name of a tensor: the other network whose files have it}.
+        adapt: `None`, or function of the tensors {name: array} of other PyTorch networks that
+            compute the same with other modules; returns those of this one.
     """
 
     builder: Callable
@@ -83,11 +85,17 @@ class Network:
     ignored: tuple = ()
     renamed: dict = dataclasses.field(default_factory=dict)
     lookalikes: dict = dataclasses.field(default_factory=dict)
+    adapt: Callable | None = None
 
 
 def _cifar_resnet(blocks):
     builder = functools.partial(cifar_resnet.build, blocks=blocks)
-    return Network(builder, normalisation="cifar10", image_size=32)
+    return Network(
+        builder,
+        normalisation="cifar10",
+        image_size=32,
+        adapt=cifar_resnet.from_parameter_free,
+    )
 
 
 def _resnet(*blocks, **settings):
@@ -171,8 +179,8 @@ def build(
         weights: `None` for random weights, or a file: .weights.h5 or .keras of this network, or
             PyTorch's .pth, .pt or .safetensors with the tensors of torchvision's network of that
             name (CIFAR ResNets: of the authors' code; CLIP: of the authors' releases, with the text
-            embeddings of the classes as `head.weight`; efficientnet_pytorch_b3: of that package).
-            A list of such files is taken together.
+            embeddings of the classes as `head.weight`, or as a .json file of them;
+            efficientnet_pytorch_b3: of that package). A list of such files is taken together.
         load_head: whether the last layer's weights are taken from the file too; without them it
             starts at random, for another number of classes.
         mean: three means on the scale 0-1; `None` for those that the network is usually fed with,
@@ -265,12 +273,15 @@ def _read(weights, network):
         return keras_weights.read(paths[0]), keras_weights, settings
     tensors = {}
     for path in paths:
-        tensors |= pytorch_files.read(path)
+        is_json = str(path).endswith(".json")
+        tensors |= clip.read_embeddings(path) if is_json else pytorch_files.read(path)
     for tensor, other in network.lookalikes.items():
         if tensor in tensors:
             raise ValueError(
                 f"{settings['source']} has the tensors of --network={other}, which pads and "
                 "normalises otherwise."
             )
+    if network.adapt is not None:
+        tensors = network.adapt(tensors)
     settings["ignored"] = network.ignored
     return pytorch_weights.rename(tensors, network.renamed), pytorch_weights, settings

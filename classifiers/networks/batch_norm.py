@@ -52,3 +52,57 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _follow(self, moving, newest):
         moving.assign(moving * self.momentum + newest * (1.0 - self.momentum))
+
+
+@keras.saving.register_keras_serializable("classifiers")
+class ReestimatedBatchNormalization(BatchNormalization):
+    """Batch normalisation with statistics of the images at hand, mixed with those of training.
+
+    Schneider et al., "Improving robustness against common corruptions by covariate shift
+    adaptation", NeurIPS 2020, section 3: of n images and those of training, which weigh as much as
+    `prior` images, mean and variance are the weighted means.
+    """
+
+    def __init__(self, prior=0, **kwargs):
+        super().__init__(**kwargs)
+        self.prior = prior
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalises `[batch, height, width, channels]`; the moving statistics stay."""
+        del training, mask
+        values = ops.cast(inputs, "float32")
+        mean, variance = ops.moments(values, axes=tuple(range(len(inputs.shape) - 1)))
+        count = ops.cast(ops.shape(inputs)[0], "float32")
+        share = count / (count + self.prior)
+        mean = share * mean + (1 - share) * self.moving_mean
+        variance = share * variance + (1 - share) * self.moving_variance
+        scale = self.gamma * ops.rsqrt(variance + self.epsilon)
+        return ops.cast((values - mean) * scale + self.beta, inputs.dtype)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "prior": self.prior}
+
+
+def with_reestimated_statistics(network, prior):
+    """Returns a copy of a network whose batch normalisation takes each batch's own statistics.
+
+    Args:
+        network: network of `networks.build`.
+        prior: number of images that the statistics of training weigh as.
+
+    Raises:
+        ValueError: if the network has no batch normalisation.
+    """
+
+    def clone(layer):
+        if isinstance(layer, BatchNormalization):
+            return ReestimatedBatchNormalization(prior, **layer.get_config())
+        return type(layer).from_config(layer.get_config())
+
+    if not any(isinstance(layer, BatchNormalization) for layer in network.layers):
+        raise ValueError(f"{network.name} has no batch normalisation to re-estimate.")
+    copied = keras.models.clone_model(network, clone_function=clone)
+    copied.set_weights(network.get_weights())
+    copied.trainable = False
+    return copied

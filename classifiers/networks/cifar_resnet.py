@@ -9,6 +9,10 @@ Layers bear the names of the authors' PyTorch modules.
 """
 
 import functools
+import itertools
+import re
+
+import numpy as np
 
 from classifiers.networks import layers, resnet
 
@@ -29,3 +33,36 @@ def build(x, num_classes, blocks):
     x = resnet.apply_stages(x, (blocks,) * 3, FEATURES, block, "res", stages)
     x = layers.AdaptiveAveragePooling(POOLED_SIZE)(x)
     return layers.classify(layers.flatten_channels_first(x), num_classes, "fc", stages)
+
+
+def from_parameter_free(tensors):
+    """Returns tensors of networks with parameter-free shortcuts as those of `build`, exactly.
+
+    They (He et al.'s option A, in the names of akamaster/pytorch_resnet_cifar10) take every second
+    pixel and pad the channels with zeros, a quarter of the new ones on each side: a 1x1 convolution
+    with ones and zeros. Their last pool is the mean of the four windows here. Other tensors are
+    returned as they are.
+    """
+    head = tensors.get("linear.weight")
+    if head is None or tuple(head.shape[1:]) != FEATURES[-1:]:
+        return tensors
+    renamed = {
+        re.sub(r"^layer(?=\d)", "res", name): value
+        for name, value in tensors.items()
+        if not name.startswith("linear.")
+    }
+    windows = POOLED_SIZE**2
+    renamed["fc.weight"] = np.repeat(np.asarray(head) / windows, windows, axis=1)
+    renamed["fc.bias"] = tensors["linear.bias"]
+    for stage, (before, after) in enumerate(itertools.pairwise(FEATURES), start=2):
+        ones = np.ones(after, np.float32)
+        shortcut = np.eye(after, before, (before - after) // 2, np.float32)
+        renamed |= {
+            f"res{stage}.0.ds.0.weight": shortcut[:, :, None, None],
+            # A normalisation that changes nothing.
+            f"res{stage}.0.ds.1.weight": np.sqrt(ones + np.float32(1e-5)),
+            f"res{stage}.0.ds.1.bias": 0 * ones,
+            f"res{stage}.0.ds.1.running_mean": 0 * ones,
+            f"res{stage}.0.ds.1.running_var": ones,
+        }
+    return renamed

@@ -8,9 +8,12 @@ The text half is not built: rows of the classifier's weights are text embeddings
 ("A photo of a NAME.") that the user computed, or are learned.
 """
 
+import json
 import math
+import pathlib
 
 import keras
+import numpy as np
 from keras import ops
 
 from classifiers.networks import layers, resnet, transformer
@@ -49,6 +52,28 @@ def build(x, num_classes):
     stages["pooled"] = AttentionPooling(HEADS, EMBEDDING, name="visual.attnpool")(x)
     stages["logits"] = CosineClassifier(num_classes, dtype="float32", name="head")(stages["pooled"])
     return stages
+
+
+def read_embeddings(path):
+    """Returns the text embeddings in a JSON file as the tensor of the classifier.
+
+    The file holds a list of them in the order of the classes, or {name of a class: embedding}.
+
+    Raises:
+        ValueError: for any other content.
+        FileNotFoundError: when there is no such file.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        rows = content.values() if isinstance(content, dict) else content
+        embeddings = np.array(list(rows), np.float32)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} should hold a text embedding for each class: {error}") from error
+    if embeddings.ndim != 2:
+        raise ValueError(
+            f"{path} should hold a text embedding for each class. Received: {embeddings.shape}"
+        )
+    return {"head.weight": embeddings}
 
 
 def _block(inputs, features, stride, name):

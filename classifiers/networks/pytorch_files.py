@@ -24,7 +24,7 @@ import ml_dtypes
 import numpy as np
 
 from classifiers import pickles
-from misc.images import archives
+from misc.images import archives, files
 
 # Names under which checkpoints keep the tensors of the network.
 NESTED = ("state_dict", "model_state_dict", "model", "net", "network")
@@ -103,7 +103,9 @@ def _naming(path):
         raise
     except Exception as error:  # damaged pickles and archives raise many kinds
         reason = str(error) or type(error).__name__
-        raise ValueError(f"Cannot read the tensors of {path}: {reason}") from error
+        raise ValueError(
+            f"Cannot read the tensors of {path}: {reason}. {files.FETCH_AGAIN}"
+        ) from error
 
 
 @dataclasses.dataclass

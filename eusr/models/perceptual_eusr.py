@@ -71,7 +71,8 @@ def define_flags():
             f"eusr_{name}_nima_path",
             default,
             f"Trained score predictor for {kind}: a frozen .pb or SavedModel, or weights beside "
-            "the arguments.json of their run. Not read if both its weights below are 0.",
+            "the arguments.json of their run. Not read if both its weights below are 0. The first "
+            "two are programs: take them only from those whom you trust.",
         )
     for name, default, loss in (
         ("lr", 0.05, "mean absolute error"),

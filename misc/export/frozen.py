@@ -252,7 +252,9 @@ def _naming(path):
         raise
     except Exception as error:  # the libraries that run files have no common base
         reason = (str(error) or type(error).__name__).strip().partition("\n")[0]
-        raise ValueError(f"The frozen model {path} cannot be used: {reason}") from error
+        raise ValueError(
+            f"The frozen model {path} cannot be used (if it is damaged, copy it again): {reason}"
+        ) from error
 
 
 def _original_description(path, graph):

@@ -1,6 +1,7 @@
 """ONNX files, one per scale: batch, height and width are free."""
 
 import logging
+import os
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from misc.export import frozen_graph
 # The newest that tf2onnx 1.17 writes.
 OPSET = 18
 METADATA_KEY = "description"
+# Else onnxruntime writes to the user's cache folder and reports to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def write(method, description, path):
@@ -28,6 +31,7 @@ def write(method, description, path):
         )
     finally:
         logging.disable(logging.NOTSET)
+    model.graph.doc_string = ""  # tf2onnx has a number there that grows with every file
     model.metadata_props.add(key=METADATA_KEY, value=description.to_json())
     onnx.save(model, str(path))
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from misc.export import frozen_saved_model
+from misc.images import archives
 
 DESCRIPTION_FILE = "description.json"
 
@@ -27,7 +28,8 @@ def write(method, description, path):
         )
         path.write_bytes(converter.convert())
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(DESCRIPTION_FILE, description.to_json())
+        # Without the time at which it was written: equal models are equal files.
+        archive.writestr(zipfile.ZipInfo(DESCRIPTION_FILE), description.to_json())
 
 
 def read(path):
@@ -36,7 +38,7 @@ def read(path):
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if DESCRIPTION_FILE in archive.namelist():
-                text = archive.read(DESCRIPTION_FILE).decode()
+                text = archives.read_member(archive, DESCRIPTION_FILE).decode()
     return text, path
 
 

@@ -9,6 +9,9 @@ from misc.training import registry, run_folder, settings
 def restore_trained(path):
     """Returns the `Method` or `frozen.FrozenMethod` in a file; both have `predict`.
 
+    A .pb and a SavedModel are programs: see `graph_operations` for what is refused of them, and
+    load those alone that come from people whom you trust. All else is read as data.
+
     Args:
         path: a frozen file (.pb, .onnx, .tflite, a SavedModel folder); or a weight file .h5 or a
             checkpoint (FOLDER/model.ckpt-STEP, or the folder) that lies where training wrote it:

@@ -4,7 +4,6 @@ Each copy depends on its own seed alone, which is made from the run's seed, the 
 path and the degradation: neither the order nor the number of workers changes a pixel.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -24,6 +23,7 @@ from misc.images import files, image_files, pixel_store, result_folder
 
 LAYOUTS = ("imagenet_c", "flat")
 FORMATS = ("png", "jpeg")
+INTERPOLATIONS = ("bilinear", "area")
 # ImageNet-C stores its images with this JPEG quality.
 JPEG_QUALITY = 85
 # Half the time of the default for 3 % more bytes.
@@ -225,13 +225,14 @@ class Degrader:
             return function
 
 
-def resize_and_crop(image, resize=None, crop=None):
+def resize_and_crop(image, resize=None, crop=None, interpolation="bilinear"):
     """Returns the image as ImageNet-C prepares it: resized bilinearly, its middle cut out.
 
     Args:
         image: uint8 RGB.
         resize: length of the shorter side, or None.
         crop: side of the central square, or None.
+        interpolation: one of `INTERPOLATIONS`: Pillow's bilinear filter, or OpenCV's INTER_AREA.
 
     Raises:
         ValueError: if the image is smaller than the square, or too large for the memory.
@@ -240,8 +241,11 @@ def resize_and_crop(image, resize=None, crop=None):
         shorter = min(image.shape[:2])
         width, height = (int(resize * side / shorter) for side in (image.shape[1], image.shape[0]))
         pixel_store.check_pixels(height, width, "A resized image")
-        picture = PIL.Image.fromarray(image)
-        image = np.asarray(picture.resize((width, height), PIL.Image.Resampling.BILINEAR))
+        if interpolation == "area":
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        else:
+            picture = PIL.Image.fromarray(image)
+            image = np.asarray(picture.resize((width, height), PIL.Image.Resampling.BILINEAR))
     if crop:
         height, width = image.shape[:2]
         if min(height, width) < crop:
@@ -288,7 +292,7 @@ class Records:
     """What was measured of each copy: a file of lines, to which any number of threads append.
 
     A record is written before its image takes its place, so that every image that is there has one;
-    a line that a killed run did not finish is left out.
+    a line that a killed run did not finish, or that is damaged, is left out.
     """
 
     def __init__(self, output_path, settings, overwrite=False):
@@ -305,14 +309,11 @@ class Records:
         self._output_path = pathlib.Path(output_path)
         self._path = self._output_path / RECORD_FOLDER / "records.jsonl"
         self._lock = threading.Lock()
-        self._records = {}
         if overwrite:
             self._path.unlink(missing_ok=True)
         text = self._path.read_text("utf-8", errors="replace") if self._path.exists() else ""
-        for line in text.splitlines():
-            with contextlib.suppress(ValueError):  # the line that a killed run did not finish
-                record = json.loads(line)
-                self._records[record["path"]] = record
+        found = filter(None, map(_read_record, text.splitlines()))
+        self._records = {record["path"]: record for record in found}
         replaced = overwrite or not self._records
         result_folder.keep_settings(self._path.parent, settings, replaced)
 
@@ -343,11 +344,29 @@ class Records:
         the mean over the images that differ from their original; None if none does.
         """
         groups = {}
-        for record in self._records.values():
+        # In an order that does not depend on which thread was the first.
+        for _, record in sorted(self._records.items()):
             groups.setdefault((record["degradation"], record["severity"]), []).append(record)
-        return [
-            _summarize(label, severity, records) for (label, severity), records in groups.items()
-        ]
+        by_name = sorted(groups.items(), key=lambda group: (group[0][0], group[0][1] or 0))
+        return [_summarize(label, severity, records) for (label, severity), records in by_name]
+
+
+def _read_record(line):
+    """Returns the record in a line, `None` if it holds no whole one."""
+    try:
+        record = json.loads(line)
+        kinds = (
+            isinstance(record["path"], str),
+            isinstance(record["degradation"], str),
+            isinstance(record["severity"], int | None),
+            isinstance(record["format"], str),
+            isinstance(record["codec"], str | None),
+            isinstance(record["codec_bytes"], int | None),
+            record["bytes"] > 0 and record["pixels"] > 0 and 0 <= record["mse"] < math.inf,
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return record if all(kinds) else None
 
 
 def _summarize(label, severity, records):

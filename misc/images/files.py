@@ -16,6 +16,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _PREFIX, _SUFFIX = ".degraded-vision.", ".tmp"
 
 
+# What errors that name a file end with, where it may be damaged.
+FETCH_AGAIN = "If the file is damaged, take another copy of it."
+
+
 class DiskFullError(OSError):
     """The disk takes no more, so that there is no use in trying other files."""
 
@@ -96,8 +100,11 @@ def _sweep_once(folder):
 def _temporary_folder(parent):
     with contextlib.ExitStack() as stack:
         with _locked(parent, fcntl.LOCK_SH):  # no sweep comes before its own lock
-            folder = tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=parent)
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            # It is removed at the end of the process, too, should the context not come to its end.
+            temporary = tempfile.TemporaryDirectory(
+                prefix=_PREFIX, suffix=_SUFFIX, dir=parent, ignore_cleanup_errors=True
+            )
+            folder = stack.enter_context(temporary)
             stack.enter_context(_locked(folder, fcntl.LOCK_EX))
         yield pathlib.Path(folder)
 

@@ -1,8 +1,10 @@
 """Keeps two processes from writing into one folder."""
 
+import atexit
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import pathlib
 import socket
@@ -29,11 +31,14 @@ def hold(folder):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     file = _acquire(path, folder)
+    remove = functools.partial(path.unlink, missing_ok=True)
+    atexit.register(remove)  # a library that calls back may end the process without coming here
     try:
         yield
     finally:
+        atexit.unregister(remove)
         # Removed before it is given back: a process that has opened it by now looks again.
-        path.unlink(missing_ok=True)
+        remove()
         os.close(file)
         if is_new:
             with contextlib.suppress(OSError):  # it holds something

@@ -25,13 +25,27 @@ def _catch_signals():
         atexit.register(print, f"Stopped by {signal.Signals(number).name}.", file=sys.stderr)
         sys.exit(128 + number)
 
+    _handle_signals(stop)
+
+
+def _handle_signals(handler):
+    """Lets a function of number and frame handle Ctrl-C and SIGTERM, unless they are ignored."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, stop)
+                signal.signal(number, handler)
+
+
+def _end_at_once(number, frame):
+    """Ends the program without an exception, which would only be reported while Python ends."""
+    del frame
+    print(f"Stopped by {signal.Signals(number).name}.", file=sys.stderr, flush=True)
+    os._exit(128 + number)
 
 
 _catch_signals()  # loading TensorFlow takes seconds
+# What is registered first runs last: then only the libraries have to end, without Python.
+atexit.register(_handle_signals, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -114,7 +128,10 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
             _fail(message)
 
     app.call_after_init(_set_up_logging)
-    app.run(guarded, flags_parser=_or_fail(command_line.parse))
+    try:
+        app.run(guarded, flags_parser=_or_fail(command_line.parse))
+    finally:
+        _handle_signals(_end_at_once)
 
 
 def parse_some(*names):
@@ -192,7 +209,7 @@ def _message_of_full_disk(error):
 
 
 def _message_of_full_memory(error):
-    wanted = re.search(r"(?:tensor|array) with shape ?[[(][\d, ]*[])]", str(error))
+    wanted = re.search(r"(?:tensor|array) with shape ?[\[(][\d, ]*[])]", str(error))
     smaller = " or ".join(f"--{name}={FLAGS[name].value}" for name in SIZES if name in FLAGS)
     return (
         "The memory does not suffice"

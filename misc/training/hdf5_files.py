@@ -5,6 +5,8 @@ import mmap
 
 import h5py
 
+from misc.images import files
+
 # HDF5 File Format Specification 3.0, III.E "Global Heap": where texts of any length are kept.
 _HEAP = b"GCOL\x01\x00\x00\x00"
 _HEADER = 16
@@ -38,7 +40,9 @@ def naming(path):
         raise
     except Exception as error:  # h5py raises many kinds on damaged files
         reason = str(error) or type(error).__name__
-        raise ValueError(f"Cannot read the weight file {path}: {reason}") from error
+        raise ValueError(
+            f"Cannot read the weight file {path}: {reason}. {files.FETCH_AGAIN}"
+        ) from error
 
 
 def check_dataset(item, name):

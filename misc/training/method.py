@@ -111,6 +111,8 @@ class Method(abc.ABC):
         self.validations_since_best = tf.Variable(0, dtype=tf.int64, trainable=False)
         # Whether a validation ended the run.
         self.ended = tf.Variable(False, trainable=False)
+        # Whether a signal came before a validation.
+        self.validation_due = tf.Variable(False, trainable=False)
         for name, optimizer in self.optimizers.items():
             optimizer.build(networks[name].trainable_variables)
         self.restored_step = 0
@@ -370,6 +372,7 @@ class Method(abc.ABC):
             "step": self.step,
             "validations_since_best": self.validations_since_best,
             "ended": self.ended,
+            "validation_due": self.validation_due,
         }
         for name, value in self.best_values.items():
             state["progress"]["best_value" if name == BEST else f"best_value_{name}"] = value

@@ -20,9 +20,8 @@ UNSAVED = "unsaved"
 HISTORY = "history.jsonl"
 # Folder of the best weights by a method's objective.
 BEST = "best"
+# Folders of processes that are not the chief.
 _WORKER = ".worker_"
-# Folders of `write_atomically` and of processes that are not the chief.
-_LEFT = re.compile(r"\..+\.\w{8}\.tmp|\.worker_\w+")
 
 
 class RunFolder:
@@ -156,15 +155,17 @@ class RunFolder:
             self._remove_old(step)
 
     def _sweep(self):
-        """Removes what killed processes left; the caller keeps living ones out of the folder."""
-        for folder in (self.path, *(self.path / name for name in self.method.bests)):
-            checkpoints.sweep(folder)
-            for left in folder.glob(".*"):
-                if _LEFT.fullmatch(left.name) and left.is_dir():
-                    shutil.rmtree(left)
-        for file in self._weight_files():
-            for left in file.parent.glob(f".{glob.escape(file.name)}.*.tmp"):
+        """Removes what killed processes left, also those of versions with names of their own."""
+        folders = [self.path, *(self.path / name for name in self.method.bests)]
+        files.sweep([*folders, *{file.parent for file in self._weight_files()}])
+        written = [folder / name for folder in folders for name in (ARGUMENTS, "results.json")]
+        for file in (*written, *self._weight_files()):
+            for left in file.parent.glob(f".{glob.escape(file.name)}.????????.tmp"):
                 shutil.rmtree(left)
+        for folder in folders:
+            checkpoints.sweep(folder)
+        for left in self.path.glob(f"{_WORKER}*"):
+            shutil.rmtree(left)
 
     def save(self, step):
         """Saves everything that the run needs to continue at `step`, as model.ckpt-STEP.
@@ -232,7 +233,8 @@ class RunFolder:
     def append_history(self, step, scalars):
         """Appends one line {"step": ..., name: value} to history.jsonl."""
         if self.is_chief:
-            with open(self.path / HISTORY, "a") as file:
+            path = self.path / HISTORY
+            with files.naming(path), open(path, "a") as file:
                 file.write(json.dumps({"step": step, **scalars}) + "\n")
 
 

@@ -60,12 +60,17 @@ def _run(command):
         del frame
         caught.append(number)
         if process:
-            # A terminal's Ctrl-C reaches both; a second one would not let the command save.
             process.send_signal(signal.SIGTERM)
 
     before = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        process = subprocess.Popen([*_tied_to(os.getpid()), *command], cwd=ROOT)
+        # A terminal's Ctrl-C reaches both, but the command need not be ready for it, and should
+        # not get two signals: it inherits that this one is blocked.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process = subprocess.Popen([*_tied_to(os.getpid()), *command], cwd=ROOT)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if caught:
             process.send_signal(signal.SIGTERM)
         status = process.wait()

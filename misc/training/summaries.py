@@ -1,5 +1,6 @@
 """TensorBoard: scalars and rows of pictures."""
 
+import os
 import pathlib
 import struct
 
@@ -51,14 +52,19 @@ def cut(folder, step):
         step: the last step that stays; -1 takes back all.
     """
     for path in sorted(pathlib.Path(folder).glob("events.out.tfevents.*"), reverse=True):
-        if _cut_file(path, step):
+        kept = _cut_file(path, step)
+        if kept:
             return  # earlier files hold earlier steps
-        path.unlink()
+        if kept == 0:
+            path.unlink()
 
 
 def _cut_file(path, step):
-    """Cuts a file before its first point after a step; returns whether it holds others."""
-    size, has_points = path.stat().st_size, False
+    """Cuts a file before its first point after a step.
+
+    Returns the number of points that it keeps, `None` for what is no event file.
+    """
+    kept, size = None, path.stat().st_size
     with open(path, "rb+") as file:
         # A record: its length, a checksum of that, an event, a checksum of that.
         while len(header := file.read(12)) == 12:
@@ -67,9 +73,10 @@ def _cut_file(path, step):
                 event = tf.compat.v1.Event.FromString(file.read(min(length, size)))
             except message.DecodeError:
                 break  # of a process that was killed
-            if event.step > step:
+            is_point = event.HasField("summary")
+            if is_point and event.step > step:
                 file.truncate(start)
                 break
-            has_points |= event.HasField("summary")
-            file.seek(4, 1)
-    return has_points
+            kept = (kept or 0) + is_point
+            file.seek(4, os.SEEK_CUR)
+    return kept

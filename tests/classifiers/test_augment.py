@@ -102,7 +102,7 @@ def test_eager_and_compiled_copies_are_equal():
 
 def test_lists_of_texts():
     assert len(levels.training_layers(["jpeg:10,p=0.5", "noise"], 32)) == 2
-    assert len(levels.training_layers(["imagenet_c", "fog"], 32)) == 16
+    assert len(levels.training_layers(["imagenet_c", "fog@2"], 32)) == 16
     assert levels.training_layers([], 32) == []
     with pytest.raises(ValueError, match=r"'jpeg' and 'blur@3' and 'noise:5-10' apart"):
         levels.training_layers(["noise", "jpeg,blur@3, noise:5-10"], 32)

@@ -37,6 +37,8 @@ def settings(path, **values):
             "data_crop": 16,
             "data_training_crop": "random_resized",
             "data_crop_area": list(random_resized_crop.AREA),
+            "data_interpolation": "bilinear",
+            "quick": False,
             "data_cached": False,
             "data_skip_broken": False,
             "data_validation": "held_out",
@@ -96,6 +98,22 @@ def test_evaluations_see_the_centre(folder):
         np.testing.assert_array_equal(one["image"], other["image"])
     trained = take(settings(folder, data_training_crop="centre"), 1)[0]["image"]
     np.testing.assert_array_equal(trained, np.tile(trained[:1], [6, 1, 1, 1]))
+
+
+def test_random_squares_have_the_size_of_evaluations_and_any_place(folder):
+    # What a place looks like tells it.
+    gradient = np.indices((24, 36)).transpose(1, 2, 0) * 5
+    pixels = np.concatenate([gradient, np.zeros((24, 36, 1))], axis=2).astype(np.uint8)
+    for path in folder.glob("*/*.png"):
+        PIL.Image.fromarray(pixels).save(path)
+    flags = settings(folder, data_training_crop="random", data_resize=24, data_crop=16)
+    batches = take(flags, 20)
+    corners = np.concatenate([batch["image"][:, 0, 0, :2] for batch in batches]) / 5
+    for corner, image in zip(corners, np.concatenate([b["image"] for b in batches]), strict=True):
+        top, left = corner.astype(int)
+        np.testing.assert_array_equal(image, pixels[top : top + 16, left : left + 16])
+    np.testing.assert_array_equal(corners.min(axis=0), [0, 0])
+    np.testing.assert_array_equal(corners.max(axis=0), [8, 20])
 
 
 def test_the_area_of_windows_can_be_chosen(folder):

@@ -1,6 +1,7 @@
 import io
 import pickle
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -16,6 +17,7 @@ from classifiers.dataloaders import (
     imagenet_c,
     tiny_imagenet,
 )
+from misc.training import registry
 from misc.training.settings import Settings
 
 COMMON = {
@@ -303,6 +305,7 @@ def test_class_folders(tmp_path, cached):
         data_crop=16,
         data_cached=cached,
         data_training_crop="centre",
+        data_interpolation="bilinear",
         data_skip_broken=False,
         num_classes=2,
         data_held_out=0.5,
@@ -320,6 +323,7 @@ def test_class_folders(tmp_path, cached):
 def test_class_folders_name_what_is_wrong(tmp_path):
     values = {"data_test_path": None, "data_resize": 0, "data_crop": 16, "data_cached": False}
     values |= {"data_training_crop": "centre", "data_skip_broken": False}
+    values |= {"data_interpolation": "bilinear"}
     with pytest.raises(ValueError, match="--data_path"):
         count_images(class_folders, settings(data_path=None, **values))
     with pytest.raises(ValueError, match="holds no folder"):
@@ -346,11 +350,14 @@ def test_tiny_imagenet(tmp_path):
     (batch,) = evaluate(tiny_imagenet, flags)
     np.testing.assert_array_equal(batch["label"], [0, 1])
     np.testing.assert_array_equal(batch["image"], np.stack([pixels[1], pixels[0]]))
+    (tmp_path / "val/val_annotations.txt").write_bytes(b"val_1.PNG\tn01\xff\n")
+    with pytest.raises(ValueError, match=r"val_annotations\.txt should be a text"):
+        evaluate(tiny_imagenet, flags)
 
 
 def imagenet_c_settings(path, **values):
     defaults = {"data_corruptions": None, "data_resize": 0, "data_crop": 16}
-    defaults |= {"data_skip_broken": False}
+    defaults |= {"data_skip_broken": False, "data_interpolation": "bilinear", "quick": False}
     return settings(data_path=str(path), **(defaults | values))
 
 
@@ -377,6 +384,37 @@ def test_imagenet_c_in_folders(tmp_path):
         evaluate(imagenet_c, flags)
 
 
+def test_imagenet_c_below_categories_with_colours_and_clean_images(tmp_path):
+    for part in ("weather/fog/1", "weather/fog/2", "noise/shot_noise/1", "color/3", "clean"):
+        for label in ("0", "7"):  # classes that are called like severities
+            write_photo(tmp_path / part / label / "0.png", 0)
+    flags = imagenet_c_settings(tmp_path, num_classes=2)
+    batches = evaluate(registry.load("dataloaders", "imagenet_c_mixed"), flags)
+    assert [(batch["corruption"], batch["severity"]) for batch in batches] == [
+        ("clean", None),
+        ("colwarp", 3),
+        ("fog", 1),
+        ("fog", 2),
+        ("shot_noise", 1),
+    ]
+    for batch in batches:
+        np.testing.assert_array_equal(batch["label"], [0, 1])
+
+
+def test_quick_takes_every_fiftieth_image_resized_by_area(tmp_path):
+    pixels = [write_photo(tmp_path / f"fog/1/cat/{n:03}.png", n) for n in range(101)]
+    values = {"data_resize": 18, "data_interpolation": "area", "quick": True}
+    (batch,) = evaluate(imagenet_c, imagenet_c_settings(tmp_path, num_classes=1, **values))
+    assert len(batch["image"]) == 3
+    for image, source in zip(batch["image"], (0, 50, 100), strict=True):
+        height, width = pixels[source].shape[:2]
+        size = 18 * width // min(height, width), 18 * height // min(height, width)
+        expected = cv2.resize(pixels[source], size, interpolation=cv2.INTER_AREA)
+        top, left = (round((side - 16) / 2) for side in size[::-1])
+        expected = expected[top : top + 16, left : left + 16]
+        np.testing.assert_array_equal(image, expected)
+
+
 def test_imagenet_c_bar_has_fractions_as_severities(tmp_path):
     for severity in ("10.00", "2.40", "3.00"):
         write_photo(tmp_path / f"sparkles/{severity}/cat/0.png", 0)
@@ -395,7 +433,9 @@ def test_imagenet_c_bar_has_fractions_as_severities(tmp_path):
         ("labels.npy", np.zeros(19, np.int64), r"labels.npy must hold the labels of 5 severities"),
         ("labels.npy", np.zeros(20), r"labels.npy must hold integers"),
         ("labels.npy", np.full(20, 10), r"labels.npy holds labels from 10 to 10"),
+        ("labels.npy", np.full(20, 1 << 40), r"labels.npy should not name more classes"),
         ("labels.npy", b"broken", r"labels.npy is no whole .npy file"),
+        ("labels.npy", b"PK\x05\x06" + bytes(18), r"labels.npy is no whole .npy file"),
         ("fog.npy", b"broken", r"fog.npy is no whole .npy file"),
         ("fog.npy", np.zeros((19, 32, 32, 3), np.uint8), r"fog.npy must be uint8 \[20, "),
         ("fog.npy", np.zeros((20, 32, 32), np.uint8), r"fog.npy must be uint8 \[20, "),

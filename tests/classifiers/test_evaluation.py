@@ -147,6 +147,7 @@ def test_dataloaders_describe_their_data(tmp_path):
             image_files.write_image(tmp_path / "folders" / name / f"{number}.png", pixels)
     folders = {"data_path": str(tmp_path / "folders"), "data_test_path": None, "data_cached": True}
     folders |= {"data_resize": 18, "data_crop": 16, "data_training_crop": "centre"}
+    folders |= {"data_interpolation": "bilinear"}
     described = {"class_names": ["cat", "dog"], "resize": 18, "crop": 16}
     assert describe(class_folders, **folders) == described
     assert describe(class_folders, **folders | {"data_resize": 0})["resize"] is None

@@ -38,7 +38,7 @@ def test_table_has_the_rows_and_columns_of_the_paper(tmp_path):
 def test_levels_drawn_at_random_make_a_table_without_curves(tmp_path):
     def drawn(name):
         found = results(name)
-        images = [{"name": n, "level": None, "top1": 20.0} for n in ("jpeg", "blur", "noise")]
+        images = [{"name": n, "level": "nan", "top1": 20.0} for n in ("jpeg", "blur", "noise")]
         return found | {"images": images}
 
     table, curves = fusion_distill_table.collect(drawn, ("noise", "blur", "jpeg"))

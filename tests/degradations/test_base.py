@@ -109,7 +109,7 @@ def test_unknown_sizes_in_a_graph():
 
 
 def test_quantize():
-    images = np.array([-1.0, 0.4, 0.5, 1.9995, 254.7, 300.0], "float32")
+    images = np.array([-1.0, 0.4, 0.5, 1.9999, 254.7, 300.0], "float32")
     np.testing.assert_array_equal(base.to_8_bits(images, "truncate"), [0, 0, 0, 2, 254, 255])
     np.testing.assert_array_equal(base.to_8_bits(images, "round"), [0, 0, 1, 2, 255, 255])
     np.testing.assert_array_equal(base.to_8_bits(images, None), np.clip(images, 0, 255))

@@ -2,6 +2,7 @@
 
 import os
 
+import cv2
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -136,6 +137,68 @@ def test_elastic_transform_equals_scipy_for_the_same_displacements(strength, dev
                 bent, [y + smooth[1], x + smooth[0]], order=1, mode="reflect"
             )
             np.testing.assert_allclose(ours[..., channel], expected, atol=0.05)
+
+
+def draws_of(text, images, seed=7):
+    """Returns the result of a layer, its levels, and the seed that `apply` draws from."""
+    layer = degradations.parse(text, size=len(images[0]))
+    levels = severity.table(layer.severity_table, layer.size)[layer.severity - 1]
+    return np.asarray(layer(images, seed=seed)), levels, random.fold_in(random.make_seed(seed), 1)
+
+
+def move(layer, radius, deviation, angle):
+    """ImageMagick's motion blur of a plane."""
+    taps = np.arange(2 * int(radius) + 1)
+    weights = np.exp(-(taps**2) / (2 * deviation**2))
+    rows, columns = np.indices(layer.shape)
+    total = 0
+    for tap, weight in zip(taps, weights / weights.sum(), strict=True):
+        down = np.ceil(tap * np.sin(np.deg2rad(angle)) - 0.5).astype(int)
+        right = np.ceil(tap * np.cos(np.deg2rad(angle)) - 0.5).astype(int)
+        total = total + weight * np.pad(layer, 40, "edge")[rows + down + 40, columns + right + 40]
+    return total
+
+
+def assert_truncated(found, expected, share=2e-3):
+    difference = np.abs(found - np.floor(np.clip(expected, 0, 255) + 1e-6))
+    assert (difference > 0).mean() < share
+    assert (difference > 1).mean() < share / 10
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_snow_equals_a_float64_reference_for_the_same_flakes(step):
+    images = np.float32(skimage.data.astronaut()[None, 60:124, 80:144])
+    found, levels, seed = draws_of(f"snow@{step}", images)
+    mean, spread, zoom, threshold, radius, deviation, weight = levels
+    crop = int(np.ceil(64 / zoom))
+    flakes = np.asarray(random.normal([1, crop, crop], random.fold_in(seed, 0)))[0]
+    flakes = scipy.ndimage.zoom(flakes * spread + mean, zoom, order=1)
+    first = (len(flakes) - 64) // 2
+    flakes = flakes[first : first + 64, first : first + 64]
+    flakes = np.floor(255 * np.clip(np.where(flakes < threshold, 0, flakes), 0, 1))
+    angle = np.asarray(random.uniform([1], random.fold_in(seed, 1), -135.0, -45.0))[0]
+    streaks = np.floor(move(flakes, radius, deviation, angle) + 1e-6)[..., None]
+    grey = images[0] @ np.array([0.299, 0.587, 0.114])
+    bleached = np.maximum(images[0], 1.5 * grey[..., None] + 127.5)
+    expected = weight * images[0] + (1 - weight) * bleached + streaks + streaks[::-1, ::-1]
+    assert_truncated(found[0], expected)
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_water_equals_opencv_for_the_same_drops(step):
+    images = np.float32(skimage.data.astronaut()[None, 60:124, 80:144])
+    found, levels, seed = draws_of(f"spatter@{step}", images)
+    mean, spread, deviation, threshold, strength, _ = levels
+    drops = np.asarray(random.normal([1, 64, 64], seed))[0] * spread + mean
+    drops = scipy.ndimage.gaussian_filter(drops.astype(float), deviation, mode="nearest")
+    drops = np.uint8(255 * np.clip(np.where(drops < threshold, 0, drops), 0, 1))
+    depth = cv2.distanceTransform(255 - cv2.Canny(drops, 50, 150), cv2.DIST_L2, 5)
+    depth = np.uint8(cv2.blur(np.minimum(depth, 20), (3, 3)))
+    emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
+    depth = cv2.blur(cv2.filter2D(cv2.equalizeHist(depth), cv2.CV_8U, emboss), (3, 3))
+    mask = np.float64(drops) * depth
+    mask = strength * mask[..., None] / mask.max()
+    assert_truncated(found[0], images[0] + mask * np.array([175, 238, 238]))
 
 
 ORACLE = os.environ.get("IMAGECORRUPTIONS_FOLDER")

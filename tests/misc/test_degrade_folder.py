@@ -59,7 +59,7 @@ def test_copies_are_laid_out_as_imagenet_c_and_are_what_the_layer_gives(tree, tm
         difference = np.abs(stored[f"sparkles/2.5/{name}"] - expected)
         assert difference.max() <= 1
         assert np.mean(difference > 0) < 0.01
-        np.testing.assert_array_equal(stored[f"darken/3/{name}"], source // 4)
+        np.testing.assert_array_equal(stored[f"darken/3/{name}"], np.floor(source / 4 + 0.5))
 
 
 def test_results_depend_neither_on_order_nor_on_workers(tree, tmp_path):
@@ -210,7 +210,9 @@ def test_images_are_prepared_as_for_imagenet_c(tree, tmp_path):
     assert {image.shape for image in stored.values()} == {(16, 16, 3)}
     with PIL.Image.open(tree / "cat" / "a.png") as picture:  # 24x32
         resized = np.asarray(picture.resize((24, 18), PIL.Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(stored["darken/1/cat/a.png"], resized[1:17, 4:20] // 2)
+    np.testing.assert_array_equal(
+        stored["darken/1/cat/a.png"], np.floor(resized[1:17, 4:20] / 2 + 0.5)
+    )
     with pytest.raises(ValueError, match="smaller than the square of 21"):
         degrade_folder.degrade_folder(tree, tmp_path / "other", variants, crop=21)
 
@@ -239,7 +241,7 @@ def test_statistics(tree, tmp_path):
     sources = {name: image.astype(float) for name, image in read_tree(tree).items()}
     stored = [output / "darken" / "1" / name for name in sources]
     sizes = [path.stat().st_size for path in stored]
-    errors = [np.mean((image - image // 2) ** 2) for image in sources.values()]
+    errors = [np.mean((image - np.floor(image / 2 + 0.5)) ** 2) for image in sources.values()]
     pixels = sum(image[..., 0].size for image in sources.values())
     assert dark["mean_bytes"] == pytest.approx(np.mean(sizes))
     assert dark["bits_per_pixel"] == pytest.approx(8 * sum(sizes) / pixels)
@@ -248,6 +250,52 @@ def test_statistics(tree, tmp_path):
         table = list(csv.DictReader(file))
     assert [row["degradation"] for row in table] == ["darken", "darken"]
     assert float(table[1]["psnr"]) == pytest.approx(rows[1]["psnr"])
+
+
+def test_statistics_do_not_depend_on_which_copy_was_the_first(tmp_path):
+    variants = create_variants(["darken", "night"], [1, 2])
+    copies = [
+        (degraded_copies.Copy(variant, tmp_path / variant.name / f"{number}.png"), 0.1 * number)
+        for number in range(1, 8)
+        for variant in variants
+    ]
+    found = []
+    for order in (copies, copies[::-1]):
+        records = degraded_copies.Records(tmp_path, {}, overwrite=True)
+        for copy, error in order:
+            records.add(copy, format="png", pixels=9, bytes=5, codec=None, codec_bytes=0, mse=error)
+        found.append(records.statistics())
+    assert found[0] == found[1]
+    assert [(row["degradation"], row["severity"]) for row in found[0]] == [
+        ("darken", 1), ("darken", 2), ("night", 1), ("night", 2)
+    ]  # fmt: skip
+
+
+def test_damaged_records_are_left_out(tmp_path):
+    (variant,) = create_variants(["darken"], [1])
+    records = degraded_copies.Records(tmp_path, {})
+    for name in ("a", "b"):
+        copy = degraded_copies.Copy(variant, tmp_path / f"{name}.png")
+        records.add(copy, format="png", pixels=9, bytes=5, codec=None, codec_bytes=None, mse=1.5)
+    whole, path = records.statistics(), tmp_path / ".degrade_folder/records.jsonl"
+    first = path.read_text().splitlines()[1]
+    damaged = [
+        "[]",
+        "7",
+        "{}",
+        *(
+            first.replace(old, new).replace("a.png", "c.png")
+            for old, new in (
+                ('"path"', '"part"'),
+                ("1.5", "Infinity"),
+                ("9", "0"),
+                ('"png"', "3"),
+                ("5", '"5"'),
+            )
+        ),
+    ]
+    path.write_text(path.read_text() + "\n" + "\n".join(damaged))
+    assert degraded_copies.Records(tmp_path, {}).statistics() == whole
 
 
 def test_bytes_of_the_codec_count_where_there_is_one(tree, tmp_path):

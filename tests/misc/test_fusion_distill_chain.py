@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from misc.images import locks
 from tests import commands
 
 
@@ -20,16 +21,16 @@ def write_images(folder):
 
 
 def kill_when(ready, *command):
-    """Kills a chain and its stage once `ready` of its output so far is true."""
-    chain = commands.start(*command, start_new_session=True)
+    """Kills a chain, and so its stage, once `ready` of its output so far is true."""
+    chain = commands.start(*command)
     lines = []
     reader = threading.Thread(target=lambda: lines.extend(chain.stdout), daemon=True)
     reader.start()
     deadline = time.monotonic() + 900
     while chain.poll() is None and time.monotonic() < deadline and not ready("".join(lines)):
         time.sleep(0.005)
-    os.killpg(chain.pid, signal.SIGKILL)
-    reader.join()
+    chain.kill()
+    reader.join()  # the stage would keep the stream open
     assert chain.wait() == -signal.SIGKILL, "".join(lines) + chain.stderr.read()
 
 
@@ -60,6 +61,9 @@ def test_a_whole_chain_and_one_that_was_killed(tmp_path):
     shutil.rmtree(folder / "fusion_distill")
     shutil.rmtree(evaluation.parent)
     (folder / "table.csv").unlink()
+    with locks.hold(folder):
+        errors = commands.run(*command, status=1)
+        assert f"error: {folder} is in use by process {os.getpid()} " in errors
     checkpoint = folder / "fusion_distill" / "model.ckpt-1.index"
     kill_when(lambda output: checkpoint.exists(), *command)
     assert not last.with_name(last.name + ".index").exists()

@@ -4,16 +4,17 @@ import json
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Prints a table of figures, one row for each test that recorded some, and it all as JSON."""
-    rows = {
-        report.nodeid.rpartition("[")[2].rstrip("]"): dict(report.user_properties)
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if getattr(report, "user_properties", None)
-    }
-    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    for title, row in [("", {name: name for name in columns}), *rows.items()] if rows else ():
-        cells = (f"{row.get(name, '')!s:>10}" for name in columns if name != "hits")
-        terminalreporter.write_line(f"{title:<18}{' '.join(cells)}")
-    if rows:
-        terminalreporter.write_line(json.dumps(rows))
+    """Prints what tests recorded: tables with a row for each, and all of it as JSON."""
+    tables = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            figures = dict(getattr(report, "user_properties", ()))
+            title = report.nodeid.rpartition("[")[2].rstrip("]") if figures else ""
+            tables.setdefault(tuple(figures), {})[title] = figures
+    for columns, rows in tables.items():
+        shown = [name for name in columns if not isinstance(next(iter(rows.values()))[name], dict)]
+        for title, row in [("", {name: name for name in shown}), *rows.items()] if shown else ():
+            cells = (f"{row[name]!s:>10}" for name in shown)
+            terminalreporter.write_line(f"{title:<18}{''.join(cells)}")
+        if shown:
+            terminalreporter.write_line(json.dumps(rows))

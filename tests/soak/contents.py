@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import zipfile
 
@@ -15,7 +16,7 @@ CHECKPOINT = re.compile(r"(.*model\.ckpt-(\d+))\.(index|data-\S+)")
 # traces, which lie where the system clears up, and what other libraries keep.
 IGNORED = re.compile(
     r"(?:.*/)?(?:checkpoint|events\.out\.tfevents\S*|fingerprint\.pb|__autograph_gen.*\.py)"
-    r"|cache/(?!degraded-vision).*"
+    r"|cache/(?!degraded-vision).*|temporary/\.ses"
 )
 BROKEN = "broken: "
 
@@ -42,13 +43,22 @@ def read(folder):
     return found
 
 
+def list_names(folder):
+    """Returns the names of all that lies in a folder, also while it changes."""
+    return [
+        os.path.relpath(os.path.join(parent, name), folder)
+        for parent, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    ]
+
+
 def steps_of_checkpoints(folder):
     """Returns {run's folder: sorted steps of its checkpoints}, without those of the best."""
     found = {}
-    for path in folder.rglob("model.ckpt-*.index"):
-        if not path.parent.name.startswith("best"):
-            step = int(CHECKPOINT.fullmatch(path.name)[2])
-            found.setdefault(path.parent, []).append(step)
+    for path in map(folder.joinpath, list_names(folder)):
+        checkpoint = CHECKPOINT.fullmatch(path.name)
+        if checkpoint and path.suffix == ".index" and not path.parent.name.startswith("best"):
+            found.setdefault(path.parent, []).append(int(checkpoint[2]))
     return {path: sorted(steps) for path, steps in found.items()}
 
 
@@ -83,7 +93,7 @@ def _read_events(path, name):
     accumulator = plugin_event_accumulator.EventAccumulator(str(path), {"tensors": 0})
     accumulator.Reload()
     found = {}
-    # Every start writes its arguments down; they are those of the run's folder.
+    # Every start writes its arguments down.
     for tag in set(accumulator.Tags()["tensors"]) - {"arguments"}:
         for event in accumulator.Tensors(tag):
             key = tag

@@ -325,15 +325,15 @@ def _weights():
     }
 
 
-def _make_run(name):
+def _make_run(name, model="eusr"):
     def make(folder):
-        from eusr.models import eusr
-        from misc.training import run_folder
+        from misc.training import registry, run_folder
         from tests import flag_values
 
-        flags = flag_values.of(eusr, **eusr.TINY)
-        run = run_folder.RunFolder(folder, eusr.create_model(flags, training=True), 1)
-        run.write_arguments(flags.to_dict() | {"model": "eusr"}, {"note": "kept"})
+        module = registry.load("models", model)
+        flags = flag_values.of(module, **module.TINY | MADE_WITH.get(model, {}))
+        run = run_folder.RunFolder(folder, module.create_model(flags, training=True), 1)
+        run.write_arguments(flags.to_dict() | {"model": model}, {"class_names": ["a", "b"]})
         run.append_history(1, {"loss": 0.5})
         run.append_history(2, {"loss": 0.25})
         run.save(2)
@@ -342,10 +342,28 @@ def _make_run(name):
     return make
 
 
+MADE_WITH = {"classifier": {"num_classes": 10}}
+
+
 def _read_run(path):
     from misc.export import loading
 
     loading.restore_trained(path.parent)
+
+
+def _read_arguments(path):
+    from absl import flags
+
+    from misc.training import common_flags, registry, settings
+
+    _read_run(path)
+    command = ["validate.py", f"--restore_path={path.parent}"]
+    with settings.fresh_flags():
+        common_flags.define_restore_flags()
+        common_flags.define_selection_flags(with_dataloader=True)
+        selection = registry.select(command, with_dataloader=True)
+        flags.FLAGS(command)
+        selection.restore(settings.parsed())
 
 
 def _read_history(path):
@@ -356,12 +374,14 @@ def _read_history(path):
 
 def _runs():
     names = {
-        "a run's arguments": "arguments.json",
         "a checkpoint's index": "model.ckpt-2.index",
         "a checkpoint's values": "model.ckpt-2.data-00000-of-00001",
         "a folder's note of its checkpoints": "checkpoint",
     }
     found = {kind: Kind(_make_run(name), _read_run) for kind, name in names.items()}
+    for model in ("eusr", "classifier"):
+        kind = f"the arguments of a run of {model}"
+        found[kind] = Kind(_make_run("arguments.json", model), _read_arguments)
     return found | {"a run's history": Kind(_make_run("history.jsonl"), _read_history)}
 
 

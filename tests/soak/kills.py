@@ -1,20 +1,17 @@
-"""Starts a command, ends it at random moments, and starts it again until it is done."""
+"""Ends a command at random moments, and starts it again until it is done."""
 
 import collections
-import contextlib
 import dataclasses
-import os
 import pathlib
 import random
 import re
 import shutil
 import signal
-import subprocess
 import time
 import typing
 
-from tests import commands
 from tests.soak import contents
+from tests.soak.processes import EARLIEST, Processes
 
 # How a process is ended, and how often of 20: with which signals, one after the other, and whether
 # all its processes get them, as by Ctrl-C, or the first one alone.
@@ -28,12 +25,13 @@ HITS = (
     (1, (signal.SIGTERM, signal.SIGTERM), False),
     (1, (signal.SIGINT, signal.SIGINT), True),
 )
-# Before that, a process has not begun to be the command.
-EARLIEST = 0.3
-# Of the moments, how many lie where the command writes; and how many processes that ended leave a
-# newest checkpoint that gets damaged.
+# Of the moments, how many lie where the command writes; and after how many of the kills the newest
+# checkpoint gets damaged.
 WHILE_IT_WRITES = 0.6
-DAMAGED = 0.15
+DAMAGED = 0.2
+# Names of what only a process at work has.
+HIDDEN = re.compile(r"(?:^|/)\.|_temp|^temporary/.")
+# Seconds for what happens at once on an idle machine.
 PATIENCE = 300
 
 
@@ -48,7 +46,6 @@ class Subject:
         is_training: whether it says from which checkpoint it goes on, and whether the newest one
             gets damaged.
         pieces: number of parts of its duration, within the length of one of which it is killed.
-        first: pattern of the results whose first one shows that the work has begun.
         kept: pattern of results that are never written twice, or "".
     """
 
@@ -56,7 +53,6 @@ class Subject:
     share: int
     is_training: bool = False
     pieces: int = 1
-    first: str = "[!.]*"
     kept: str = ""
 
 
@@ -69,7 +65,7 @@ class Figures:
         kills: number of kills.
         hits: {signals: number of kills with them}.
         damaged: number of checkpoints that were damaged.
-        resumes: number of starts after one.
+        resumes: number of starts after a kill.
         runs: number of folders that were finished in spite of kills.
         identical: how many of them equal that of the undisturbed run.
         files: number of files, checkpoints, lines and points in them.
@@ -109,7 +105,9 @@ class Attack:
         self._random = random.Random(f"{seed} {name}")
         # The same place for all runs: some files hold paths.
         self._work = folder / "work"
-        self._command = subject.command(inputs, self._work / "results")
+        self._results = self._work / "results"
+        self._command = subject.command(inputs, self._results)
+        self._begin()
         self._seconds, self._writes_after = self._run_undisturbed()
         self.figures.seconds = round(self._seconds, 1)
         self._expected = contents.read(self._work)
@@ -118,69 +116,56 @@ class Attack:
         """Kills so often, and goes on until the last run is done; returns the `Figures`."""
         while self.figures.kills < kills:
             self._begin()
-            self._told, self._stops, self._sessions = [], set(), []
             done = False
             while not done:
                 done = self._run_once(kills)
+                self.figures.resumes += not done
             self._compare()
         return self.figures
 
     def _begin(self):
+        """Clears the place for another run."""
         shutil.rmtree(self._work, ignore_errors=True)
-        for name in ("results", "cache", "temporary"):
-            (self._work / name).mkdir(parents=True)
-        (self._work / "results").rmdir()
-
-    def _start(self):
-        places = {"XDG_CACHE_HOME": "cache", "TMPDIR": "temporary"}
-        # A pipe would break for what outlives the first process.
-        with open(self._folder / "output.txt", "w") as output:
-            return commands.start(
-                *self._command,
-                environment={name: str(self._work / place) for name, place in places.items()},
-                start_new_session=True,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    def _output(self):
-        return (self._folder / "output.txt").read_text()
+        places = {"XDG_CACHE_HOME": self._work / "cache", "TMPDIR": self._work / "temporary"}
+        for place in places.values():
+            place.mkdir(parents=True)
+        environment = {name: str(place) for name, place in places.items()}
+        self._processes = Processes(self._command, environment, self._folder / "output.txt")
+        self._story, self._stops = [], set()
 
     def _run_undisturbed(self):
-        self._begin()
-        started, first = time.monotonic(), None
-        process = self._start()
-        while process.poll() is None:
+        """Returns how long the command takes, and after how long its results begin to change."""
+        first, shown = None, "history.jsonl" if self._subject.is_training else ""
+        started = time.monotonic()
+        self._processes.start()
+        while self._processes.first.poll() is None:
             time.sleep(0.01)
-            if first is None and any((self._work / "results").rglob(self._subject.first)):
+            names = contents.list_names(self._results) if first is None else ()
+            if any(name.endswith(shown) and not HIDDEN.search(name) for name in names):
                 first = time.monotonic() - started
-        assert process.returncode == 0, self._output()
+        assert self._processes.first.returncode == 0, self._processes.output()
         return time.monotonic() - started, first
 
     def _run_once(self, kills):
         """Starts the command, and kills it unless that was done often enough; whether it ended."""
         before = contents.steps_of_checkpoints(self._work) if self._subject.is_training else {}
-        kept = self._subject.kept and list(self._work.rglob(self._subject.kept))
+        kept = self._results.rglob(self._subject.kept) if self._subject.kept else ()
         written = {path: path.stat().st_mtime_ns for path in kept}
         remains = self._find_remains()
-        alive = any(map(_members, self._sessions))
-        self.figures.resumes += bool(self._sessions)
-        process = self._start()
-        self._sessions.append(process.pid)
-        if self.figures.kills < kills and self._wait(process, self._draw_moment()):
-            self._hit(process, remains)
+        outlived = bool(self._processes.find())
+        self._processes.start()
+        if self.figures.kills < kills and self._processes.runs_after(self._draw_moment()):
+            self._kill(remains)
             return False
-        if not self._wait(process, PATIENCE + 10 * self._seconds):
-            self._check_left()
-            if alive and process.returncode == 1 and "is in use by" in self._output():
-                return False  # it noticed what the last one had started
-            self._check_end(process, before)
-            rewritten = [p for p, t in written.items() if p.exists() and p.stat().st_mtime_ns != t]
-            if rewritten:
-                self._blame(f"{len(rewritten)} results were written again, such as {rewritten[0]}")
-            return True
-        self._blame("it does not end")
-        self._end_all()
+        if self._processes.runs_after(PATIENCE + 10 * self._seconds):
+            self._blame("it does not end")
+        self._check_processes()
+        if outlived and "is in use by" in self._processes.output():
+            return False  # it noticed what the last one had started
+        self._check_end(before)
+        again = [p for p, time in written.items() if p.exists() and p.stat().st_mtime_ns != time]
+        if again:
+            self._blame(f"{len(again)} results were written again, such as {again[0]}")
         return True
 
     def _draw_moment(self):
@@ -189,52 +174,59 @@ class Attack:
         writes = self._random.random() < WHILE_IT_WRITES and self._subject.pieces == 1
         return self._random.uniform(self._writes_after if writes else EARLIEST, longest)
 
-    def _hit(self, process, remains):
+    def _kill(self, remains):
         """Ends a process that runs; `remains` lay there when it began."""
-        figures, choose = self.figures, self._random
-        _, signals, is_for_all = choose.choices(HITS, [weight for weight, *_ in HITS])[0]
-        sent = []
-        for number in signals:
-            with contextlib.suppress(ProcessLookupError):
-                (os.killpg if is_for_all else os.kill)(process.pid, number)
-            sent.append(number.name)
-            self._wait(process, choose.uniform(0, 1) if number != signals[-1] else PATIENCE)
-        if process.poll() is None:
-            self._blame(f"it does not end after {'+'.join(sent)}")
-            self._end_all()
-            process.wait()
-        name = "+".join(sent) + (" to all" if is_for_all else "")
+        figures, processes = self.figures, self._processes
+        _, signals, is_for_all = self._random.choices(HITS, [weight for weight, *_ in HITS])[0]
+        *earlier, last = signals
+        for number in earlier:
+            processes.send(number, is_for_all)
+            processes.runs_after(self._random.uniform(0, 1))
+        processes.send(last, is_for_all)
+        processes.runs_after(PATIENCE)
+        status = processes.first.poll()
+        name = "+".join(number.name for number in signals) + (" to all" if is_for_all else "")
         figures.kills += 1
         figures.hits[name] += 1
-        self._told.append(f"{name} -> {process.returncode}")
-        output = self._output()
-        is_stop = len(signals) == 1 and signals[0] != signal.SIGKILL
-        allowed = {0, *(128 + n for n in signals), *(() if is_stop else (-n for n in signals))}
-        if process.returncode not in allowed or "Traceback" in output:
-            self._blame(f"after {name} it ended with {process.returncode}: {output[-2000:]}")
-        if is_stop and self._find_remains() - remains:
-            self._blame(f"after {name} it left {sorted(self._find_remains() - remains)[:5]}")
-        if signals[-1] != signal.SIGKILL:
+        self._story.append(f"{name} -> {status}")
+        if status is None:
+            self._blame("it does not end")
+            processes.end_all()
+        self._check_status(status, signals, remains)
+        if signal.SIGKILL not in signals:
             # It saved its state; a kill would have found it somewhere between two checkpoints.
             self._stops |= {
                 (path.relative_to(self._work).as_posix(), step)
                 for path, steps in contents.steps_of_checkpoints(self._work).items()
                 for step in steps
             }
-        if not is_for_all and choose.random() < 0.5:
-            self._check_left()
-        if self._subject.is_training and choose.random() < DAMAGED:
+        if not is_for_all and self._random.random() < 0.5:
+            self._check_processes()
+        if self._subject.is_training and self._random.random() < DAMAGED:
             self._damage()
 
+    def _check_status(self, status, signals, remains):
+        """Blames a process for how it ended, and for what it left in spite of a gentle signal."""
+        output = self._processes.output()
+        is_stop = len(signals) == 1 and signals[0] != signal.SIGKILL
+        # Python ends without handlers of signals, so that one may come when all is done.
+        is_dead = status in {-number for number in signals}
+        is_well = is_dead and (not is_stop or contents.read(self._work) == self._expected)
+        if not (is_well or status in {0, *(128 + number for number in signals)}):
+            self._blame(f"it ended with {status}: {output[-2000:]}")
+        elif "Traceback" in output:
+            self._blame(output[-2000:])
+        if is_stop and (more := self._find_remains() - remains):
+            self._blame(f"it left {sorted(more)[:5]}")
+
     def _find_remains(self):
-        """Returns the names of what only a process at work has."""
-        found = {
-            *self._work.rglob(".*"),
-            *self._work.rglob("*_temp*"),
-            *(self._work / "temporary").glob("[!_]*"),
+        """Returns the names of what only a process at work has, and the undisturbed run had not."""
+        known = {name for name, *_ in self._expected}
+        return {
+            name
+            for name in contents.list_names(self._work)
+            if HIDDEN.search(name) and name not in known and not contents.IGNORED.fullmatch(name)
         }
-        names = {path.relative_to(self._work).as_posix() for path in found}
-        return names - {name for name, *_ in self._expected}
 
     def _damage(self):
         """Damages the newest checkpoint of a run that has an older one."""
@@ -242,53 +234,37 @@ class Attack:
             if len(steps) < 2:
                 continue
             index = path / f"model.ckpt-{steps[-1]}.index"
-            data = index.with_suffix(".data-00000-of-00001")
-            file = self._random.choice([index, data, path / "checkpoint"])
+            file = self._random.choice([index, index.with_suffix(".data-00000-of-00001")])
             how = self._random.choice(["cut", "removed"])
             if how == "removed":
-                file.unlink(missing_ok=True)
-            elif file.exists():
-                os.truncate(file, file.stat().st_size // 2)
+                file.unlink()
+            else:
+                file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
             self.figures.damaged += 1
-            self._told.append(f"{file.name} {how}")
+            self._story.append(f"{file.name} {how}")
 
-    def _check_end(self, process, before):
+    def _check_end(self, before):
         """Blames a start for its status, and for not going on where it could."""
-        output = self._output()
+        status, output = self._processes.first.returncode, self._processes.output()
         # Some commands refuse to do again what is done.
-        if process.returncode and not (" exists" in output and self._is_finished()):
-            self._blame(f"started again it ended with {process.returncode}: {output[-2000:]}")
+        is_done = " exists" in output and contents.read(self._work) == self._expected
+        if status and not is_done:
+            self._blame(f"started again it ended with {status}: {output[-2000:]}")
         for path, steps in before.items():
             found = re.search(rf"Going on from {re.escape(str(path))}/model\.ckpt-(\d+)", output)
             # The newest may be damaged, and the one before it half removed.
             if len(steps) > 2 and (found is None or int(found[1]) < steps[-3]):
                 self._blame(f"steps {steps} were there, it went on from {found and found[1]}")
 
-    def _check_left(self):
+    def _check_processes(self):
         """Waits for what the command started; blames it for what does not end by itself."""
-        deadline = time.monotonic() + 60
-        while any(map(_members, self._sessions)) and time.monotonic() < deadline:
+        deadline = time.monotonic() + PATIENCE
+        while self._processes.find() and time.monotonic() < deadline:
             time.sleep(0.05)
-        for command in self._end_all():
+        for command in self._processes.find().values():
             self.figures.leftovers += 1
             self._blame(f"it left a process behind: {command}")
-
-    def _end_all(self):
-        """Kills all that the command started; returns the list of their command lines."""
-        found = {k: v for session in self._sessions for k, v in _members(session).items()}
-        for number in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
-        return list(found.values())
-
-    def _wait(self, process, seconds):
-        """Returns whether the process still runs after so many seconds."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(seconds, EARLIEST))
-        return process.poll() is None
-
-    def _is_finished(self):
-        return contents.read(self._work) == self._expected
+        self._processes.end_all()
 
     def _compare(self):
         """Compares a finished run with the undisturbed one."""
@@ -324,16 +300,5 @@ class Attack:
         )
 
     def _blame(self, text):
-        told = ", ".join(self._told)
-        self.figures.faults.append(f"{self._name}, run {self.figures.runs} [{told}]: {text}")
-
-
-def _members(session):
-    """Returns {process number: command line} of what runs in a session."""
-    found = {}
-    for path in pathlib.Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            state, *numbers = (path / "stat").read_text().rpartition(")")[2].split()
-            if state not in "ZX" and int(numbers[2]) == session:
-                found[int(path.name)] = (path / "cmdline").read_text().replace("\0", " ")
-    return found
+        story = ", ".join(self._story)
+        self.figures.faults.append(f"{self._name}, run {self.figures.runs} [{story}]: {text}")

@@ -21,109 +21,25 @@ from tests.soak.kills import Attack, Subject
 KILLS = int(os.environ.get("SOAK_KILLS", 220))
 SEED = int(os.environ.get("SOAK_SEED", 0))
 
-EVERY_STEP = {"log_freq": 1, "summary_freq": 1, "seed": 7}
-EUSR = eusr.TINY | EVERY_STEP | {"model": "eusr", "eusr_residual_factor": 0.1, "max_steps": 30}
+PHOTOS = {"data_truth_path": "{photos}", "data_validation_truth_path": "{photos}"}
 
 
-def train(settings):
-    """Returns a function of inputs and folder: arguments of training with {flag: value}.
-
-    A value may be the name of an input, in braces.
-    """
-
-    def command(inputs, folder):
-        arguments = commands.to_arguments(settings | {"train_path": folder})
-        return ["train.py", *(argument.format(**inputs) for argument in arguments)]
-
-    return command
+def training(share, settings, **more):
+    """Returns the subject that trains with {flag: value}; values may name inputs in braces."""
+    settings = {"log_freq": 1, "summary_freq": 1, "seed": 7} | settings | more
+    arguments = commands.to_arguments(settings | {"train_path": "{results}"})
+    return Subject(with_inputs("train.py", *arguments), share, is_training=True)
 
 
-def use(*arguments):
-    """As `train`, for arguments of a command; `{results}` is the folder for results."""
-    return lambda inputs, folder: [part.format(results=folder, **inputs) for part in arguments]
+def with_inputs(*arguments):
+    """Returns the function that a `Subject` takes for a command with inputs in braces."""
+    return lambda inputs, results: [part.format(results=results, **inputs) for part in arguments]
 
 
 SUBJECTS = {
-    # Averages, the best, weight files, falling rates, few checkpoints, and images on the disk.
-    "eusr": Subject(
-        train(
-            EUSR
-            | {
-                "data_truth_path": "{photos}",
-                "data_validation_truth_path": "{photos}",
-                "data_cached": "false",
-                "save_freq": 3,
-                "validate_freq": 4,
-                "save_max_keep": 3,
-                "average_decay": 0.9,
-                "gradient_clip_norm": 1,
-                "schedule": "plateau",
-                "plateau_patience": 1,
-                "weight_filename": "weights.h5",
-            }
-        ),
-        share=30,
-        is_training=True,
-        first="history.jsonl",
-    ),
-    # Two networks, two optimizers, frozen predictors.
-    "4pp_eusr": Subject(
-        train(
-            perceptual_eusr.TINY
-            | EVERY_STEP
-            | {
-                "model": "4pp_eusr",
-                "data_truth_path": "{photos}",
-                "data_validation_truth_path": "{photos}",
-                "eusr_aesthetic_nima_path": "{predictor}",
-                "eusr_weight_las": 0.01,
-                "eusr_weight_lar": 0.1,
-                "eusr_residual_factor": 0.1,
-                "max_steps": 16,
-                "save_freq": 2,
-            }
-        ),
-        share=16,
-        is_training=True,
-        first="history.jsonl",
-    ),
-    "score_predictor": Subject(
-        train(
-            mobilenetv2.TINY
-            | EVERY_STEP
-            | {
-                "model": "mobilenetv2",
-                "dataloader": "sample_ratings",
-                "max_steps": 16,
-                "save_freq": 2,
-                "validate_freq": 8,
-                "weight_filename": "ava.h5",
-            }
-        ),
-        share=24,
-        is_training=True,
-        first="history.jsonl",
-    ),
-    "classifier": Subject(
-        train(
-            classifier.TINY
-            | EVERY_STEP
-            | {
-                "model": "classifier",
-                "degradations": "noise",
-                "schedule": "cosine",
-                "average_decay": 0.9,
-                "max_steps": 30,
-                "save_freq": 3,
-                "validate_freq": 5,
-            }
-        ),
-        share=30,
-        is_training=True,
-        first="history.jsonl",
-    ),
+    # The longest comes first, so that no process works on it while others are done.
     "chain": Subject(
-        use(
+        with_inputs(
             *("-m", "misc.fusion_distill_chain", "--output_path={results}"),
             *("--dataloader=cifar10", "--data_path={cifar}", "--batch_size=8"),
             *("--steps_factor=0.015", "--degradations=saltpepper", "--degradations=noise"),
@@ -131,8 +47,59 @@ SUBJECTS = {
         share=30,
         pieces=10,
     ),
+    # Averages, the best, weight files, falling rates, few checkpoints, and images on the disk.
+    "eusr": training(
+        30,
+        eusr.TINY | PHOTOS,
+        model="eusr",
+        eusr_residual_factor=0.1,
+        max_steps=30,
+        save_freq=3,
+        save_max_keep=3,
+        validate_freq=4,
+        average_decay=0.9,
+        gradient_clip_norm=1,
+        schedule="plateau",
+        plateau_patience=1,
+        weight_filename="weights.h5",
+        data_cached="false",
+    ),
+    # Two networks, two optimizers, a frozen predictor.
+    "4pp_eusr": training(
+        16,
+        perceptual_eusr.TINY | PHOTOS,
+        model="4pp_eusr",
+        eusr_residual_factor=0.1,
+        eusr_aesthetic_nima_path="{predictor}",
+        eusr_weight_las=0.01,
+        eusr_weight_lar=0.1,
+        max_steps=16,
+        save_freq=2,
+    ),
+    # Its data are made when it starts.
+    "score_predictor": training(
+        24,
+        mobilenetv2.TINY,
+        model="mobilenetv2",
+        dataloader="sample_ratings",
+        max_steps=16,
+        save_freq=2,
+        validate_freq=8,
+        weight_filename="ava.h5",
+    ),
+    "classifier": training(
+        30,
+        classifier.TINY,
+        model="classifier",
+        degradations="noise",
+        schedule="cosine",
+        average_decay=0.9,
+        max_steps=30,
+        save_freq=3,
+        validate_freq=5,
+    ),
     "predict_folder": Subject(
-        use(
+        with_inputs(
             *("-m", "misc.predict_folder", "--restore_path={run}", "--scale=4"),
             *("--input_path={photos}", "--output_path={results}", "--self_ensemble"),
         ),
@@ -140,14 +107,15 @@ SUBJECTS = {
         kept="*.png",
     ),
     "predict_scores": Subject(
-        use(
+        with_inputs(
             *("-m", "misc.predict_folder", "--frozen_path={predictor}"),
             *("--input_path={photos}", "--output_path={results}"),
         ),
         share=10,
     ),
+    # With codecs that run in processes of their own.
     "degrade_folder": Subject(
-        use(
+        with_inputs(
             *("-m", "misc.degrade_folder", "--input_path={photos}", "--output_path={results}"),
             *("--degradations=bpg:35", "--degradations=jpegxl:2", "--degradations=fog"),
             *("--severities=1-3", "--resize=64", "--crop=64"),
@@ -156,7 +124,7 @@ SUBJECTS = {
         kept="*.png",
     ),
     "downscale_folder": Subject(
-        use(
+        with_inputs(
             *("-m", "misc.downscale_folder", "--scale=2,4,8"),
             *("--input_path={many}", "--output_path={results}"),
         ),
@@ -164,7 +132,7 @@ SUBJECTS = {
         kept="*.png",
     ),
     "freeze": Subject(
-        use("freeze.py", "--restore_path={run}", "--output_path={results}/model.pb"),
+        with_inputs("freeze.py", "--restore_path={run}", "--output_path={results}/model.pb"),
         share=20,
     ),
 }
@@ -175,15 +143,16 @@ def inputs(photo_folder, tmp_path_factory):
     """Returns {name: path} of what the commands work on."""
     folder = tmp_path_factory.mktemp("inputs")
     list(frozen.freeze(TinyPredictor(), folder / "predictor", ["pb"]))
-    for number, path in enumerate(200 * image_files.find_images(photo_folder)[:1]):
-        rolled = np.roll(image_files.read_rgb(path), number, axis=1)
+    photo = image_files.read_rgb(photo_folder / "0000.png")
+    for number in range(200):
+        rolled = np.roll(photo, number, axis=1)
         image_files.write_image(folder / "many" / f"{number}.png", rolled)
     random = np.random.default_rng(0)
     for split, count in (("train", 60), ("test", 10)):
         images = random.integers(0, 256, (count, 32, 32, 3), np.uint8)
         np.savez(folder / f"{split}.npz", images=images, labels=np.arange(count) % 10)
-    run = train(EUSR | {"max_steps": 2, "data_truth_path": "{photos}"})
-    commands.run(*run({"photos": photo_folder}, folder / "run"))
+    run = training(1, eusr.TINY | PHOTOS, model="eusr", eusr_residual_factor=0.1, max_steps=2)
+    commands.run(*run.command({"photos": photo_folder}, folder / "run"))
     return {
         "photos": photo_folder,
         "many": folder / "many",

@@ -85,3 +85,58 @@ def test_damaged_files(kind, tmp_path, record_property):
         record_property(outcome, outcomes[outcome])
     assert len(reports) == FILES_PER_KIND
     assert faults(reports) == []
+
+
+# What users type for a kind of file; {path} and {folder} are of the damaged one.
+COMMANDS = {
+    "a frozen graph": "-m misc.predict_folder --frozen_path={path} --scale=2 {images}",
+    "a SavedModel's description": (
+        "-m misc.predict_folder --frozen_path={folder} --scale=2 {images}"
+    ),
+    "ONNX": "-m misc.predict_folder --frozen_path={path} {images}",
+    "TFLite": "-m misc.predict_folder --frozen_path={path} {images}",
+    "the arguments of a run of eusr": (
+        "-m misc.predict_folder --restore_path={folder} --scale=2 {images}"
+    ),
+    "a checkpoint's index": "freeze.py --restore_path={folder} --output_path={folder}/frozen.pb",
+    "a checkpoint's values": "validate.py --restore_path={folder}",
+    "PyTorch's .pth": (
+        "-m misc.convert_weights --network=resnet18 --input_path={path} "
+        "--output_path={folder}/out.weights.h5"
+    ),
+    "a run's .h5": (
+        "validate.py --model=classifier --network=cifar_resnet20 --num_classes=10 "
+        "--restore_path={path}"
+    ),
+    "CIFAR's pickles": "train.py --dataloader=cifar10 --data_path={folder} {run}",
+    "CIFAR's .npz": "train.py --dataloader=cifar10 --data_path={folder} {run}",
+    "AVA's table": (
+        "train.py --dataloader=ava --ava_dataset_path={path} --ava_image_path={folder} {run}"
+    ),
+    "KonIQ-10k's table": (
+        "train.py --dataloader=koniq10k --koniq10k_score_path={path} "
+        "--koniq10k_image_path={folder} {run}"
+    ),
+    "photo.png": (
+        "-m misc.degrade_folder --input_path={folder} --output_path={folder}/out "
+        "--degradations=jpeg:50"
+    ),
+}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_commands_end_with_one_line(kind, tmp_path):
+    path = damaged.KINDS[kind].make(tmp_path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    places = {
+        "path": path,
+        "folder": path.parent,
+        "images": f"--input_path={tmp_path} --output_path={tmp_path}/out",
+        "run": f"--train_path={tmp_path}/run --max_steps=1",
+    }
+    output = commands.run(*COMMANDS[kind].format(**places).split(), status=1)
+    lines = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, output
+    assert path.name in lines[0] or str(path.parent) in lines[0], output
+    assert "Traceback" not in output

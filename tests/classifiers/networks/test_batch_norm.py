@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from classifiers.networks.batch_norm import BatchNormalization
+from classifiers.networks.batch_norm import BatchNormalization, with_reestimated_statistics
 
 SETTINGS = {"momentum": 0.7, "epsilon": 1e-3}
 
@@ -73,3 +73,24 @@ def test_it_is_saved_with_its_settings():
     layer = BatchNormalization(momentum=0.7, epsilon=1e-3)
     again = BatchNormalization.from_config(layer.get_config())
     assert (again.momentum, again.epsilon) == (0.7, 1e-3)
+
+
+def test_reestimated_statistics_are_mixed_with_those_of_training():
+    random = np.random.default_rng(3)
+    inputs = keras.Input((None, None, 3))
+    norm = BatchNormalization(epsilon=1e-5)
+    network = keras.Model(inputs, norm(inputs), name="net")
+    network.set_weights([random.uniform(0.5, 2, 3) for _ in network.weights])
+    gamma, beta, mean, variance = network.get_weights()
+    images = random.normal(4, 2, (6, 5, 4, 3)).astype(np.float32)
+    for prior, share in ((0, 1.0), (2, 0.75)):
+        own = [images.mean((0, 1, 2)), images.var((0, 1, 2))]
+        mixed = [share * a + (1 - share) * b for a, b in zip(own, (mean, variance), strict=True)]
+        expected = (images - mixed[0]) / np.sqrt(mixed[1] + 1e-5) * gamma + beta
+        copied = with_reestimated_statistics(network, prior)
+        np.testing.assert_allclose(copied(images, training=False), expected, atol=1e-4)
+        for one, other in zip(copied.get_weights(), network.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    plain = keras.Model(inputs, keras.layers.ReLU()(inputs), name="plain")
+    with pytest.raises(ValueError, match="plain has no batch normalisation"):
+        with_reestimated_statistics(plain, 0)

@@ -115,3 +115,21 @@ def test_files_that_are_no_weights(tmp_path):
             networks.build("cifar_resnet20", 10, weights=tmp_path / name)
         with pytest.raises(FileNotFoundError):
             networks.build("cifar_resnet20", 10, weights=tmp_path / f"missing_{name}")
+
+
+def test_parameter_free_shortcuts_become_convolutions(state, tmp_path):
+    """A network whose shortcuts take every second pixel and pad the channels computes the same."""
+    random = np.random.default_rng(0)
+    other = {name.replace("res", "layer", 1): v for name, v in state.items() if ".ds." not in name}
+    del other["fc.weight"], other["fc.bias"]
+    other["linear.weight"] = random.normal(size=(10, 64)).astype(np.float32)
+    other["linear.bias"] = random.normal(size=10).astype(np.float32)
+    network = networks.build("cifar_resnet20", weights=save(tmp_path / "a.safetensors", other))
+    model = networks.with_stages(network, ["stage1", "stage3", "logits"])
+    stages = model(examples.photos(2, 32), training=False)
+    logits = np.mean(stages["stage3"], axis=(1, 2)) @ other["linear.weight"].T
+    np.testing.assert_allclose(stages["logits"], logits + other["linear.bias"], atol=1e-4)
+    x = random.normal(size=(2, 5, 6, 16)).astype(np.float32)
+    shortcut = network.get_layer("res2.0.ds.1")(network.get_layer("res2.0.ds.0")(x), training=False)
+    padded = np.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (8, 8)))
+    np.testing.assert_allclose(shortcut, padded, atol=1e-6)

@@ -2,9 +2,11 @@
 
 import contextlib
 import shutil
+import zipfile
 
 import keras
 import numpy as np
+import onnx
 import pytest
 import tensorflow as tf
 
@@ -173,6 +175,12 @@ def test_what_a_stopped_call_wrote_is_kept(method, folder, tmp_path):
     assert all(result.error is None and result.size > 1000 for result in results)
     assert all(result.difference < 1e-2 for result in results)
     assert (tmp_path / "model.pb").stat().st_mtime_ns == before
+
+
+def test_files_do_not_tell_when_they_were_written(folder):
+    assert onnx.load(folder / "model_x2.onnx").graph.doc_string == ""
+    with zipfile.ZipFile(folder / "model_x2.tflite") as archive:
+        assert [info.date_time[0] for info in archive.infolist()] == [1980]
 
 
 def test_other_files_are_an_error_without_overwrite(method, folder, tmp_path, monkeypatch):

@@ -43,10 +43,11 @@ def test_names_with_dots_and_slashes_survive_the_checkpoint(tmp_path):
 
     variable = tf.Variable([1.0, 2.0])
     tf.train.Checkpoint(networks_x={Named.path: variable}).write(str(tmp_path / "c"))
-    from misc.training.method import _key
+    from misc.training.method import checkpoint_key
 
     reader = tf.train.load_checkpoint(str(tmp_path / "c"))
-    np.testing.assert_array_equal(reader.get_tensor(_key("networks/x", Named.path)), [1, 2])
+    key = checkpoint_key("networks/x", Named.path)
+    np.testing.assert_array_equal(reader.get_tensor(key), [1, 2])
 
 
 def test_averages_follow_their_formula_and_serve_use(batch, tmp_path):

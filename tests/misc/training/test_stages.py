@@ -42,6 +42,11 @@ def test_a_stage_that_ends_well_does_not_hide_that_the_chain_is_asked_to_end(sig
     assert signals == [signal.SIGTERM]
 
 
+def test_ctrl_c_reaches_a_stage_through_the_chain_alone():
+    code = "import signal; signal.raise_signal(signal.SIGINT)"
+    assert stages._run([sys.executable, "-c", code]) == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux ends children with their parents")
 def test_a_stage_does_not_survive_a_chain_that_is_killed():
     stage = "import os, time; print(1, flush=True); time.sleep(5); print(2)"
