@@ -68,7 +68,8 @@ class _NumberListParser(flags.ArgumentParser):
             raise ValueError(f"{argument!r} is not a list of {self.syntactic_help}") from error
         outside = [value for value in numbers if value not in self.bounds]
         if outside:
-            raise ValueError(f"{outside[0]} is not a finite number {self.bounds}".strip())
+            kind = "an integer" if self.number is int else "a finite number"
+            raise ValueError(f"{outside[0]} is not {kind} {self.bounds}".strip())
         if self.length not in (None, len(numbers)):
             raise ValueError(f"{len(numbers)} numbers are given, and {self.length} expected")
         if self.order and len(set(numbers)) < len(numbers):

@@ -118,9 +118,9 @@ def list_names(kind):
     }
 
 
-def _all_names(kind):
-    names = list_names(kind)
-    return [*names, *(alias for alias, name in ALIASES.items() if name in names)]
+def _list_aliases(kind):
+    known = list_names(kind)
+    return [alias for alias, name in ALIASES.items() if name in known]
 
 
 def load(kind, name):
@@ -128,9 +128,9 @@ def load(kind, name):
     known = list_names(kind)
     module = known.get(_unaliased(name))
     if module is None:
-        names = _all_names(kind)
-        near, listed = suggest(name, names), ", ".join(names)
-        raise ValueError(f"--{kind[:-1]}={name} is unknown.{near} Known: {listed}")
+        names = [*known, *_list_aliases(kind)]
+        near = suggest(name, names)
+        raise ValueError(f"--{kind[:-1]}={name} is unknown.{near} Known: {', '.join(names)}")
     return importlib.import_module(module)
 
 
@@ -200,7 +200,7 @@ def parse_some(argv, *names):
 
 
 def _describe_missing_model(for_use, restore_path):
-    known = ", ".join(_all_names("models"))
+    known = ", ".join([*list_names("models"), *_list_aliases("models")])
     if restore_path:
         return (
             f"--restore_path={restore_path} does not tell the model: no run is there. Correct it, "
