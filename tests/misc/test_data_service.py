@@ -29,6 +29,7 @@ def flags(tmp_path):
             "data_service": None,
             "scales": [2, 4],
             "data_input_path": None,
+            "data_validation_count": None,
             "data_validation_input_path": None,
             "data_validation_truth_path": None,
             "data_validation_count": 0,

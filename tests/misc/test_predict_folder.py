@@ -121,6 +121,7 @@ def test_file_without_known_reach_needs_an_overlap(method):
         scales = (2,)
         metadata = method.metadata
         export_names = method.export_names
+        metadata = method.metadata
         compiled = method.compiled
         factor = method.factor
 
