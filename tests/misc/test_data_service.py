@@ -32,7 +32,6 @@ def flags(tmp_path):
             "data_validation_count": None,
             "data_validation_input_path": None,
             "data_validation_truth_path": None,
-            "data_validation_count": 0,
         }
     )
 

@@ -64,7 +64,7 @@ def test_a_run_that_is_not_there_does_not_tell_the_model(tmp_path):
 def test_devices_are_numbers_or_identifiers(devices):
     with settings.fresh_flags():
         common_flags.define_device_flags()
-        if devices in ("", "1,,2", "a"):
+        if devices in ("", "1,,2", "abc"):
             with pytest.raises(ValueError, match=f"--cuda_device={devices}: it must be numbers"):
                 command_line.parse(["program", f"--cuda_device={devices}"])
         else:
