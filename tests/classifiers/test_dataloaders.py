@@ -351,7 +351,7 @@ def test_tiny_imagenet(tmp_path):
     np.testing.assert_array_equal(batch["label"], [0, 1])
     np.testing.assert_array_equal(batch["image"], np.stack([pixels[1], pixels[0]]))
     for content, message in (
-        (b"val_1.PNG\tn01\xff\n", "should be a text"),
+        (b"val_1.PNG\tn01\xff\n", "is no UTF-8 text"),
         (b"", "names no images"),
     ):
         (tmp_path / "val/val_annotations.txt").write_bytes(content)
