@@ -105,7 +105,7 @@ def _train(settings, selection, strategy, path, weights_path):
     arguments = (settings | names | method.settings).to_dict()
     folder = RunFolder(path, method, settings.save_max_keep, is_chief, weights_path)
     folder.check_settings(arguments, _may_change(settings))
-    first = _restore(method, folder, settings)
+    first = _restore(method, folder, settings, selection)
     folder.write_arguments(arguments, data.describe())
     folder.tidy(first)
     if first >= settings.max_steps or method.ended.numpy():
@@ -232,7 +232,7 @@ def _length(settings, data):
     return length if "save_freq" in settings.given else length | {"save_freq": steps}
 
 
-def _restore(method, folder, settings):
+def _restore(method, folder, settings, selection):
     """Restores from where the run starts, and returns the number of steps already done.
 
     The order is: the run's own checkpoint; --restore_path; nothing.
@@ -246,7 +246,7 @@ def _restore(method, folder, settings):
     if not path or settings.restore_target:
         method.load_pretrained()
     if path:
-        method.restore(path, settings.restore_target)
+        selection.load_weights(method, path, settings.restore_target)
         # That other run's end is not this one's.
         method.ended.assign(False)
         method.validation_due.assign(False)

@@ -97,7 +97,7 @@ class Chain:
         for stage in stages:
             stage.run()
         table, curves = fusion_distill_table.collect(
-            lambda name: json.loads(self._results(name).read_text()), self.names
+            lambda name: files.read_json(self._results(name)), self.names
         )
         page = fusion_distill_table.write(table, curves, self.folder)
         return fusion_distill_table.as_text(table), page

@@ -39,11 +39,6 @@ def usual(network, data_normalisation=None):
 
 
 def _check(mean, deviation):
-    if len(mean) != 3 or len(deviation) != 3:
-        raise ValueError(
-            "--image_mean and --image_deviation take three values each, for R, G and B. "
-            f"Received: {mean}, {deviation}"
-        )
     if min(deviation) < 1 or any(0 < value < 1 for value in mean):
         raise ValueError(
             "--image_mean and --image_deviation are on the scale 0-255, such as "

@@ -174,8 +174,11 @@ def _read_photos(folder, count):
         raise ValueError(f"folder holds no .png, .jpg or .jpeg file. Received: {folder!r}")
     photos = []
     for file in files[:count]:
-        with Image.open(file) as image:
-            photos.append(np.asarray(image.convert("RGB")))
+        try:
+            with Image.open(file) as image:
+                photos.append(np.asarray(image.convert("RGB")))
+        except Exception as error:  # Pillow raises many kinds on damaged files
+            raise ValueError(f"{file} is no whole image: {error}") from error
     return photos
 
 

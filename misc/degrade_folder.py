@@ -32,6 +32,7 @@ from misc.images import (
     threads,
 )
 from misc.reports import contact_sheet, report
+from misc.training import command_line
 
 STATISTICS = "statistics"
 # What --show shows unless told otherwise: each degradation that has severities.
@@ -116,7 +117,7 @@ def main(settings):
         return 0
     for name in ("input_path", "output_path", "degradations"):
         if not settings.get(name):
-            raise ValueError(f"--{name} is missing.")
+            raise ValueError(command_line.describe_missing(name))
     counts = degrade_folder(
         settings.input_path,
         settings.output_path,

@@ -21,7 +21,7 @@ from absl import flags
 
 from misc.export import frozen
 from misc.images import files, image_files, locks
-from misc.training import common_flags, registry
+from misc.training import command_line, common_flags, registry
 
 # Of each package, how its models are applied to files.
 KINDS = registry.load_parts("predict_files")
@@ -61,7 +61,7 @@ def main(settings, selection=None):
     """Applies the model; returns 0 if every image has its result now, else 1."""
     for name in ("input_path", "output_path"):
         if not settings.get(name):
-            raise ValueError(f"--{name} is missing.")
+            raise ValueError(command_line.describe_missing(name))
     if selection is None:
         model, source = frozen.load(settings.frozen_path), settings.frozen_path
     else:

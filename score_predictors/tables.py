@@ -6,6 +6,8 @@ import io
 import math
 import pathlib
 
+from misc.images import files
+
 DELIMITERS = ",;\t"
 
 
@@ -71,9 +73,7 @@ def read(path, flag):
             cells.
     """
     try:
-        text = pathlib.Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text") from error
+        text = files.read_text(pathlib.Path(path).expanduser())
     except OSError as error:
         raise ValueError(f"--{flag}: cannot read {path}: {error.strerror}") from error
     header = text.partition("\n")[0]

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import types
 
 import numpy as np
 import pytest
@@ -144,6 +145,22 @@ def test_a_dataloader_of_another_kind_of_model_is_refused():
     message = "--dataloader=digits does not .* --model=4pp_eusr .* one of div2k, paired_images"
     with settings.fresh_flags(), pytest.raises(ValueError, match=message):
         registry.select(argv, with_dataloader=True)
+
+
+def test_weights_of_another_kind_of_model_are_named(tmp_path):
+    (tmp_path / "arguments.json").write_text('{"model": "classifier"}')
+    selection = registry.Selection("4pp_eusr", registry.load("models", "4pp_eusr"))
+
+    def restore(path):
+        raise ValueError("weights are missing")
+
+    method = types.SimpleNamespace(restore=restore)
+    with pytest.raises(ValueError, match="is of a run of --model=classifier, which is no start"):
+        selection.load_weights(method, tmp_path / "model.ckpt-1")
+    # Models of one package share networks: what is missing helps.
+    (tmp_path / "arguments.json").write_text('{"model": "eusr"}')
+    with pytest.raises(ValueError, match="weights are missing"):
+        selection.load_weights(method, tmp_path / "model.ckpt-1")
 
 
 def test_a_model_made_of_others_needs_them():

@@ -246,10 +246,7 @@ def _class_names(layout, folder):
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
             raise ValueError(f"{folder / python} should hold {key}, a list of texts") from error
     if (folder / text).is_file():
-        try:
-            lines = (folder / text).read_text().split("\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{folder / text} should be a text of class names: {error}") from error
+        lines = files.read_text(folder / text).split("\n")
         return [line for line in lines if line.strip()]
     return [str(label) for label in range(layout.classes)]
 

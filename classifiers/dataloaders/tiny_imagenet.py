@@ -12,6 +12,7 @@ from absl import flags
 
 from classifiers import labelled_images
 from classifiers.dataloaders import class_folders
+from misc.images import files
 from misc.training import common_flags, data, settings
 
 MODEL = "classifier"
@@ -56,12 +57,8 @@ def _test_images(folder, names):
         raise FileNotFoundError(
             f"--data_path={folder} is not the official folder: {annotations} is missing."
         )
-    try:
-        lines = annotations.read_text().splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{annotations} should be a text: {error}") from error
     found = []
-    for line in lines:
+    for line in files.read_text(annotations).splitlines():
         name, label = [*line.split("\t"), ""][:2]
         if label not in names:
             raise ValueError(
@@ -69,4 +66,6 @@ def _test_images(folder, names):
                 f"Received: {line!r}"
             )
         found.append((folder / "val" / "images" / name, names.index(label)))
+    if not found:
+        raise ValueError(f"{annotations} names no images.")
     return found

@@ -10,13 +10,13 @@ images and the numbers of the classes that an answer may be; the labels are kept
 """
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
 from absl import flags
 
 from classifiers import labelled_images
+from misc.images import files
 from misc.training import common_flags, settings
 from misc.training.data import Data, check_split
 
@@ -29,8 +29,12 @@ def define_flags():
     flags.DEFINE_string(
         "vizwiz_annotations", None, "The official annotations.json, with images and categories."
     )
-    flags.DEFINE_integer("data_resize", 256, "Length that the shorter side is resized to.")
-    flags.DEFINE_integer("data_crop", 224, "Side of the central square that is cut out.")
+    flags.DEFINE_integer(
+        "data_resize", 256, "Length that the shorter side is resized to.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "data_crop", 224, "Side of the central square that is cut out.", lower_bound=1
+    )
     labelled_images.define_interpolation_flag()
     labelled_images.define_evaluation_flags()
     common_flags.define_skip_broken_flag()
@@ -89,7 +93,7 @@ class VizWiz(Data):
 def _read(path):
     """Returns the names of the images and the numbers of the categories."""
     try:
-        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        content = files.read_json(path)
         names = [str(name) for name in content["images"]]
         categories = np.array([int(category["id"]) for category in content["categories"]])
     except (ValueError, TypeError, KeyError) as error:

@@ -39,6 +39,7 @@ def define_flags():
         "ensemble_weights",
         None,
         "The classifiers: folders or checkpoints of runs, or files of weights.",
+        repeats=True,  # one may have several votes
     )
     flags.DEFINE_integer(
         "ensemble_size",

@@ -8,15 +8,14 @@ The text half is not built: rows of the classifier's weights are text embeddings
 ("A photo of a NAME.") that the user computed, or are learned.
 """
 
-import json
 import math
-import pathlib
 
 import keras
 import numpy as np
 from keras import ops
 
 from classifiers.networks import layers, resnet, transformer
+from misc.images import files
 
 # Mean and standard deviation of the authors' preprocessing, on the scale 0-1.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -64,7 +63,7 @@ def read_embeddings(path):
         FileNotFoundError: when there is no such file.
     """
     try:
-        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        content = files.read_json(path)
         rows = content.values() if isinstance(content, dict) else content
         embeddings = np.array(list(rows), np.float32)
     except (ValueError, TypeError) as error:

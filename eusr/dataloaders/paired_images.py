@@ -7,6 +7,8 @@ embedded sample photographs are used. Without folders for validation, some pairs
 import collections.abc
 import dataclasses
 import functools
+import re
+import socket
 
 import numpy as np
 from absl import flags, logging
@@ -27,6 +29,7 @@ FOLDERS = (
 SPLITS = {"train": "training", "validation": "evaluation"}
 # Messages name that many pairs.
 SHOWN_NAMES = 10
+SERVICE_SECONDS = 10
 
 
 def define_flags():
@@ -153,6 +156,8 @@ def create_patch_data(flags, build_store, evaluate, settings=None):
         flags.batch_size * 3 * patch**2 * (1 + scale**2),
         f"--batch_size={flags.batch_size} and --input_patch_size={patch} at x{scale}",
     )
+    if flags.data_service:
+        check_service(flags.data_service)
     return PatchData(
         settings=settings or {},
         images_per_step=flags.batch_size,
@@ -162,6 +167,23 @@ def create_patch_data(flags, build_store, evaluate, settings=None):
         patch_size=flags.input_patch_size,
         service=flags.data_service,
     )
+
+
+def check_service(address):
+    """Raises ValueError unless something listens where --data_service says.
+
+    TensorFlow would wait for it without end, and without a word.
+    """
+    found = re.fullmatch(r"grpc://(.+):(\d+)", address)
+    if not found:
+        raise ValueError(f"--data_service must be such as grpc://host:5050. Received: {address}")
+    try:
+        socket.create_connection((found[1].strip("[]"), int(found[2])), SERVICE_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"--data_service={address} does not answer: {error}. "
+            "python -m misc.data_service --dispatcher starts one."
+        ) from error
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

@@ -20,6 +20,10 @@ _PREFIX, _SUFFIX = ".degraded-vision.", ".tmp"
 FETCH_AGAIN = "If the file is damaged, take another copy of it."
 
 
+# A table or settings have far less; what is larger is not read.
+LARGEST_TEXT = 1 << 28
+
+
 class DiskFullError(OSError):
     """The disk takes no more, so that there is no use in trying other files."""
 
@@ -124,6 +128,31 @@ def _locked(folder, operation):
         yield is_locked
     finally:
         os.close(descriptor)
+
+
+def read_text(path, errors="strict"):
+    """Returns the text in a UTF-8 file that is a table or holds settings.
+
+    Raises:
+        ValueError: when it is no text, or far larger than such files are; names the file.
+        OSError: when it cannot be opened.
+    """
+    size = os.path.getsize(path)
+    if size > LARGEST_TEXT:
+        raise ValueError(f"{path} is too large for a table or settings: {size / 1e9:.1f} GB")
+    try:
+        return pathlib.Path(path).read_text("utf-8-sig", errors)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text: {error}") from error
+
+
+def read_json(path):
+    """Returns the value in a JSON file; one that is damaged is a ValueError that names it."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def write_text(path, text):

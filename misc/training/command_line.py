@@ -95,6 +95,11 @@ def _print_for_reading(text):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def describe_missing(name):
+    """Returns a message about a flag that is not given, with its help."""
+    return f"--{name} is missing: {flags.FLAGS[name].help}"
+
+
 def suggest(name, known):
     """Returns " Did you mean ...?" with the known name that is nearest, "" if none is near."""
     near = difflib.get_close_matches(name, known, n=1)
@@ -117,7 +122,7 @@ def _reworded(message):
     if absent:
         others = ", ".join(f"--{name}" for name in absent[1:])
         also = f" Also missing: {others}." if others else ""
-        return f"--{absent[0]} is missing: {flags.FLAGS[absent[0]].help}{also}"
+        return describe_missing(absent[0]) + also
     found = re.fullmatch(r"flag --(\w+)=(.*?): (.*)", message, re.DOTALL)
     if not found:
         return message.removeprefix("ERROR:: ")

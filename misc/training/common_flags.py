@@ -1,6 +1,7 @@
 """Flag groups that several entry points and methods share."""
 
 import dataclasses
+import re
 
 import numpy as np
 from absl import flags
@@ -12,6 +13,8 @@ flags.disclaim_key_flags()
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Larger numbers are infinite in the networks' format.
 LARGEST = float(np.finfo(np.float32).max)
+# As CUDA_VISIBLE_DEVICES has them, such as 0,1 or GPU-8932f937.
+CUDA_DEVICES = r"-1|(?:\d+|(?:GPU|MIG)-[\w/-]+)(?:,(?:\d+|(?:GPU|MIG)-[\w/-]+))*"
 ORDERS = (None, "distinct", "ascending")
 
 
@@ -65,7 +68,8 @@ class _NumberListParser(flags.ArgumentParser):
             raise ValueError(f"{argument!r} is not a list of {self.syntactic_help}") from error
         outside = [value for value in numbers if value not in self.bounds]
         if outside:
-            raise ValueError(f"{outside[0]} is not a finite number {self.bounds}".strip())
+            kind = "an integer" if self.number is int else "a finite number"
+            raise ValueError(f"{outside[0]} is not {kind} {self.bounds}".strip())
         if self.length not in (None, len(numbers)):
             raise ValueError(f"{len(numbers)} numbers are given, and {self.length} expected")
         if self.order and len(set(numbers)) < len(numbers):
@@ -149,6 +153,11 @@ def define_device_flags():
         "cuda_device",
         None,
         "CUDA devices to use, such as 0 or 0,1; -1 uses the CPU. Default: all that are visible.",
+    )
+    flags.register_validator(
+        "cuda_device",
+        lambda value: value is None or re.fullmatch(CUDA_DEVICES, value),
+        "it must be numbers or identifiers of devices, separated by commas, or -1",
     )
     settings.changeable("cuda_device")
 

@@ -48,13 +48,14 @@ def describe_devices(name):
         more = f" ({rest} more are there: --distribute=mirrored uses all)" if rest else ""
         return f"Device: {', '.join(used)}{more}"
     line = f"Device: CPU, {_count_processors()} processors"
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    if _has_nvidia_driver() and not hidden:
-        line += (
-            ". TensorFlow finds no GPU, though NVIDIA's driver is there: "
-            "pip install 'tensorflow[and-cuda]' brings the libraries that it needs"
-        )
-    return line
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not _has_nvidia_driver() or visible in ("", "-1"):
+        return line
+    among = "" if visible is None else f" among CUDA_VISIBLE_DEVICES={visible}"
+    return (
+        f"{line}. TensorFlow finds no GPU{among}, though NVIDIA's driver is there: "
+        "pip install 'tensorflow[and-cuda]' brings the libraries that it needs"
+    )
 
 
 def _count_processors():

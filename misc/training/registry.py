@@ -72,9 +72,30 @@ class Selection:
         path = run_folder.find_checkpoint(flags.restore_path, flags.restore_global_step)
         method = self.model.create_model(flags)
         target = flags.restore_target or list(method.networks)
-        method.restore(path, target, use_averages=flags.restore_averages)
+        self.load_weights(method, path, target, use_averages=flags.restore_averages)
         method.metadata = method.metadata | run_folder.read_metadata(flags.restore_path)
         return method
+
+    def load_weights(self, method, path, *args, **kwargs):
+        """Restores a method from a checkpoint of --restore_path; see `Method.restore`.
+
+        Raises:
+            ValueError: when the checkpoint does not fit; says so if it is one of another model.
+        """
+        try:
+            method.restore(path, *args, **kwargs)
+        except ValueError as error:
+            trained = run_folder.read_arguments(path).get("model")
+            package, other = (
+                list_names("models").get(_unaliased(name), "").partition(".")[0]
+                for name in (self.model_name, trained)
+            )
+            if other in ("", package):
+                raise
+            raise ValueError(
+                f"--restore_path={path} is of a run of --model={trained}, which is no start for "
+                f"--model={self.model_name}."
+            ) from error
 
     @property
     def small_recipe(self):
@@ -146,7 +167,7 @@ def select(argv, with_dataloader, for_use=True):
     if model_name is None and dataloader_name:
         model_name = load("dataloaders", dataloader_name).MODEL
     if model_name is None:
-        raise ValueError(_describe_missing_model(for_use))
+        raise ValueError(_describe_missing_model(for_use, chosen.restore_path))
 
     selection = Selection(model_name, load("models", model_name))
     taken = _define(selection.model)
@@ -178,8 +199,13 @@ def parse_some(argv, *names):
     return private
 
 
-def _describe_missing_model(for_use):
+def _describe_missing_model(for_use, restore_path):
     known = ", ".join([*list_names("models"), *_list_aliases("models")])
+    if restore_path:
+        return (
+            f"--restore_path={restore_path} does not tell the model: no run is there. Correct it, "
+            f"or give --model. Known: {known}."
+        )
     run = " or --restore_path, a run's folder, which tells it" if for_use else ""
     others = "; python -m misc.degrade_folder needs no model" if for_use else ""
     without = "trained weights" if for_use else "data of your own"

@@ -292,9 +292,9 @@ def read_arguments(restore_path):
 
 def _read_object(file):
     try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged: {error}. Put back a copy of it.") from error
+        content = files.read_json(file)
+    except ValueError as error:
+        raise ValueError(f"{error}. Put back a copy of it.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} is damaged: it holds no settings. Put back a copy of it.")
     return content

@@ -11,6 +11,7 @@ import os
 import numpy as np
 from absl import flags, logging
 
+from misc.images import files
 from misc.training import common_flags, data, settings
 from score_predictors import metrics, rated_images, targets, windows
 
@@ -107,9 +108,11 @@ def read_table(path):
         ValueError: for a missing file, or lines that are not 15 whole numbers.
     """
     try:
-        table = np.loadtxt(os.path.expanduser(path), np.int64, ndmin=2, comments=None)
+        lines = files.read_text(os.path.expanduser(path)).splitlines()
     except OSError as error:
         raise ValueError(f"--ava_dataset_path: there is no such file: {path}") from error
+    try:
+        table = np.loadtxt(lines, np.int64, ndmin=2, comments=None)
     except ValueError as error:
         raise ValueError(f"{path} is no AVA.txt of {COLUMNS} columns: {error}") from error
     if not table.size or table.shape[1] != COLUMNS:

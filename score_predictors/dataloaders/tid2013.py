@@ -12,6 +12,7 @@ import re
 import numpy as np
 from absl import flags
 
+from misc.images import files
 from misc.training import common_flags, settings
 from score_predictors import rated_images, targets, windows
 
@@ -234,7 +235,7 @@ def read_scores(path):
 
 def _words(path):
     """Returns (line number, words) of the lines that are not blank."""
-    lines = pathlib.Path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    lines = files.read_text(path, errors="replace").splitlines()
     return [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
 
 

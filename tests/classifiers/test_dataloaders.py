@@ -350,9 +350,13 @@ def test_tiny_imagenet(tmp_path):
     (batch,) = evaluate(tiny_imagenet, flags)
     np.testing.assert_array_equal(batch["label"], [0, 1])
     np.testing.assert_array_equal(batch["image"], np.stack([pixels[1], pixels[0]]))
-    (tmp_path / "val/val_annotations.txt").write_bytes(b"val_1.PNG\tn01\xff\n")
-    with pytest.raises(ValueError, match=r"val_annotations\.txt should be a text"):
-        evaluate(tiny_imagenet, flags)
+    for content, message in (
+        (b"val_1.PNG\tn01\xff\n", "is no UTF-8 text"),
+        (b"", "names no images"),
+    ):
+        (tmp_path / "val/val_annotations.txt").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"val_annotations\.txt {message}"):
+            evaluate(tiny_imagenet, flags)
 
 
 def imagenet_c_settings(path, **values):

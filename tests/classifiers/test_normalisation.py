@@ -49,6 +49,6 @@ def test_values_of_another_scale_or_number_are_refused():
         resolve("resnet18", image_mean=[0.485, 0.456, 0.406])
     with pytest.raises(ValueError, match="multiply values for 0-1 by 255"):
         resolve("resnet18", image_deviation=[0.229, 0.224, 0.225])
-    with pytest.raises(ValueError, match="three values each"):
+    with pytest.raises(ValueError, match="1 numbers are given, and 3 expected"):
         resolve("resnet18", image_mean=[128.0])
     assert resolve("resnet18", image_mean=[0.0] * 3, image_deviation=[1.0] * 3)[0] == [0, 0, 0]

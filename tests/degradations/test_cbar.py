@@ -29,6 +29,7 @@ NAMES = sorted(
 
 # One of each kind: added patterns, random places, warps, sums of many parts.
 QUICK = ("plasma_noise", "checkerboard_cutout", "ripple", "sparkles")
+KINDS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
 def run(layer, images, seed=5):
@@ -48,7 +49,7 @@ def test_every_size_gives_8_bit_values(name, shape):
     np.testing.assert_array_equal(degraded, np.floor(degraded))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_draws_depend_on_seed_and_image_but_not_on_the_batch(name):
     images = np.repeat(photo(24, 24)[:1], 3, axis=0)
     layer = degradations.parse(f"{name}@5")
@@ -63,10 +64,7 @@ def test_draws_depend_on_seed_and_image_but_not_on_the_batch(name):
         assert any((degraded[0] != other).any() for other in degraded[1:])
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
-)
+@pytest.mark.parametrize("name", KINDS)
 def test_same_pixels_in_a_data_set_of_unknown_sizes(name):
     images = photo(20, 28)
     layer = degradations.parse(f"{name}@1-5")
@@ -79,7 +77,7 @@ def test_same_pixels_in_a_data_set_of_unknown_sizes(name):
     assert np.mean(eager != mapped) < 0.01
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_severity_and_config(name):
     layer = degradations.parse(f"{name}@2.5:p=0.5,quantize=round", size=32)
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))

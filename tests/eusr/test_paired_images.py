@@ -1,3 +1,5 @@
+import socket
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -367,6 +369,16 @@ def test_counts_that_cannot_be_held_out(folder):
     for values in ({}, other, {"data_truth_path": f"{folder}/HR"} | other):
         with pytest.raises(ValueError, match="--data_validation_count=1 is for pairs of"):
             paired_images.create_data(make_flags(data_validation_count=1, **values))
+
+
+def test_a_data_service_that_is_not_there_is_named(folder):
+    with socket.socket() as taken:  # bound, but it does not listen
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ValueError, match=f"--data_service=grpc://{address} does not answer"):
+            paired_images.create_data(with_folders(folder, data_service=f"grpc://{address}"))
+    with pytest.raises(ValueError, match=r"must be such as grpc://host:5050\. Received: host"):
+        paired_images.create_data(with_folders(folder, data_service="host:5050"))
 
 
 def test_batches_beyond_the_memory_are_refused_before_images_are_read(folder):

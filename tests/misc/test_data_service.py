@@ -77,8 +77,8 @@ def test_one_worker_keeps_the_order(flags, service):
     assert contents(paired_images.create_data(flags).training_batches(7), 6) == local
 
 
-def test_several_training_processes_are_refused(flags):
-    flags |= {"data_service": "grpc://127.0.0.1:1"}
+def test_several_training_processes_are_refused(flags, service):
+    flags |= {"data_service": service(workers=0)}
     flags |= {"batch_size": 4}
     with pytest.raises(ValueError, match=r"one training process.*2 processes"):
         paired_images.create_data(flags).training_batches(0, shard=(0, 2))

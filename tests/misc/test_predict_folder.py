@@ -119,6 +119,7 @@ def test_default_tile_follows_the_method(method):
 def test_file_without_known_reach_needs_an_overlap(method):
     class Unknown:
         scales = (2,)
+        metadata = method.metadata
         export_names = method.export_names
         metadata = method.metadata
         compiled = method.compiled

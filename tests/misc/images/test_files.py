@@ -121,3 +121,20 @@ def test_json_holds_names_that_are_no_text(tmp_path):
     text = (tmp_path / "a.json").read_bytes().decode()  # valid UTF-8
     assert "é.png" in text
     assert json.loads(text) == [name]
+
+
+def test_texts_and_json_that_cannot_be_read_are_named(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"\xef\xbb\xbfa,b\r\n")
+    assert files.read_text(path) == "a,b\n"
+    path.write_bytes(b"a\xff")
+    with pytest.raises(ValueError, match=r"table\.csv is no UTF-8 text"):
+        files.read_text(path)
+    with open(path, "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match=r"table\.csv is too large .* 1099\.5 GB"):
+        files.read_text(path)
+    for content in ("", "{", "[" * 100_000):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"table\.csv is damaged"):
+            files.read_json(path)

@@ -52,6 +52,26 @@ def test_unknown_modules_suggest_the_nearest(kind, name, near):
         registry.load(kind, name)
 
 
+def test_a_run_that_is_not_there_does_not_tell_the_model(tmp_path):
+    message = f"--restore_path={tmp_path}/run does not tell the model.* Known: eusr"
+    with settings.fresh_flags(), pytest.raises(ValueError, match=message):
+        registry.select(["program", f"--restore_path={tmp_path}/run"], with_dataloader=False)
+
+
+@pytest.mark.parametrize(
+    "devices", ["0", "0,1", "-1", "GPU-8932f937-d72c,MIG-1/2/3", "", "1,,2", "abc"]
+)
+def test_devices_are_numbers_or_identifiers(devices):
+    with settings.fresh_flags():
+        common_flags.define_device_flags()
+        if devices in ("", "1,,2", "abc"):
+            with pytest.raises(ValueError, match=f"--cuda_device={devices}: it must be numbers"):
+                command_line.parse(["program", f"--cuda_device={devices}"])
+        else:
+            command_line.parse(["program", f"--cuda_device={devices}"])
+            assert flags.FLAGS.cuda_device == devices
+
+
 def test_a_missing_model_says_what_needs_no_files():
     for for_use, expected in ((True, "--restore_path"), (False, "Without data of your own")):
         message = f"--model is missing.*{expected}.*--model=eusr trains on sample photographs"

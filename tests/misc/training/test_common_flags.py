@@ -52,8 +52,8 @@ def test_other_text_is_named(monkeypatch, text):
     [
         ("2,nan", "nan is not a finite number", {"number": float}),
         ("1e39", "1e[+]39 is not a finite number", {"number": float}),
-        ("2,1", "1 is not a finite number at least 2", {"at_least": 2}),
-        ("1,256", "256 is not a finite number above 0 and below 256", {"above": 0, "below": 256}),
+        ("2,1", "1 is not an integer at least 2", {"at_least": 2}),
+        ("1,256", "256 is not an integer above 0 and below 256", {"above": 0, "below": 256}),
         ("1,2", "2 numbers are given, and 3 expected", {"length": 3}),
         ("2,4,2", "'2,4,2' has a number twice", {"order": "distinct"}),
         ("2,4,2", "'2,4,2' has a number twice", {"order": "ascending"}),

@@ -99,6 +99,11 @@ def test_a_driver_without_gpu_is_hinted_at(monkeypatch, driver, visible, hinted)
     monkeypatch.setattr(distribution.tf.config, "list_physical_devices", lambda kind: [])
     monkeypatch.setattr(distribution, "_has_nvidia_driver", lambda: driver)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if driver:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+        line = distribution.describe_devices("none")
+        assert "finds no GPU among CUDA_VISIBLE_DEVICES=7" in line
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     line = distribution.describe_devices("none")
