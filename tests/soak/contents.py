@@ -4,12 +4,13 @@ import hashlib
 import json
 import os
 import re
-import zipfile
 
 import h5py
 import numpy as np
 import tensorflow as tf
 from tensorboard.backend.event_processing import plugin_event_accumulator
+
+from misc.export import frozen
 
 CHECKPOINT = re.compile(r"(.*model\.ckpt-(\d+))\.(index|data-\S+)")
 # What other files show, what is read otherwise, random numbers of TensorFlow, its sources for stack
@@ -112,8 +113,8 @@ def _read_file(path):
         return _digest(*sorted(map(json.dumps, json.loads(path.read_text()))))
     if path.suffix == ".h5":
         return _digest(*_read_h5(path))
-    if path.suffix == ".tflite":
-        return _digest(*_read_tflite(path))
+    if path.suffix == ".onnx" or path.name == "saved_model.pb":
+        return _read_frozen(path.parent if path.suffix == ".pb" else path)
     if path.suffix == ".json":
         json.loads(path.read_text())
     return _digest(path.read_bytes())
@@ -131,11 +132,13 @@ def _read_h5(path):
     return parts
 
 
-def _read_tflite(path):
-    """Returns the network's bytes and the attached texts, without the time they were attached."""
-    with zipfile.ZipFile(path) as texts:
-        start = min(entry.header_offset for entry in texts.infolist())
-        return [path.read_bytes()[:start], *(texts.read(name) for name in texts.namelist())]
+def _read_frozen(path):
+    """Returns what a frozen file computes: names in it count what its process has made."""
+    model = frozen.load(path)
+    images = np.random.default_rng(0).uniform(0, 255, (1, 16, 16, 3)).astype(np.float32)
+    outputs = [model.predict(images, scale) for scale in model.scales or (None,)]
+    arrays = [np.asarray(array) for each in outputs for array in each.values()]
+    return _digest(model.description.to_json(), *arrays)
 
 
 def _is_json(line):

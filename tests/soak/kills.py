@@ -193,8 +193,8 @@ class Attack:
             self._blame("it does not end")
             processes.end_all()
         self._check_status(status, signals, remains)
-        if signal.SIGKILL not in signals:
-            # It saved its state; a kill would have found it somewhere between two checkpoints.
+        if signals[0] != signal.SIGKILL:
+            # It may have saved its state where the undisturbed run does not.
             self._stops |= {
                 (path.relative_to(self._work).as_posix(), step)
                 for path, steps in contents.steps_of_checkpoints(self._work).items()
