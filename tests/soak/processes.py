@@ -30,6 +30,7 @@ class Processes:
 
     def start(self):
         """Starts the command once more."""
+        self.find()
         with open(self._output_path, "w") as output:
             self.first = commands.start(
                 *self._command,
@@ -57,12 +58,16 @@ class Processes:
 
     def find(self):
         """Returns {process number: command line} of what runs, also of what earlier ones left."""
-        found = {}
+        found, alive = {}, set()
         for path in pathlib.Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 state, *numbers = (path / "stat").read_text().rpartition(")")[2].split()
-                if state not in "ZX" and int(numbers[2]) in self._sessions:
+                session = int(numbers[2])
+                if state not in "ZX" and session in self._sessions:
                     found[int(path.name)] = (path / "cmdline").read_text().replace("\0", " ")
+                    alive.add(session)
+        # The number of one that is no more may be given to somebody else's.
+        self._sessions = [session for session in self._sessions if session in alive]
         return found
 
     def end_all(self):
