@@ -212,7 +212,8 @@ class Attack:
         # Python ends without handlers of signals, so that one may come when all is done.
         is_dead = status in {-number for number in signals}
         is_well = is_dead and (not is_stop or contents.read(self._work) == self._expected)
-        if not (is_well or status in {0, *(128 + number for number in signals)}):
+        is_well |= status in {0, *(128 + number for number in signals)}
+        if not (is_well or self._refuses_to_repeat(output)):
             self._blame(f"it ended with {status}: {output[-2000:]}")
         elif "Traceback" in output:
             self._blame(output[-2000:])
@@ -246,15 +247,17 @@ class Attack:
     def _check_end(self, before):
         """Blames a start for its status, and for not going on where it could."""
         status, output = self._processes.first.returncode, self._processes.output()
-        # Some commands refuse to do again what is done.
-        is_done = " exists" in output and contents.read(self._work) == self._expected
-        if status and not is_done:
+        if status and not self._refuses_to_repeat(output):
             self._blame(f"started again it ended with {status}: {output[-2000:]}")
         for path, steps in before.items():
             found = re.search(rf"Going on from {re.escape(str(path))}/model\.ckpt-(\d+)", output)
             # The newest may be damaged, and the one before it half removed.
             if len(steps) > 2 and (found is None or int(found[1]) < steps[-3]):
                 self._blame(f"steps {steps} were there, it went on from {found and found[1]}")
+
+    def _refuses_to_repeat(self, output):
+        """Returns whether a command only says that all was done before it began."""
+        return " exists" in output and contents.read(self._work) == self._expected
 
     def _check_processes(self):
         """Waits for what the command started; blames it for what does not end by itself."""
