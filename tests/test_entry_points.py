@@ -105,6 +105,7 @@ def test_ctrl_c_saves_and_the_run_is_refused_with_other_settings(one_scale, tmp_
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow  # a run of its own; test_training_contract has a cheaper one
 def test_a_non_finite_loss_stops_the_run_and_names_the_step(one_scale, tmp_path):
     errors = commands.run(
         "train.py",
@@ -184,6 +185,7 @@ def test_results_that_another_process_writes_are_left_alone(tmp_path):
     assert errors.startswith(f"error: {tmp_path} is in use by process {os.getpid()} ")
 
 
+@pytest.mark.slow  # a run of its own
 def test_fine_tuning_starts_from_the_weights_of_one_network(trained_one_scale, one_scale, tmp_path):
     folder = tmp_path / "tuned"
     output = commands.run(

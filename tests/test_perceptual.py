@@ -76,6 +76,7 @@ def run(command, tmp_path_factory):
     return train(command, tmp_path_factory.mktemp("perceptual") / "run")
 
 
+@pytest.mark.slow  # runs with both networks; test_registry has one
 def test_training_writes_every_loss_rate_and_picture(run):
     assert "step 24/24" in (run / "output.txt").read_text()
     terms = [
@@ -117,12 +118,14 @@ def test_a_killed_run_goes_on_exactly(run, command, tmp_path):
             np.testing.assert_array_equal(expected.get_tensor(name), actual.get_tensor(name))
 
 
+@pytest.mark.slow  # runs with both networks; test_registry has one
 def test_checkpoints_hold_both_networks_and_their_optimizers(run):
     names = tf.train.load_checkpoint(str(run / "model.ckpt-24")).get_variable_to_shape_map()
     for group in ("networks_discriminator", "optimizers_discriminator", "optimizers_generator"):
         assert any(name.startswith(group) for name in names)
 
 
+@pytest.mark.slow  # runs with both networks; test_registry has one
 def test_training_starts_from_a_generator_of_eusr(run, pretrained):
     assert f"Starting from {pretrained}" in (run / "output.txt").read_text()
     before = tf.train.load_checkpoint(str(pretrained / "model.ckpt-5"))
@@ -135,6 +138,7 @@ def test_training_starts_from_a_generator_of_eusr(run, pretrained):
         assert difference <= 8 * 3 * TRAINING["eusr_learning_rate"]
 
 
+@pytest.mark.slow  # runs with both networks; test_registry has one
 def test_every_path_is_validated_and_applied(run, photo_folder, tmp_path):
     output = commands.run(
         "validate.py",

@@ -267,6 +267,7 @@ class Report:
         self.pictures[name] = image
 
 
+@pytest.mark.slow  # test_evaluation has levels of its own
 def test_evaluation_measures_every_level_with_seeded_noise():
     network = tiny_network()
     batches = tf.data.Dataset.from_tensor_slices(BATCH).batch(4)

@@ -250,6 +250,7 @@ def test_losses_without_weight_are_left_out():
     assert float(scalars["loss"]) == pytest.approx(float(expected))
 
 
+@pytest.mark.slow  # traces both networks once more
 def test_both_optimizers_scale_their_loss_in_half_precision():
     kept = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
@@ -328,6 +329,7 @@ def test_every_path_is_evaluated_on_x4_images():
     assert means["x8/psnr_y"] == pytest.approx(np.mean([rows[1]["psnr_y"], rows[3]["psnr_y"]]))
 
 
+@pytest.mark.slow  # traces both networks once more
 def test_frozen_graph_picks_the_path_by_scale(tmp_path, low):
     method = create()
     (result,) = frozen.freeze(method, tmp_path / "model", ["pb"])

@@ -81,6 +81,7 @@ def losses(folder):
     return {row["step"]: row["loss"] for row in run_folder.read_history(folder) if "loss" in row}
 
 
+@pytest.mark.slow  # runs of two stages; test_registry has one
 def test_two_stages_share_a_folder_and_never_mix(trained):
     first, second = (trained / f"{name}.txt" for name in ("first", "second"))
     assert "2 epochs of 2 steps (8 images)" in first.read_text()
@@ -128,6 +129,7 @@ def test_two_lengths_are_refused(ava, tmp_path):
     assert "--batch_size=9: a step uses 9 images, more than the 8" in errors
 
 
+@pytest.mark.slow  # runs of two stages; test_registry has one
 def test_freezing_needs_no_model_name(trained, tmp_path):
     output = commands.run(
         "freeze.py",
@@ -143,6 +145,7 @@ def test_freezing_needs_no_model_name(trained, tmp_path):
     np.testing.assert_allclose(actual.predict(pixels)["scores"], expected["scores"], atol=1e-5)
 
 
+@pytest.mark.slow  # runs of two stages; test_registry has one
 def test_validation_writes_figures_and_pictures(trained, ava, tmp_path):
     output = commands.run(
         "validate.py",
@@ -163,6 +166,7 @@ def test_validation_writes_figures_and_pictures(trained, ava, tmp_path):
         assert image_files.read_rgb(tmp_path / f"results/{name}.png").std() > 5
 
 
+@pytest.mark.slow  # runs of two stages; test_registry has one
 def test_a_folder_is_scored_from_weights(trained, ava, tmp_path):
     folder = ava[2].split("=")[1]
     command = [
@@ -190,6 +194,7 @@ def test_checkpoints_say_what_they_need():
         loading.restore_trained("nowhere/ava.h5")
 
 
+@pytest.mark.slow  # runs of two stages; test_registry has one
 def test_weights_without_their_settings_are_explained(trained, tmp_path):
     path = tmp_path / "alone.h5"
     path.write_bytes((trained / "ava.h5").read_bytes())
@@ -197,6 +202,7 @@ def test_weights_without_their_settings_are_explained(trained, tmp_path):
         loading.restore_trained(path)
 
 
+@pytest.mark.slow  # runs of two stages; test_registry has one
 def test_summaries_are_written(trained):
     (path,) = (trained / "ava").glob("events.out.tfevents.*")
     tags = {
