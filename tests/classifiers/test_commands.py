@@ -100,6 +100,7 @@ def test_frozen_files_say_the_same_as_their_run(trained, photos, tmp_path, forma
             )
 
 
+@pytest.mark.slow  # test_registry freezes and uses one
 def test_an_ensemble_votes_on_files(trained, photos, tmp_path):
     command = [
         "--model=ensemble",
