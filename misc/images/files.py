@@ -14,12 +14,8 @@ import tempfile
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # `tempfile` puts eight characters between the two.
 _PREFIX, _SUFFIX = ".degraded-vision.", ".tmp"
-
-
 # What errors that name a file end with, where it may be damaged.
 FETCH_AGAIN = "If the file is damaged, take another copy of it."
-
-
 # A table or settings have far less; what is larger is not read.
 LARGEST_TEXT = 1 << 28
 
