@@ -107,7 +107,7 @@ class Evaluation:
             for tested, name, value in tests:
                 seen = images
                 if tested is not None:
-                    seen = self._degrade(tested, value, images, place)
+                    seen, _ = self.degrade(tested, value, images, place)
                 update(name, value, seen, batch["label"])
                 if bar is not None:
                     bar.update()
@@ -116,12 +116,15 @@ class Evaluation:
             bar.close()
         return grids
 
-    def _degrade(self, tested, value, images, place):
-        """Returns the images at a level; `place` is that of the first one in the data set."""
+    def degrade(self, tested, value, images, place):
+        """Returns the images at a level and their bytes, see `TestDegradation.apply`.
+
+        `place` is that of the first image in the data set.
+        """
         seed = tested.seed(random.make_seed(self.seed), value)
         level = tf.constant(0.0 if value is None else value, tf.float32)
         function = tested.apply if tested.layer.host_only else self._compiled(tested.apply)
-        parts = []
+        parts, sizes = [], []
         first = 0
         while first < len(images):
             block, before = divmod(place + first, BLOCK)
@@ -129,8 +132,10 @@ class Evaluation:
             first += len(part)
             if before:  # an image draws by its place in the block
                 part = tf.pad(part, [[before, 0], [0, 0], [0, 0], [0, 0]])
-            parts.append(function(part, level, random.fold_in(seed, block))[before:])
-        return tf.concat(parts, axis=0)
+            degraded, lengths = function(part, level, random.fold_in(seed, block))
+            parts.append(degraded[before:])
+            sizes.append(None if lengths is None else lengths[before:])
+        return tf.concat(parts, axis=0), None if sizes[0] is None else tf.concat(sizes, axis=0)
 
     def _compiled(self, function):
         # Apart from each other, so that a network is traced once and not for each degradation.

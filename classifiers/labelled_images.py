@@ -128,14 +128,18 @@ class LabelledImages:
         return self.take(chosen) if quick or shuffled else self
 
     def one_pass(self, batch_size):
-        """Returns all images that are whole in order, as a dataset of `image` and `label`."""
+        """Returns all images that are whole in order: a dataset of `image`, `label`, `index`."""
         if isinstance(self.images, list):
             batches = self._reader().evaluation_batches(batch_size)
         else:
             pixels = _on_host(self.images)
             numbers = tf.data.Dataset.from_tensor_slices(np.flatnonzero(self._is_whole()))
             batches = numbers.batch(batch_size).map(lambda some: (tf.gather(pixels, some), some))
-        return batches.map(self.element, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+        def make(pixels, numbers):
+            return self.element(pixels, numbers) | {"index": numbers}
+
+        return batches.map(make, num_parallel_calls=2, deterministic=True).prefetch(2)
 
     def element(self, pixels, numbers):
         """Returns `image`, float32, and `label`, int32, of uint8 images and their numbers."""
