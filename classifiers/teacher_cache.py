@@ -84,6 +84,13 @@ def open_outputs(folder, teacher, stage, images, split, batch_size=250):
     return TeacherOutputs(np.load(path / OUTPUTS, mmap_mode="r"))
 
 
+def create_path(flags):
+    """Returns the folder of all teachers' outputs that the flags name, `None` for none."""
+    if flags.teacher_cache_path is None:
+        return pathlib.Path(flags.get("train_path") or "runs/run").parent / "teacher_outputs"
+    return flags.teacher_cache_path or None
+
+
 def open_splits(folder, teacher, stage, data, splits=("train", "validation")):
     """Returns {split: `TeacherOutputs`} of a teacher and `LabelledData`; see `open_outputs`.
 

@@ -5,7 +5,6 @@ Electronic Imaging 2022.
 """
 
 import dataclasses
-import pathlib
 
 import tensorflow as tf
 from absl import flags
@@ -244,8 +243,3 @@ class Tuned(Classifier):
         rate = self.plateau_factor * float(self.scaled_optimizer("classifier").learning_rate)
         ends = rate <= 1.001 * self._last_rate  # but for float32
         return Decision(improved, self.plateau_factor, restart=True, stop=ends)
-
-
-def default_cache_path(flags):
-    """Returns the folder of teachers' outputs beside that of the run."""
-    return pathlib.Path(flags.get("train_path") or "runs/run").parent / "teacher_outputs"

@@ -17,10 +17,11 @@ With --expert_training_alpha=0 that is fine-tuning.
 
 from absl import flags
 
+from classifiers import flags as classifier_flags
 from classifiers import losses, published, teacher_cache
 from classifiers.models import _tuned, classifier
 from classifiers.models._tuned import Tuned
-from misc.training import common_flags, settings
+from misc.training import common_flags
 
 DATALOADER = "digits"
 NETWORK_FLAGS = classifier.NETWORK_FLAGS
@@ -56,23 +57,12 @@ def define_flags():
         at_least=0,
     )
     _tuned.define_reduction_flag("expert_training")
-    define_cache_flag()
-
-
-def define_cache_flag():
-    """Defines where teachers' answers are kept."""
-    flags.DEFINE_string(
-        "teacher_cache_path",
-        None,
-        "Folder for what teachers say about clean images, computed once for all runs; default: "
-        "teacher_outputs beside --train_path; empty: they are asked in each step.",
-    )
-    settings.local("teacher_cache_path", changeable=True)
+    classifier_flags.define_cache_flag()
 
 
 def create_model(flags, training=False):
     """Returns the `ExpertTraining` that the flags describe; the teacher is made for training."""
-    rate, alpha = _choose(flags) if training else (0.0, 0.0)
+    rate, alpha = create_choice(flags) if training else (0.0, 0.0)
     made = _tuned.create(
         ExpertTraining,
         flags,
@@ -81,23 +71,16 @@ def create_model(flags, training=False):
         weight=alpha,
         reduction=flags.expert_training_reduction,
         falls=FALLS,
-        cache_path=cache_path(flags),
+        cache_path=teacher_cache.create_path(flags),
     )
     if training:
         made.settings |= {"expert_training_learning_rate": rate, "expert_training_alpha": alpha}
         if alpha:
-            made.teacher = _create_teacher(flags, made.network)
+            made.teacher = create_teacher(flags, made.network)
     return made
 
 
-def cache_path(flags):
-    """Returns the folder of teachers' answers, `None` for none."""
-    if flags.teacher_cache_path is None:
-        return _tuned.default_cache_path(flags)
-    return flags.teacher_cache_path or None
-
-
-def _choose(flags):
+def create_choice(flags):
     """Returns the learning rate and alpha: those of the flags, or else the published ones."""
     chosen = [flags.expert_training_learning_rate, flags.expert_training_alpha]
     stored = flags.get("stored_degradation")
@@ -123,7 +106,7 @@ def _choose(flags):
     return rate, alpha
 
 
-def _create_teacher(flags, network):
+def create_teacher(flags, network):
     """Returns the frozen network that training starts from."""
     if flags.get("restore_path"):
         return classifier.create_trained_network(flags, flags.restore_path, "restore_path")

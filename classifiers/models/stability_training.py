@@ -63,7 +63,7 @@ def create_model(flags, training=False):
     """Returns the `StabilityTraining` that the flags describe."""
     chosen = {}
     if training:
-        noise, rate = _choose(flags)
+        noise, rate = create_choice(flags)
         # Noise of a fraction of a grey level would be lost, or doubled, by whole numbers.
         texts = list(flags.degradations) or [f"noise:{256 * noise:g},quantize=none"]
         chosen = {"stability_training_learning_rate": rate, "degradations": texts}
@@ -81,7 +81,7 @@ def create_model(flags, training=False):
     return made
 
 
-def _choose(flags):
+def create_choice(flags):
     """Returns deviation of the noise and learning rate: the flags', or else the published ones."""
     chosen = [flags.stability_training_noise, flags.stability_training_learning_rate]
     if flags.degradations and chosen[0] is None:
