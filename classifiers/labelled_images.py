@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from classifiers import random_resized_crop, training_copies
+from classifiers import class_names, random_resized_crop, subsets, training_copies
 from classifiers.training_copies import TrainingCopies
 from misc.images import image_files, pixel_store, threads
 from misc.images.degraded_copies import INTERPOLATIONS, resize_and_crop
@@ -46,6 +46,7 @@ class LabelledImages:
             their successors in training, instead of raised.
         whole: for pixels: bool `[N]`, false for images that could not be read; `None`: all could.
         interpolation: for paths: one of `INTERPOLATIONS`, see `resize_and_crop`.
+        upright: for paths: whether central squares are of images turned as EXIF says.
     """
 
     images: np.ndarray | list
@@ -56,6 +57,7 @@ class LabelledImages:
     skip_broken: bool = False
     whole: np.ndarray | None = None
     interpolation: str = INTERPOLATIONS[0]
+    upright: bool = True
 
     def __len__(self):
         return len(self.labels)
@@ -120,12 +122,22 @@ class LabelledImages:
 
         return sampler.stream(make, first_step)
 
-    def sampled(self, quick, shuffled):
-        """Returns all images or, `quick`, a fixed fiftieth; in order, or in a fixed random one."""
+    def sampled(self, quick=False, shuffled=False, most=None, seed=0):
+        """Returns the images that an evaluation takes.
+
+        Args:
+            quick: whether to take a fixed fiftieth.
+            shuffled: whether to take them in a fixed random order instead of their own.
+            most: how many to take at most, the same number of each class as far as there are so
+                many, see `subsets.choose`; `None`: all.
+            seed: of that choice.
+        """
         chosen = np.arange(0, len(self), QUICK_STEP if quick else 1)
+        if most is not None:
+            chosen = chosen[subsets.choose(self.labels[chosen], most, seed)]
         if shuffled:
             chosen = np.random.default_rng(_ORDER_SEED).permutation(chosen)
-        return self.take(chosen) if quick or shuffled else self
+        return self.take(chosen) if shuffled or len(chosen) < len(self) else self
 
     def one_pass(self, batch_size):
         """Returns all images that are whole in order, as a dataset of `image` and `label`."""
@@ -158,18 +170,20 @@ class LabelledImages:
         return np.ones(len(self), bool) if self.whole is None else self.whole
 
     def _read_centre(self, number):
-        pixels = image_files.read_rgb(self.images[number])
+        pixels = image_files.read_rgb(self.images[number], self.upright)
         try:
             return resize_and_crop(pixels, self.resize, self.crop, self.interpolation)
         except ValueError as error:
             raise ValueError(f"{self.images[number]}: {error}") from error
 
 
-def from_files(found, class_names, resize, crop, skip_broken, interpolation=INTERPOLATIONS[0]):
+def from_files(
+    found, class_names, resize, crop, skip_broken, interpolation=INTERPOLATIONS[0], upright=True
+):
     """Returns the `LabelledImages` of a list of (path, label); see there."""
     paths, labels = zip(*found, strict=True)
     images, labels = list(paths), np.array(labels, np.int32)
-    reading = {"skip_broken": skip_broken, "interpolation": interpolation}
+    reading = {"skip_broken": skip_broken, "interpolation": interpolation, "upright": upright}
     return LabelledImages(images, labels, class_names, resize, crop, **reading)
 
 
@@ -180,7 +194,8 @@ class LabelledData(Data):
     Training batches: `image`, float32 RGB `[B, height, width, 3]` in 0-255, `label`, int32 `[B]`,
     and, unless random windows are cut, `index`, int64 `[B]`, the image's place in the set; with
     `copies` what these make of it. Evaluation batches hold `image` and `label`; their attribute
-    `class_names` lists the names of the classes.
+    `class_names` lists the names of the classes, `classes_present` the numbers of those that the
+    split has images of.
 
     Attributes:
         read: function of "train" or "test" that returns `LabelledImages`, or `None` where there is
@@ -192,6 +207,8 @@ class LabelledData(Data):
         copies: `TrainingCopies` that are made of a batch here, or `None`.
         area: see `LabelledImages.training_batches`.
         quick: whether evaluations take a fixed fiftieth of the images.
+        max_images: how many evaluations take at most, see `LabelledImages.sampled`.
+        seed: of that choice.
         shuffled: whether they take them in a fixed random order.
     """
 
@@ -203,6 +220,8 @@ class LabelledData(Data):
     copies: TrainingCopies | None = None
     area: tuple | str | None = None
     quick: bool = False
+    max_images: int | None = None
+    seed: int = 0
     shuffled: bool = False
 
     def __post_init__(self):
@@ -236,9 +255,11 @@ class LabelledData(Data):
         check_split(split)
         if split == "validation" and self.validation == "held_out" and not self.held_out:
             return None
-        images = self._checked_part(split).sampled(self.quick, self.shuffled)
-        batches = images.one_pass(self.evaluation_batch_size)
+        images = self._checked_part(split)
+        chosen = images.sampled(self.quick, self.shuffled, self.max_images, self.seed)
+        batches = chosen.one_pass(self.evaluation_batch_size)
         batches.class_names = list(images.class_names)
+        batches.classes_present = [int(number) for number in np.unique(images.labels)]
         return batches
 
     def count_images(self):
@@ -284,12 +305,8 @@ class LabelledData(Data):
 
     def _checked_part(self, split):
         images = self.part(split)
-        found = len(images.class_names)
-        if self.num_classes is not None and found != self.num_classes:
-            raise ValueError(
-                f"The data have {found} classes: give --num_classes={found}. "
-                f"Received: {self.num_classes}"
-            )
+        if self.num_classes is not None:
+            class_names.check_count(images.class_names, self.num_classes)
         return images
 
 
@@ -324,7 +341,14 @@ def define_evaluation_flags():
         "evaluation_batch_size", 250, "Images per step of an evaluation.", lower_bound=1
     )
     flags.DEFINE_bool("quick", False, "Evaluate on every 50th image alone, to try things.")
-    settings.local("quick")
+    flags.DEFINE_integer(
+        "max_images",
+        None,
+        "Evaluate on so many images at most, chosen at random by --seed, the same number of each "
+        "class as far as there are so many; default: all.",
+        lower_bound=1,
+    )
+    settings.local("quick", "max_images")
 
 
 def define_interpolation_flag():
@@ -375,6 +399,8 @@ def create_data(flags, read, side, area=None, settings=None):
         copies=training_copies.create(flags) if flags.get("degrade_on") == "host" else None,
         area=area,
         quick=flags.get("quick", False),
+        max_images=flags.get("max_images"),
+        seed=flags.get("seed", 0),
         shuffled=flags.get("reestimated_prior") is not None,
     )
 

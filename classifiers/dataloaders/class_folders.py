@@ -3,15 +3,18 @@
     python train.py --model=classifier --dataloader=class_folders --data_path=TRAIN \\
         --data_test_path=TEST --data_training_crop=random_resized --augment_padding=0
 
-Classes are numbered in the order of their folders' names. Images are resized and the central square
-is cut out, as torchvision's evaluation does it; training may cut random windows instead.
+Classes are numbered in the order of their folders' names, or as --class_names lists them; test
+images may also lie in one folder, with their classes in --data_test_labels. Images are resized and
+the central square is cut out, as torchvision's evaluation does it; training may cut random windows
+instead. Images are turned as their EXIF orientation says, but for ImageNet's, whose published
+figures leave it out.
 """
 
 import pathlib
 
 from absl import flags
 
-from classifiers import labelled_images, random_resized_crop
+from classifiers import class_names, label_files, labelled_images, random_resized_crop
 from misc.images import image_files
 from misc.training import common_flags, data, settings
 
@@ -31,6 +34,13 @@ def define_flags():
         "As --data_path, for testing, where it may stand alone; absent: the held-out part of "
         "--data_path, which also chose the best weights: its accuracy is a little too good.",
     )
+    flags.DEFINE_string(
+        "data_test_labels",
+        None,
+        "For images that lie in --data_test_path without folders of classes: table with a file's "
+        "name and its class, by name or number from 0 on, in each line.",
+    )
+    class_names.define_flag()
     flags.DEFINE_integer(
         "data_resize",
         None,
@@ -69,12 +79,12 @@ def define_flags():
     )
     common_flags.define_skip_broken_flag()
     labelled_images.define_defaults(data_normalisation="imagenet", degradation_size=224)
-    settings.local("data_path", "data_test_path")
+    settings.local("data_path", "data_test_path", "data_test_labels")
     settings.local("data_cached", changeable=True)
 
 
 def create_data(flags):
-    """Returns the `LabelledData`; the number of classes is that of the folders.
+    """Returns the `LabelledData`; the classes are those of the folders, or of --class_names.
 
     Raises:
         ValueError: for missing folders, or flags that contradict each other.
@@ -85,7 +95,12 @@ def create_data(flags):
     for flag in ("data_path", "data_test_path"):
         if flags.get(flag):
             data.check_folder(flags.get(flag), flag)
-    names = find_classes(path or test_path)
+    labels_path = flags.get("data_test_labels")
+    if labels_path and not test_path:
+        raise ValueError("--data_test_labels needs --data_test_path, the folder of its images.")
+    names, listed = class_names.create(flags), f"--class_names={flags.get('class_names')}"
+    if names is None:
+        names, listed = _find_names(path, test_path, labels_path)
     crop, resize = flags.data_crop, flags.data_resize
     resize = round(_RESIZE_PER_CROP * crop) if resize is None else resize
     if 0 < resize < crop:
@@ -96,7 +111,10 @@ def create_data(flags):
     if area == "random_resized":
         area = _check_area(flags.data_crop_area)
     cached = flags.data_cached
-    reading = (resize or None, crop, flags.data_skip_broken, flags.data_interpolation)
+    reading = (
+        *(resize or None, crop, flags.data_skip_broken, flags.data_interpolation),
+        not class_names.are_imagenet(names),
+    )
 
     def read(split):
         if split == "test" and not test_path:
@@ -104,8 +122,12 @@ def create_data(flags):
         if split == "train" and not path:
             raise ValueError("--data_path is missing: --data_test_path is for testing alone.")
         folder = pathlib.Path(path if split == "train" else test_path)
-        _check_known(folder, names, path)
-        found = labelled_images.from_files(find_images(folder, names), names, *reading)
+        if split == "test" and labels_path:
+            found, _ = label_files.read(labels_path, folder, names)
+        else:
+            class_names.check_among(find_classes(folder), names, listed)
+            found = find_images(folder, names)
+        found = labelled_images.from_files(found, names, *reading)
         # Of images in memory only the centre is there.
         return found.decoded(False if area and split == "train" else cached)
 
@@ -124,13 +146,14 @@ def _check_area(area):
     return tuple(area)
 
 
-def _check_known(folder, names, path):
-    unknown = sorted(set(find_classes(folder)) - set(names))
-    if unknown:
-        raise ValueError(
-            f"--data_test_path={folder} holds classes that --data_path={path} does not: "
-            f"{', '.join(unknown[:8])}"
-        )
+def _find_names(path, test_path, labels_path):
+    """Returns the list of the classes' names, and which flag they come from."""
+    if path:
+        return find_classes(path), f"--data_path={path}"
+    if labels_path:
+        names = label_files.read(labels_path, test_path)[1]
+        return names, f"--data_test_labels={labels_path}"
+    return find_classes(test_path), f"--data_test_path={test_path}"
 
 
 def find_classes(path):
