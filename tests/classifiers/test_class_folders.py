@@ -138,6 +138,7 @@ def test_broken_images_end_a_run_and_are_named(crop, folder):
         take(flags, 1)
 
 
+@pytest.mark.slow
 def test_skipped_images_are_the_same_in_memory_and_from_files(folder):
     # One that is trained on and one that is held out, both in a class of their own.
     before = take(settings(folder, data_held_out=0.25), 9, "validation")
