@@ -63,7 +63,7 @@ def create_method(method, flags, training, optimizer=classifier_flags.create_opt
     For training it gets the optimizer that `optimizer`, a function of the flags, returns.
     """
     # First what is read fast, and where most mistakes are.
-    copies = training_copies.create(flags)
+    copies = training_copies.create(flags, training)
     network = create_starting_network(flags, training)
     classes = network.output_shape[-1]
     if training:

@@ -85,6 +85,7 @@ def test_cached_teachers_train_as_those_that_are_asked_every_time(tmp_path):
     np.testing.assert_allclose(train(cached, 0, 4), train(asked, 0, 4), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_half_precision_trains_and_keeps_its_weights_in_float32(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -136,6 +137,7 @@ def deeper_network():
     return keras.Model(inputs, logits)
 
 
+@pytest.mark.slow
 def test_statistics_are_reestimated_on_degraded_copies_by_the_formula():
     made = copies(["noise:40", "saltpepper:0.2"], flip=True, padding=2)
     network = deeper_network()
