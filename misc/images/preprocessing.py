@@ -25,7 +25,7 @@ from misc.images.stored_sets import STREAM, Manifest
 RECORD_FOLDER = ".dataset_preprocessing"
 SPLITS = ("train", "val", "validation", "test")
 # Of a slow codec a shard takes seconds, of a fast one it is longer than what starting it costs.
-SHARD_SIZE = 64
+SHARD_SIZE = 32
 # What all images depend on, whatever the codec.
 PACKAGES = ("pillow", "opencv-python-headless")
 
