@@ -6,14 +6,18 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 # Hues that colour-blind readers can tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
 LINE_COLOURS = (BLUE, ORANGE, "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-INCH = 100
-# More points of a curve than these are drawn without marks.
+# Lines differ in colour and mark, and beyond so many in their strokes, too.
+MARKS = "os^Dv*"
+STROKES = ("-", "--", "-.", ":")
+# Of a curve with many points so many are marked.
 MARKED_POINTS = 12
+PERCENT = (0, 100)
+INCH = 100
 # Sides in inches of a heat map's cell: with a number in it, and as small as can be seen.
 NUMBERED_CELL = 0.55, 0.36
 SMALL_CELL = 0.3
@@ -68,45 +72,75 @@ def draw_histograms(panels, labels):
     return _render(figure)
 
 
-def draw_curves(panels, y_label, reference=None, y_scale="linear"):
+def draw_curves(panels, y_label, reference=None, y_scale="linear", y_limits=None, x_scale="linear"):
     """Draws lines, in panels side by side that share the vertical axis.
 
     Args:
-        panels: list of (label of the horizontal axis, {name: list of (x, y)}).
+        panels: list of (label of the horizontal axis, {name: list of (x, y)}), or, where panels
+            differ in what is vertical, of (label, lines, title above).
         y_label: label of the vertical axis.
         reference: `None`, or (name, value) of a horizontal line in all panels.
         y_scale: "linear" or "log".
+        y_limits: `None`, or (lowest, highest) value of the vertical axis, such as `PERCENT`.
+        x_scale: "linear" or "log".
     """
     columns = min(4, math.ceil(math.sqrt(len(panels))) if len(panels) > 3 else len(panels))
     rows = math.ceil(len(panels) / columns)
-    most = max(len(curves) for _, curves in panels)
+    most = max(len(curves) for _, curves, *_ in panels)
     size = 0.8 + 3.6 * columns, (2.8 + 0.17 * (most + 1)) * rows
     figure, grid = _grid(len(panels), rows, columns, size)
-    for axes, (x_label, curves) in zip(grid.flat, panels, strict=False):
+    for axes, (x_label, curves, *title) in zip(grid.flat, panels, strict=False):
         for number, (name, points) in enumerate(curves.items()):
             axes.plot(
                 *zip(*points, strict=True),
-                color=LINE_COLOURS[number % len(LINE_COLOURS)],
-                linestyle="-" if number < len(LINE_COLOURS) else "--",
-                marker="o" if len(points) <= MARKED_POINTS else None,
-                markersize=4,
-                linewidth=1.6,
+                **line_style(number, len(points)),
                 label=_shortened(name),
             )
         if reference is not None:
-            axes.axhline(reference[1], color=GREY, linestyle=":", label=reference[0])
+            axes.axhline(
+                reference[1], color=GREY, linestyle=":", label=_reference_label(*reference)
+            )
+        axes.set_title("".join(title), fontsize=10)
         axes.set_xlabel(x_label, fontsize=9)
         axes.set_yscale(y_scale)
+        axes.set_xscale(x_scale)
+        if y_limits is not None:
+            axes.set_ylim(*y_limits)
         axes.tick_params(labelsize=8, labelleft=True)
-        axes.xaxis.set_major_locator(
-            MaxNLocator(6, steps=[1, 2, 5, 10], integer=_are_whole(curves))
-        )
+        if x_scale == "linear":
+            axes.xaxis.set_major_locator(
+                MaxNLocator(6, steps=[1, 2, 5, 10], integer=_are_whole(curves))
+            )
+        else:
+            _label_logarithms(axes.xaxis)
         axes.grid(alpha=0.25)
         # Below the lines, which may be anywhere in the panel.
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8, frameon=False)
     for axes in grid[:, 0]:
         axes.set_ylabel(y_label, fontsize=9)
     return _render(figure)
+
+
+def line_style(number, points):
+    """Returns matplotlib's settings of the line with that number, which has so many points."""
+    return {
+        "color": LINE_COLOURS[number % len(LINE_COLOURS)],
+        "marker": MARKS[number % len(MARKS)],
+        "linestyle": STROKES[number // len(LINE_COLOURS) % len(STROKES)],
+        "markevery": math.ceil(points / MARKED_POINTS),
+        "markersize": 4,
+        "linewidth": 1.6,
+    }
+
+
+def _reference_label(name, value):
+    return f"{name}: {value:.1f}"
+
+
+def _label_logarithms(axis):
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def draw_heat_map(
@@ -121,6 +155,7 @@ def draw_heat_map(
     numbers=True,
     colours="viridis",
     gamma=1.0,
+    unit="",
 ):
     """Draws a table of numbers as coloured cells.
 
@@ -136,6 +171,7 @@ def draw_heat_map(
         numbers: whether cells show their number.
         colours: name of a colour map of matplotlib.
         gamma: exponent of the colour scale; below 1 it tells small values apart.
+        unit: of the values, beside the colour scale.
     """
     values = np.asarray(values, np.float64)
     width, height = NUMBERED_CELL if numbers else (SMALL_CELL, SMALL_CELL)
@@ -161,7 +197,9 @@ def draw_heat_map(
                 colour = _text_colour(image.cmap(norm(value)))
                 text = f"{value:.{decimals}f}"
                 axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    figure.colorbar(image, ax=axes, fraction=0.05).ax.tick_params(labelsize=8)
+    bar = figure.colorbar(image, ax=axes, fraction=0.05)
+    bar.ax.tick_params(labelsize=8)
+    bar.set_label(unit, fontsize=9)
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x_label, fontsize=9)
     axes.set_ylabel(y_label, fontsize=9)
