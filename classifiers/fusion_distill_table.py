@@ -84,7 +84,10 @@ def write(table, curves, folder):
     ):
         csv.writer(file).writerows(table)
     parts = [EXPLANATION, page.table(_cells(table))]
-    panels = [(levels.unit(name), lines, LABELS.get(name, name)) for name, lines in curves.items()]
+    panels = [
+        plots.Panel(levels.unit(name), lines, LABELS.get(name, name))
+        for name, lines in curves.items()
+    ]
     if panels:
         picture = plots.draw_curves(panels, "top-1 accuracy in percent", y_limits=plots.PERCENT)
         image_files.write_image(folder / "curves.png", picture)

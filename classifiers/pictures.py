@@ -33,14 +33,14 @@ def draw_curves(rows, units):
         if len(points) > 1:
             unit = units.get(name, levels.SEVERITY)
             by_unit.setdefault(unit, {})[name] = [(level, top1) for level, top1, _ in points]
-    panels = [
-        (unit, dict(part)) for unit, curves in by_unit.items() for part in _parts(curves.items())
-    ]
-    if not panels:
-        return None
     clean = _clean_accuracy(rows)
     reference = None if clean is None else ("clean images", clean)
-    return plots.draw_curves(panels, ACCURACY, reference, y_limits=plots.PERCENT)
+    panels = [
+        plots.Panel(unit, dict(part), reference=reference)
+        for unit, curves in by_unit.items()
+        for part in _parts(curves.items())
+    ]
+    return plots.draw_curves(panels, ACCURACY, y_limits=plots.PERCENT) if panels else None
 
 
 def draw_grids(rows, units):

@@ -1,6 +1,7 @@
 """Plots of results as pictures, uint8 RGB `[height, width, 3]`."""
 
 import math
+import typing
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -72,53 +73,69 @@ def draw_histograms(panels, labels):
     return _render(figure)
 
 
-def draw_curves(panels, y_label, reference=None, y_scale="linear", y_limits=None, x_scale="linear"):
+class Panel(typing.NamedTuple):
+    """What `draw_curves` draws beside each other.
+
+    Attributes:
+        x_label: label of the horizontal axis, with the unit.
+        curves: {name: list of (x, y)}.
+        title: text above.
+        reference: `None`, or (name, value) of a horizontal line.
+    """
+
+    x_label: str
+    curves: dict
+    title: str = ""
+    reference: tuple | None = None
+
+
+def draw_curves(panels, y_label, y_scale="linear", y_limits=None, x_scale="linear", width=3.6):
     """Draws lines, in panels side by side that share the vertical axis.
 
     Args:
-        panels: list of (label of the horizontal axis, {name: list of (x, y)}), or, where panels
-            differ in what is vertical, of (label, lines, title above).
+        panels: list of `Panel`.
         y_label: label of the vertical axis.
-        reference: `None`, or (name, value) of a horizontal line in all panels.
         y_scale: "linear" or "log".
         y_limits: `None`, or (lowest, highest) value of the vertical axis, such as `PERCENT`.
         x_scale: "linear" or "log".
+        width: of a panel in inches.
     """
     columns = min(4, math.ceil(math.sqrt(len(panels))) if len(panels) > 3 else len(panels))
     rows = math.ceil(len(panels) / columns)
-    most = max(len(curves) for _, curves, *_ in panels)
-    size = 0.8 + 3.6 * columns, (2.8 + 0.17 * (most + 1)) * rows
+    most = max(len(panel.curves) for panel in panels)
+    size = 0.8 + width * columns, (0.5 + 0.64 * width + 0.17 * (most + 1)) * rows
     figure, grid = _grid(len(panels), rows, columns, size)
-    for axes, (x_label, curves, *title) in zip(grid.flat, panels, strict=False):
-        for number, (name, points) in enumerate(curves.items()):
-            axes.plot(
-                *zip(*points, strict=True),
-                **line_style(number, len(points)),
-                label=_shortened(name),
-            )
-        if reference is not None:
-            axes.axhline(
-                reference[1], color=GREY, linestyle=":", label=_reference_label(*reference)
-            )
-        axes.set_title("".join(title), fontsize=10)
-        axes.set_xlabel(x_label, fontsize=9)
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _draw_panel(axes, panel)
         axes.set_yscale(y_scale)
-        axes.set_xscale(x_scale)
         if y_limits is not None:
             axes.set_ylim(*y_limits)
-        axes.tick_params(labelsize=8, labelleft=True)
-        if x_scale == "linear":
-            axes.xaxis.set_major_locator(
-                MaxNLocator(6, steps=[1, 2, 5, 10], integer=_are_whole(curves))
-            )
+        axes.set_xscale(x_scale)
+        if x_scale == "log":
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
         else:
-            _label_logarithms(axes.xaxis)
-        axes.grid(alpha=0.25)
-        # Below the lines, which may be anywhere in the panel.
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8, frameon=False)
+            whole = _are_whole(panel.curves)
+            axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole))
     for axes in grid[:, 0]:
         axes.set_ylabel(y_label, fontsize=9)
     return _render(figure)
+
+
+def _draw_panel(axes, panel):
+    for number, (name, points) in enumerate(panel.curves.items()):
+        style = line_style(number, len(points))
+        axes.plot(*zip(*points, strict=True), **style, label=_shortened(name))
+    if panel.reference is not None:
+        name, value = panel.reference
+        axes.axhline(value, color=GREY, linestyle=":", label=f"{name}: {value:.1f}")
+    axes.set_title(panel.title, fontsize=10)
+    axes.set_xlabel(panel.x_label, fontsize=9)
+    axes.tick_params(labelsize=8, labelleft=True)
+    axes.grid(alpha=0.25)
+    # Below the lines, which may be anywhere in the panel.
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8, frameon=False)
 
 
 def line_style(number, points):
@@ -131,16 +148,6 @@ def line_style(number, points):
         "markersize": 4,
         "linewidth": 1.6,
     }
-
-
-def _reference_label(name, value):
-    return f"{name}: {value:.1f}"
-
-
-def _label_logarithms(axis):
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
 
 
 def draw_heat_map(

@@ -51,23 +51,23 @@ def test_curves_stand_in_a_panel_for_each_unit(drawn):
     units = {"noise": "grey levels", "jpeg": "quality factor", "fog": "severity"}
     picture = pictures.draw_curves(found, units)
     assert picture.dtype == np.uint8
-    ((panels, _, reference), options) = drawn[0]
-    assert reference == ("clean images", 90.0)
+    ((panels, _), options) = drawn[0]
+    assert {panel.reference for panel in panels} == {("clean images", 90.0)}
     assert options["y_limits"] == (0, 100)
-    assert [(unit, list(curves)) for unit, curves in panels] == [
+    assert [(panel.x_label, list(panel.curves)) for panel in panels] == [
         ("grey levels", ["noise"]),
         ("quality factor", ["jpeg"]),
         ("severity", ["fog", "snow"]),
     ]
-    assert panels[1][1]["jpeg"] == [(10.0, 49.0), (30.0, 48.0), (50.0, 50.0)]
+    assert panels[1].curves["jpeg"] == [(10.0, 49.0), (30.0, 48.0), (50.0, 50.0)]
 
 
 def test_many_curves_share_panels_equally(drawn):
     found = with_top5([row for i in range(15) for row in rows(f"corruption{i}", range(1, 6))])
     pictures.draw_curves(found, {})
-    ((panels, _, reference), _) = drawn[0]
-    assert [len(curves) for _, curves in panels] == [5, 5, 5]
-    assert reference is None
+    ((panels, _), _) = drawn[0]
+    assert [len(panel.curves) for panel in panels] == [5, 5, 5]
+    assert panels[0].reference is None
 
 
 def test_nothing_is_drawn_without_levels():

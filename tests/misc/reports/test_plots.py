@@ -26,7 +26,8 @@ def test_curves_take_any_number_of_panels_and_lines():
     points = [(x, 90 - x) for x in range(5)]
     for panels, lines in ((1, 1), (2, 6), (5, 3)):
         curves = {f"degradation {number}": points for number in range(lines)}
-        picture = plots.draw_curves([("severity", curves)] * panels, "accuracy", ("clean", 91.0))
+        panel = plots.Panel("severity", curves, reference=("clean", 91.0))
+        picture = plots.draw_curves([panel] * panels, "accuracy")
         assert picture.dtype == np.uint8
         blue = picture[..., 2].astype(int) - picture[..., 0] > 60
         assert blue.sum() > 50 * panels
@@ -43,9 +44,9 @@ def test_lines_differ_in_more_than_colour():
 def test_curves_keep_their_limits():
     """Accuracies between 70 and 71 % do not look like a fall."""
     near = {"a": [(1, 70.0), (10, 71.0), (100, 70.5)]}
-    free = plots.draw_curves([("bytes", near, "top 1")], "accuracy", x_scale="log")
-    limits = {"y_limits": plots.PERCENT, "x_scale": "log"}
-    fixed = plots.draw_curves([("bytes", near, "top 1")], "accuracy", **limits)
+    panels = [plots.Panel("bytes", near, "top 1")]
+    free = plots.draw_curves(panels, "accuracy", x_scale="log")
+    fixed = plots.draw_curves(panels, "accuracy", y_limits=plots.PERCENT, x_scale="log")
 
     def extent(picture):
         blue = picture[..., 2].astype(int) - picture[..., 0] > 100
