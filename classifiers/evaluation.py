@@ -115,7 +115,7 @@ class Evaluation:
             for tested, name, value in tests:
                 seen, sizes = images, batch.get("bytes")
                 if tested is not None:
-                    seen, sizes = self._degrade(tested, value, images, place)
+                    seen, sizes = self.degrade(tested, value, images, place)
                 update(name, value, seen, batch["label"], sizes)
                 if bar is not None:
                     bar.update()
@@ -124,7 +124,7 @@ class Evaluation:
             bar.close()
         return grids
 
-    def _degrade(self, tested, value, images, place):
+    def degrade(self, tested, value, images, place):
         """Returns the images at a level and their bytes, see `TestDegradation.apply`.
 
         `place` is that of the first image in the data set.

@@ -47,6 +47,11 @@ class LabelledImages:
         whole: for pixels: bool `[N]`, false for images that could not be read; `None`: all could.
         interpolation: for paths: one of `INTERPOLATIONS`, see `resize_and_crop`.
         upright: for paths: whether central squares are of images turned as EXIF says.
+        size: for paths: side that the square is resized to at last, or `None`.
+        read: for paths: function of a path that returns pixels that were resized and cut out
+            before; `None`: image files are read, and this is done now.
+        bytes: of stored images: sizes of their bit streams, int32 `[N]`, 0 without one; or `None`.
+        places: places of the images in the split, int64 `[N]`; `None`: in order.
     """
 
     images: np.ndarray | list
@@ -58,6 +63,10 @@ class LabelledImages:
     whole: np.ndarray | None = None
     interpolation: str = INTERPOLATIONS[0]
     upright: bool = True
+    size: int | None = None
+    read: collections.abc.Callable | None = None
+    bytes: np.ndarray | None = None
+    places: np.ndarray | None = None
 
     def __len__(self):
         return len(self.labels)
@@ -68,8 +77,14 @@ class LabelledImages:
             chosen = [self.images[index] for index in indices]
         else:
             chosen = self.images[indices]
-        whole = None if self.whole is None else self.whole[indices]
-        return dataclasses.replace(self, images=chosen, labels=self.labels[indices], whole=whole)
+        rows = {name: getattr(self, name) for name in ("whole", "bytes", "places")}
+        rows = {name: None if each is None else each[indices] for name, each in rows.items()}
+        return dataclasses.replace(self, images=chosen, labels=self.labels[indices], **rows)
+
+    @property
+    def side(self):
+        """Rows and columns of what is read from files."""
+        return self.size or self.crop
 
     def decoded(self, cached=None):
         """Returns the same images of files in memory, where they fit.
@@ -82,10 +97,10 @@ class LabelledImages:
                 that this changes neither the held-out images nor the order of the others.
         """
         if cached is None:
-            cached = pixel_store.fits_in_memory(len(self) * self.crop**2 * 3)
+            cached = pixel_store.fits_in_memory(len(self) * self.side**2 * 3)
         if not cached:
             return self
-        pixels = np.zeros([len(self), self.crop, self.crop, 3], np.uint8)
+        pixels = np.zeros([len(self), self.side, self.side, 3], np.uint8)
 
         def work(index):
             pixels[index] = self._read_centre(index)
@@ -137,10 +152,12 @@ class LabelledImages:
             chosen = chosen[subsets.choose(self.labels[chosen], most, seed)]
         if shuffled:
             chosen = np.random.default_rng(_ORDER_SEED).permutation(chosen)
-        return self.take(chosen) if shuffled or len(chosen) < len(self) else self
+        if not shuffled and len(chosen) == len(self):
+            return self
+        return dataclasses.replace(self.take(chosen), places=chosen)
 
     def one_pass(self, batch_size):
-        """Returns all images that are whole in order, as a dataset of `image` and `label`."""
+        """Returns all images that are whole in order, as a dataset of what `element` returns."""
         if isinstance(self.images, list):
             batches = self._reader().evaluation_batches(batch_size)
         else:
@@ -150,9 +167,18 @@ class LabelledImages:
         return batches.map(self.element, num_parallel_calls=2, deterministic=True).prefetch(2)
 
     def element(self, pixels, numbers):
-        """Returns `image`, float32, and `label`, int32, of uint8 images and their numbers."""
-        labels = tf.gather(_on_host(self.labels.astype(np.int32)), numbers)
-        return {"image": tf.cast(pixels, tf.float32), "label": labels}
+        """Returns a batch of uint8 images and their numbers.
+
+        {"image": float32, "label": int32, "index": int64, places in the split} and, of stored
+        images, {"bytes": int32, sizes of their bit streams}.
+        """
+        rows = {"label": self.labels.astype(np.int32)}
+        if self.bytes is not None:
+            rows["bytes"] = self.bytes.astype(np.int32)
+        if self.places is not None:
+            rows["index"] = self.places.astype(np.int64)
+        rows = {name: tf.gather(_on_host(each), numbers) for name, each in rows.items()}
+        return {"image": tf.cast(pixels, tf.float32), "index": numbers} | rows
 
     def _reader(self, area=None):
         def read(number, uniform):
@@ -164,26 +190,36 @@ class LabelledImages:
                 return random_resized_crop.read_shifted(path, *reading)
             return random_resized_crop.read(path, self.crop, uniform, area)
 
-        return reader.Reader(read, len(self), [self.crop, self.crop, 3], self.skip_broken)
+        return reader.Reader(read, len(self), [self.side, self.side, 3], self.skip_broken)
 
     def _is_whole(self):
         return np.ones(len(self), bool) if self.whole is None else self.whole
 
     def _read_centre(self, number):
+        if self.read is not None:
+            return self.read(self.images[number])
         pixels = image_files.read_rgb(self.images[number], self.upright)
         try:
-            return resize_and_crop(pixels, self.resize, self.crop, self.interpolation)
+            return resize_and_crop(pixels, self.resize, self.crop, self.interpolation, self.size)
         except ValueError as error:
             raise ValueError(f"{self.images[number]}: {error}") from error
 
 
 def from_files(
-    found, class_names, resize, crop, skip_broken, interpolation=INTERPOLATIONS[0], upright=True
+    found,
+    class_names,
+    resize,
+    crop,
+    skip_broken,
+    interpolation=INTERPOLATIONS[0],
+    upright=True,
+    size=None,
 ):
     """Returns the `LabelledImages` of a list of (path, label); see there."""
     paths, labels = zip(*found, strict=True)
     images, labels = list(paths), np.array(labels, np.int32)
-    reading = {"skip_broken": skip_broken, "interpolation": interpolation, "upright": upright}
+    reading = {"skip_broken": skip_broken, "interpolation": interpolation}
+    reading |= {"upright": upright, "size": size}
     return LabelledImages(images, labels, class_names, resize, crop, **reading)
 
 
@@ -193,9 +229,10 @@ class LabelledData(Data):
 
     Training batches: `image`, float32 RGB `[B, height, width, 3]` in 0-255, `label`, int32 `[B]`,
     and, unless random windows are cut, `index`, int64 `[B]`, the image's place in the set; with
-    `copies` what these make of it. Evaluation batches hold `image` and `label`; their attribute
-    `class_names` lists the names of the classes, `classes_present` the numbers of those that the
-    split has images of.
+    `copies` what these make of it. Evaluation batches hold `image`, `label` and `index`; their
+    attribute `class_names` lists the names of the classes, `classes_present` the numbers of those
+    that the split has images of. Of stored degraded images batches also hold `bytes`, int32 `[B]`,
+    the sizes of their bit streams, 0 for those without one.
 
     Attributes:
         read: function of "train" or "test" that returns `LabelledImages`, or `None` where there is
@@ -210,6 +247,8 @@ class LabelledData(Data):
         max_images: how many evaluations take at most, see `LabelledImages.sampled`.
         seed: of that choice.
         shuffled: whether they take them in a fixed random order.
+        read_clean: as `read`, of the images that the degraded ones of `read` were made of; `None`:
+            `read` gives the images themselves.
     """
 
     read: collections.abc.Callable
@@ -223,9 +262,16 @@ class LabelledData(Data):
     max_images: int | None = None
     seed: int = 0
     shuffled: bool = False
+    read_clean: collections.abc.Callable | None = None
 
     def __post_init__(self):
         self.read = functools.cache(self.read)
+
+    def clean(self):
+        """Returns the same data without the stored degradation; itself if there is none."""
+        if self.read_clean is None:
+            return self
+        return dataclasses.replace(self, read=self.read_clean, read_clean=None)
 
     def training_batches(self, seed, first_step=0, shard=(0, 1)):
         """Returns the endless batches; see `Data` and this class."""
@@ -237,15 +283,17 @@ class LabelledData(Data):
         def make(step, pixels_and_numbers):
             pixels, numbers = pixels_and_numbers
             batch = images.element(pixels, numbers)
-            if self.area is None:
+            if self.area is not None:
                 # Random windows of an image are different images: what is known of one says
                 # nothing of the others.
-                batch["index"] = numbers
+                del batch["index"]
             if self.copies is None:
                 return batch
             # The training loop counts from 1.
             draws = seeds.of_step(seed, step + 1, host=shard[0])
-            return self.copies(batch["image"], batch["label"], draws, batch.get("index"))
+            copies = self.copies(batch["image"], batch["label"], draws, batch.get("index"))
+            # Of stored images there is one copy.
+            return {name: batch[name] for name in ("bytes",) if name in batch} | copies
 
         batches = batches.enumerate(first_step)
         return batches.map(make, num_parallel_calls=4, deterministic=True).prefetch(2)
@@ -270,13 +318,20 @@ class LabelledData(Data):
         """Returns how the images of a folder become the network's.
 
         {"class_names": list of the names of the classes; "resize": length of the shorter side, or
-        `None` for images as they are; "crop": side of the central square}.
+        `None` for images as they are; "crop": side of the central square; "size": side that it is
+        then resized to, `None` if it is not; "interpolation": how}.
         """
         images = self.part("train")
         resize, crop = images.resize, images.crop
         if crop is None:
             resize = crop = int(min(images.images.shape[1:3]))
-        return {"class_names": list(images.class_names), "resize": resize, "crop": crop}
+        return {
+            "class_names": list(images.class_names),
+            "resize": resize,
+            "crop": crop,
+            "size": images.size,
+            "interpolation": images.interpolation,
+        }
 
     def part(self, split):
         """Returns the `LabelledImages` of "train", "validation" or "test".
@@ -357,7 +412,8 @@ def define_interpolation_flag():
         "data_interpolation",
         INTERPOLATIONS[0],
         INTERPOLATIONS,
-        "How --data_resize works: as torchvision does it, or with OpenCV's INTER_AREA.",
+        "How --data_resize works: bilinear or bicubic as torchvision does it with Pillow's images, "
+        "or with OpenCV's INTER_AREA.",
     )
 
 
@@ -368,7 +424,7 @@ def define_defaults(**values):
             flags.FLAGS.set_default(name, value)
 
 
-def create_data(flags, read, side, area=None, settings=None):
+def create_data(flags, read, side, area=None, settings=None, read_clean=None):
     """Returns the `LabelledData` that the flags of this module and of the model describe.
 
     Args:
@@ -377,6 +433,7 @@ def create_data(flags, read, side, area=None, settings=None):
         side: rows and columns of the images.
         area: see `LabelledData`.
         settings: see `Data`.
+        read_clean: see `LabelledData`.
 
     Raises:
         ValueError: for batches beyond the memory.
@@ -402,6 +459,7 @@ def create_data(flags, read, side, area=None, settings=None):
         max_images=flags.get("max_images"),
         seed=flags.get("seed", 0),
         shuffled=flags.get("reestimated_prior") is not None,
+        read_clean=read_clean,
     )
 
 
