@@ -264,8 +264,8 @@ class Report:
         report.write_table(self.folder / TABLE, figures.rows)
         rows = robustness_figures.image_rows(measured, self.names, names)
         report.write_table(self.folder / IMAGES, rows)
-        fragile = self._draw_fragile(measured, names)
         short = short_names([course.name for course in self.courses])
+        fragile = self._draw_fragile(measured, names, short)
         robustness_page.write(
             self.folder / PAGE, content, fragile, lambda text: short.get(text, text)
         )
@@ -339,7 +339,7 @@ class Report:
             notes.append(f"Only {images} images: mind the intervals.")
         return notes
 
-    def _draw_fragile(self, measured, names):
+    def _draw_fragile(self, measured, names, short):
         """Returns {model: list of pairs of photos}; see `robustness_page.write`."""
         chosen = {
             name: robustness_figures.most_fragile(measured, model, SHOWN_FRAGILE)
@@ -360,14 +360,16 @@ class Report:
         courses = {course.name: course for course in self.courses}
         return {
             name: [
-                self._draw_pair(model, one, pixels[one.image], courses[one.degradation], names)
+                self._draw_pair(
+                    model, one, pixels[one.image], courses[one.degradation], names, short
+                )
                 for one in found
                 if one.degradation in courses
             ]
             for model, (name, found) in enumerate(chosen.items())
         }
 
-    def _draw_pair(self, model, one, clean, course, names):
+    def _draw_pair(self, model, one, clean, course, names, short):
         level = course.breaking[one.place]
         broken = np.asarray(self.degrader(course.tested, level, clean[None], [one.image]))[0]
         said = [self._say(model, image, names) for image in (clean, broken)]
@@ -376,7 +378,7 @@ class Report:
             "broken": _to_8_bits(broken),
             "caption_clean": [f"image {one.image}: {said[0]}"],
             "caption_broken": [
-                f"{degradations.label(course.name)} at {level:g}: {said[1]}",
+                f"{short[course.name]} at {level:g}: {said[1]}",
                 f"holds {100 * one.score:.0f} % of all levels",
             ],
         }

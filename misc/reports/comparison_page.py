@@ -16,12 +16,21 @@ class Series:
     units: dict
 
 
-def read(path):
-    """Returns the list of `Series` in a results.json, of a robustness report or of validate.py.
+def read(paths):
+    """Returns the `Series` of all results.json, of robustness reports or of validate.py.
 
     Raises:
         ValueError: for a damaged file, or one without accuracies of degradations; names it.
     """
+    found = [(path, one) for path in paths for one in _read(path)]
+    names = [one.name for _, one in found]
+    return [
+        dataclasses.replace(one, name=f"{one.name}, {path}") if names.count(one.name) > 1 else one
+        for path, one in found
+    ]
+
+
+def _read(path):
     content = files.read_json(path)
     try:
         rows, units = content["images"], dict(content.get("units", {}))

@@ -75,10 +75,14 @@ def _parts(grid, units):
             kind = unit, "" if unit == SEVERITY else name
         kinds.setdefault(kind, {})[name] = cells
     for (unit, _), part in kinds.items():
-        columns = sorted({level for cells in part.values() for level in cells if level is not None})
+        # In the order of the rows, which is from mild to hard.
+        columns = list(dict.fromkeys(level for cells in part.values() for level in cells))
+        columns = [level for level in columns if level is not None]
+        if unit == SEVERITY:
+            columns.sort()
         # No wider than a page; means are of all levels.
-        every = -(-len(columns) // MOST_COLUMNS)
-        yield unit, columns[::-1][::every][::-1] if every > 1 else columns, part
+        every = max(1, -(-len(columns) // MOST_COLUMNS))
+        yield unit, columns[::-1][::every][::-1], part
 
 
 def _table(title, part, columns, names, colours, limits, signed=False):

@@ -33,8 +33,8 @@ caption {{ text-align: left; color: #555; padding: 2px 0; }}
 .plain tr + tr {{ border-top: 1px solid #ddd; }}
 .flow {{ display: flex; flex-wrap: wrap; gap: .8em 1.6em; align-items: flex-start; }}
 .flow > img {{ width: 360px; max-width: 100%; break-inside: avoid; }}
-.pair {{ width: 250px; max-width: 100%; break-inside: avoid; font-size: .85em; }}
-.pair img {{ width: 120px; height: 120px; object-fit: contain; background: #eee; }}
+.pair {{ width: 256px; max-width: 100%; break-inside: avoid; font-size: .85em; }}
+.pair img {{ width: 122px; height: 122px; margin-right: 3px; object-fit: contain; }}
 img.pixels {{ image-rendering: pixelated; }}
 .legend span {{ margin-right: 1.2em; white-space: nowrap; }}
 .warning {{ border-left: 4px solid #d55e00; padding: .2em .8em; background: #fdf1ea; }}
