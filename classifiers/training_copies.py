@@ -99,14 +99,16 @@ class TrainingCopies:
         return ops.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
-def create(flags):
+def create(flags, training=True):
     """Returns the `TrainingCopies` that the flags of `classifiers.flags` describe.
+
+    Evaluations, which are not `training`, degrade images themselves, on the host where need be.
 
     Raises:
         ValueError: if a degradation can't be read, or cannot run where --degrade_on says.
     """
     layers = levels.training_layers(flags.degradations, flags.degradation_size)
-    if flags.degrade_on == "device":
+    if training and flags.degrade_on == "device":
         for text, layer in zip(degradations.expand(flags.degradations), layers, strict=True):
             if layer.host_only:
                 raise ValueError(f"--degradations={text} runs on the host: give --degrade_on=host.")

@@ -60,7 +60,7 @@ def create_model(flags, training=False):
 def create_method(method, flags, training, **kwargs):
     """Returns a method with one classifier: `Classifier` or a subclass, with `kwargs`."""
     # First what is read fast, and where most mistakes are.
-    copies = training_copies.create(flags)
+    copies = training_copies.create(flags, training)
     network = create_starting_network(flags, training)
     classes = network.output_shape[-1]
     if training:
