@@ -88,7 +88,8 @@ class Degrader:
 
         def apply(images, level, seed, inner):
             # What is drawn at places costs a little more.
-            degraded = tested.apply(images, level, seed if first else random.at_places(seed, inner))
+            own = seed if first else random.at_places(seed, inner)
+            degraded, _ = tested.apply(images, level, own)
             return degraded if self._final is None else self._final(degraded, seed=0)
 
         if not tested.layer.host_only:
@@ -117,31 +118,46 @@ def _are_first(inner):
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What M models say of B images: answers, ranks of the right class, confidences, `[M, B]`.
+    """What M models say of B images, all `[M, B]`.
 
-    An answer is the number of a class, -1 where a value is not finite; its confidence a probability
-    in 0-1.
+    Attributes:
+        classes: numbers of the classes that they answer, -1 where a value is not finite.
+        ranks: how many classes they hold for likelier than the right one.
+        ranks_present: the same among the classes alone that there are images of.
+        confidence: probabilities of the answers, in 0-1.
     """
 
     classes: np.ndarray
     ranks: np.ndarray
+    ranks_present: np.ndarray
     confidence: np.ndarray
 
     @classmethod
-    def of(cls, logits, labels):
-        """Returns the answers that lie in logits, a list of M arrays `[B, K]`."""
-        found = [_answers(np.asarray(one, np.float32), labels) for one in logits]
+    def of(cls, logits, labels, present=None):
+        """Returns the answers that lie in logits, a list of M arrays `[B, K]`.
+
+        Args:
+            logits: see above.
+            labels: int `[B]`.
+            present: sorted numbers of the classes that there are images of; `None`: all.
+        """
+        found = [_answers(np.asarray(one, np.float32), labels, present) for one in logits]
         return cls(*(np.stack(part) for part in zip(*found, strict=True)))
 
 
-def _answers(logits, labels):
-    finite = np.isfinite(logits).all(axis=1)
-    largest = logits.max(axis=1, keepdims=True)
+def _answers(logits, labels, present=None):
+    ranks = metrics.rank_of_label(labels, logits)
+    ranks_present = ranks
+    if present is not None:
+        places = np.searchsorted(present, labels)
+        ranks_present = metrics.rank_of_label(places, logits[:, present])
     with np.errstate(invalid="ignore", over="ignore"):
-        confidence = 1 / np.exp(logits - largest).sum(axis=1)
+        confidence = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    finite = np.isfinite(logits).all(axis=1)
     return (
         np.where(finite, logits.argmax(axis=1), -1).astype(np.int32),
-        metrics.rank_of_label(labels, logits).astype(np.int32),
+        ranks.astype(np.int32),
+        ranks_present.astype(np.int32),
         np.where(finite, confidence, np.nan).astype(np.float32),
     )
 
@@ -149,7 +165,7 @@ def _answers(logits, labels):
 class Measurement:
     """Measures models on batches, part by part; see the module."""
 
-    def __init__(self, classifiers, courses, degrader, folder):
+    def __init__(self, classifiers, courses, degrader, folder, present=None):
         """Sets what is measured.
 
         Args:
@@ -158,11 +174,13 @@ class Measurement:
             courses: list of `Course`.
             degrader: `Degrader`.
             folder: folder for the parts.
+            present: see `Answers.of`.
         """
         self.classifiers = classifiers
         self.courses = courses
         self.degrader = degrader
         self.folder = pathlib.Path(folder)
+        self.present = None if present is None else np.asarray(present)
 
     def run(self, batches, check=None):
         """Measures what no earlier run has.
@@ -185,26 +203,30 @@ class Measurement:
             for number, batch in enumerate(batches):
                 images = tf.convert_to_tensor(batch["image"])
                 labels = np.asarray(batch["label"])
-                found += len(labels)
+                place, found = found, found + len(labels)
+                about = {"labels": labels}
+                about["index"] = np.asarray(batch.get("index", place + np.arange(len(labels))))
                 if "corruption" in batch:
-                    cell = str(batch["corruption"]), batch["severity"]
-                    self._measure_stored(number, cell, images, labels)
+                    about["name"] = str(batch["corruption"])
+                    about["level"] = np.nan if batch["severity"] is None else batch["severity"]
+                    self._measure_stored(number, about, images)
                     bar.update()
                 else:
-                    self._measure_batch(number, found - len(labels), images, labels, check, bar)
+                    self._measure_batch(number, place, about, images, check, bar)
         if not found:
             raise ValueError("No image was measured: the dataloader gave none.")
 
-    def _measure_stored(self, number, cell, images, labels):
+    def _measure_stored(self, number, about, images):
         if self.courses:
             raise ValueError(
                 "Stored corruptions are measured as they are: leave --degradations out."
             )
         path = self.folder / f"stored_{number:06}.npz"
         if not path.exists():
-            self._write_as_they_are(path, cell, labels, self._answer(images, labels))
+            _write(path, about | _stack([self._answer(images, about["labels"])]))
 
-    def _measure_batch(self, number, place, images, labels, check, bar):
+    def _measure_batch(self, number, place, about, images, check, bar):
+        labels = about["labels"]
         path = self.folder / f"{number:06}_clean.npz"
         if path.exists():
             clean = _read(path)["classes"][:, 0]
@@ -212,7 +234,7 @@ class Measurement:
             answers = self._answer(images, labels)
             if check is not None and number == 0:
                 check(images, labels, answers)
-            self._write_as_they_are(path, (metrics.CLEAN, None), labels, answers)
+            _write(path, about | _stack([answers]))
             clean = answers.classes
         bar.update()
         for order, course in enumerate(self.courses):
@@ -221,11 +243,6 @@ class Measurement:
             if not path.exists():
                 _write(path, self._measure(course, images, labels, place, clean, bar))
             bar.update(after - bar.n)  # where no answer holds, no level is left to measure
-
-    def _write_as_they_are(self, path, cell, labels, answers):
-        name, level = cell
-        about = {"labels": labels, "name": name, "level": np.nan if level is None else level}
-        _write(path, about | _stack([answers]))
 
     def _measure(self, course, images, labels, place, clean, bar):
         """Returns the arrays of a batch and a degradation."""
@@ -257,7 +274,8 @@ class Measurement:
         return part
 
     def _answer(self, images, labels):
-        return Answers.of([classify(images) for classify in self.classifiers], labels)
+        logits = [classify(images) for classify in self.classifiers]
+        return Answers.of(logits, labels, self.present)
 
     def remove_parts(self):
         """Removes the parts, which nobody needs once the results are written."""
@@ -296,19 +314,17 @@ class Measured:
 
     Attributes:
         labels: right classes, int `[N]`.
+        index: places of the images in the data set, int `[N]`.
         cells: list of (degradation, level); the level is `None` where there is only one.
-        classes: answers, int `[M, F, N]` for the F cells; -1 where a value was not finite.
-        ranks: of the right class, int `[M, F, N]`.
-        confidence: of the answers, float `[M, F, N]`.
+        answers: `Answers` of M models at F cells, all `[M, F, N]`.
         breaking: {degradation: (levels from mild to hard, places in them `[M, N]`)}; a place behind
             the last level is an answer that holds.
     """
 
     labels: np.ndarray
+    index: np.ndarray
     cells: list
-    classes: np.ndarray
-    ranks: np.ndarray
-    confidence: np.ndarray
+    answers: Answers
     breaking: dict
 
     @property
@@ -329,7 +345,7 @@ def read(folder, courses):
     if stored:
         return _read_stored([_read(path) for path in stored])
     clean = [_read(path) for path in sorted(folder.glob("*_clean.npz"))]
-    labels = np.concatenate([part["labels"] for part in clean])
+    labels, index = (np.concatenate([part[n] for part in clean]) for n in ("labels", "index"))
     cells, found = [(metrics.CLEAN, None)], [clean]
     breaking = {}
     for order, course in enumerate(courses):
@@ -339,14 +355,20 @@ def read(folder, courses):
         if course.breaking:
             places = np.concatenate([part["breaking"] for part in parts], axis=1)
             breaking[course.name] = list(course.breaking), places
-    names = [field.name for field in dataclasses.fields(Answers)]
-    arrays = [
-        np.concatenate(
-            [np.concatenate([part[name] for part in parts], axis=2) for parts in found], axis=1
+    return Measured(labels, index, cells, _together(found), breaking)
+
+
+def _together(found):
+    """Returns the `Answers` of lists of parts, one list for each cell or several."""
+    return Answers(
+        *(
+            np.concatenate(
+                [np.concatenate([part[field.name] for part in parts], axis=2) for parts in found],
+                axis=1,
+            )
+            for field in dataclasses.fields(Answers)
         )
-        for name in names
-    ]
-    return Measured(labels, cells, *arrays, breaking)
+    )
 
 
 def _read_stored(parts):
@@ -363,26 +385,19 @@ def _read_stored(parts):
             "The stored corruptions are not of the same images in the same order, which the "
             "report compares: give --data_corruptions that are."
         )
-    names = [field.name for field in dataclasses.fields(Answers)]
-    arrays = [
-        np.concatenate(
-            [np.concatenate([p[name] for p in parts], axis=2) for parts in by_cell.values()], axis=1
-        )
-        for name in names
-    ]
-    measured = Measured(labels[0], list(by_cell), *arrays, {})
+    index = np.concatenate([part["index"] for part in next(iter(by_cell.values()))])
+    measured = Measured(labels[0], index, list(by_cell), _together(by_cell.values()), {})
     if measured.clean is not None:
         measured.breaking.update(_breaking_of_stored(measured))
     return measured
 
 
 def _breaking_of_stored(measured):
-    clean = measured.classes[:, measured.clean]
+    classes = measured.answers.classes
+    clean = classes[:, measured.clean]
     found = {}
     for name in dict.fromkeys(name for name, level in measured.cells if level is not None):
         ordered = sorted(level for other, level in measured.cells if other == name)
-        known = {
-            level: measured.classes[:, measured.cells.index((name, level))] for level in ordered
-        }
+        known = {level: classes[:, measured.cells.index((name, level))] for level in ordered}
         found[name] = ordered, breaking_points.find(ordered, clean, known, None)
     return found

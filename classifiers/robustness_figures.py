@@ -78,20 +78,22 @@ class Figures:
     breaking: list
 
 
-def compute(measured, names, seed=0, alexnet=False):
+def compute(measured, names, seed=0, alexnet=False, some_classes=False):
     """Returns the `Figures` of what was measured.
 
     Rows have `model`, `name`, `level`, `top1` with `low` and `high`, the ends of its interval of
     95 %; `top5`; `ece`, the expected calibration error; `confidence`, the mean one; and
-    `agreement`, the share of answers that are those to the clean images.
+    `agreement`, the share of answers that are those to the clean images; and, where there are
+    images of `some_classes` alone, `top1_present`, as `top1` with answers out of these.
 
     Args:
         measured: `robustness.Measured`.
         names: of the M models.
         seed: of the bootstrap's draws.
         alexnet: whether mCE and relative mCE have a meaning: for ImageNet's 1,000 classes.
+        some_classes: whether the models know classes that there are no images of.
     """
-    right = measured.ranks == 0  # [M, F, N]
+    right = measured.answers.ranks == 0  # [M, F, N]
     models, cells, images = right.shape
     flat = right.reshape(models * cells, images).T
     samples = 100 * bootstrap.resample_means(flat, seed).reshape(-1, models, cells)
@@ -103,6 +105,10 @@ def compute(measured, names, seed=0, alexnet=False):
             _row(measured, model, cell, accuracies[model, cell], samples[:, model, cell])
             for cell in range(cells)
         ]
+        if some_classes:
+            present = 100 * (measured.answers.ranks_present[model] == 0).mean(axis=1)
+            for row, value in zip(own, present, strict=True):
+                row["top1_present"] = float(value)
         rows += [{"model": name} | row for row in own]
         points = mean_accuracies(measured.cells, accuracies[model])
         sampled_means[name] = mean_accuracies(measured.cells, samples[:, model])
@@ -120,12 +126,12 @@ def compute(measured, names, seed=0, alexnet=False):
 
 def _row(measured, model, cell, accuracy, samples):
     name, level = measured.cells[cell]
-    ranks, classes = measured.ranks[model, cell], measured.classes[model, cell]
-    confidence = measured.confidence[model, cell]
+    ranks, classes = measured.answers.ranks[model, cell], measured.answers.classes[model, cell]
+    confidence = measured.answers.confidence[model, cell]
     low, high = bootstrap.interval(samples)
     agreement = float("nan")
     if measured.clean is not None:
-        agreement = 100 * float(np.mean(classes == measured.classes[model, measured.clean]))
+        agreement = 100 * float(np.mean(classes == measured.answers.classes[model, measured.clean]))
     return {
         "name": name,
         "level": float("nan") if level is None else float(level),
@@ -151,6 +157,8 @@ def _means(rows, points, samples):
                 "clean_top5": row["top5"],
                 "clean_ece": row["ece"],
             }
+            if "top1_present" in row:
+                found["clean_present"] = row["top1_present"]
     for name, value in points.items():
         low, high = bootstrap.interval(samples[name])
         found |= {name: float(value), f"{name}_low": low, f"{name}_high": high}
@@ -158,10 +166,13 @@ def _means(rows, points, samples):
     for row in rows:
         if row["name"] not in (CLEAN, COLWARP):
             by_name.setdefault(row["name"], []).append(row)
-    for figure in ("top5", "ece", "agreement"):
-        values = [np.mean([row[figure] for row in own]) for own in by_name.values()]
+    for figure in ("top5", "ece", "agreement", "top1_present"):
+        values = [
+            np.mean([row[figure] for row in own]) for own in by_name.values() if figure in own[0]
+        ]
         if values:
-            found[figure] = float(np.mean(values))
+            name = "accuracy_present" if figure == "top1_present" else figure
+            found[name] = float(np.mean(values))
     return found
 
 
@@ -218,15 +229,16 @@ def image_rows(measured, names, class_names=None):
     clean = measured.clean
     for model, name in enumerate(names):
         for image, right_class in enumerate(measured.labels):
-            row = {"model": name, "image": image, "class": _class_name(right_class, class_names)}
+            place = int(measured.index[image])
+            row = {"model": name, "image": place, "class": _class_name(right_class, class_names)}
             if clean is not None:
-                answer = measured.classes[model, clean, image]
+                answer = measured.answers.classes[model, clean, image]
                 row |= {
                     "answer": _class_name(answer, class_names),
-                    "confidence": round(float(measured.confidence[model, clean, image]), 6),
+                    "confidence": round(float(measured.answers.confidence[model, clean, image]), 6),
                     "right": int(answer == right_class),
                 }
-            right = measured.ranks[model, :, image] == 0
+            right = measured.answers.ranks[model, :, image] == 0
             row["right_degraded"] = int(right.sum() - (0 if clean is None else right[clean]))
             for degradation, (ordered, places) in measured.breaking.items():
                 place = places[model, image]
@@ -248,7 +260,7 @@ class Fragile:
     """An image that breaks early.
 
     Attributes:
-        image: its place in the data set.
+        image: its number among the images that were measured.
         score: mean share of the levels that its answer holds, over the degradations.
         degradation: the one that breaks it first.
         place: place of the level that does so, among that degradation's.
@@ -272,7 +284,7 @@ def most_fragile(measured, model, count):
     }
     names, shares = list(held), np.stack(list(held.values()))
     score = shares.mean(axis=0)
-    right = np.flatnonzero(measured.ranks[model, measured.clean] == 0)
+    right = np.flatnonzero(measured.answers.ranks[model, measured.clean] == 0)
     chosen = right[np.argsort(score[right], kind="stable")[:count]]
     found = []
     for image in chosen:

@@ -13,6 +13,7 @@ import degradations
 from classifiers import (
     bootstrap,
     calibration,
+    class_names,
     levels,
     metrics,
     robustness,
@@ -207,6 +208,7 @@ class Report:
             self.courses,
             self.degrader,
             record / "parts",
+            self.batches.classes_present if self._has_some_classes(classes) else None,
         )
         measurement.run(self.batches, lambda *first: self._check(record, *first, classes))
         measured = robustness.read(measurement.folder, self.courses)
@@ -244,9 +246,17 @@ class Report:
             )
         return classes
 
+    def _has_some_classes(self, classes):
+        """Returns whether the models know classes that there are no images of."""
+        return 0 < len(getattr(self.batches, "classes_present", None) or ()) < classes
+
     def _class_names(self):
         own = [subject.class_names for subject in self.subjects if subject.class_names]
-        return getattr(self.batches, "class_names", None) or (own[0] if own else None)
+        names = getattr(self.batches, "class_names", None) or (own[0] if own else None)
+        if names and class_names.are_imagenet(names):
+            words = class_names.read(class_names.IMAGENET)
+            return [words[name] for name in names]
+        return names
 
     def _check(self, record, images, labels, answers, classes):
         warnings = subjects.check(self.subjects, images, labels, answers, classes)
@@ -258,7 +268,9 @@ class Report:
 
     def _write(self, measured, classes, warnings):
         alexnet = classes == metrics.IMAGENET_CLASSES and self.size == 224
-        figures = robustness_figures.compute(measured, self.names, self.seed, alexnet)
+        figures = robustness_figures.compute(
+            measured, self.names, self.seed, alexnet, self._has_some_classes(classes)
+        )
         names = self._class_names()
         content = self._content(measured, figures, classes, warnings)
         report.write_table(self.folder / TABLE, figures.rows)
@@ -376,7 +388,7 @@ class Report:
         return {
             "clean": _to_8_bits(clean),
             "broken": _to_8_bits(broken),
-            "caption_clean": [f"image {one.image}: {said[0]}"],
+            "caption_clean": [f"clean: {said[0]}"],
             "caption_broken": [
                 f"{short[course.name]} at {level:g}: {said[1]}",
                 f"holds {100 * one.score:.0f} % of all levels",

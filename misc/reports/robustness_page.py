@@ -10,6 +10,8 @@ from misc.reports.self_contained import escape
 FIGURES = {
     "clean": "accuracy on clean images",
     "accuracy": "accuracy on degraded images",
+    "clean_present": "accuracy among the classes present, clean",
+    "accuracy_present": "accuracy among the classes present, degraded",
     "imagenet_c": "accuracy on ImageNet-C's 15",
     "mce": "mCE (AlexNet: 100)",
     "relative_mce": "relative mCE (AlexNet: 100)",

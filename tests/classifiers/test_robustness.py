@@ -57,9 +57,8 @@ def test_draws_do_not_depend_on_what_is_beside(text, images):
     whole = degrader(tested, value, tf.constant(images), np.arange(COUNT)).numpy()
     # As validate.py degrades them.
     evaluation = Evaluation([text], "all", seed=3)
-    np.testing.assert_array_equal(
-        whole, evaluation._degrade(evaluation.tested[0], value, tf.constant(images), 0)
-    )
+    expected, _ = evaluation._degrade(evaluation.tested[0], value, tf.constant(images), 0)
+    np.testing.assert_array_equal(whole, expected)
     for some in ([0, 7, 49, 50, 69], [55], range(10, 60)):
         some = np.array(some)
         part = degrader(tested, value, tf.constant(images[some]), some).numpy()
@@ -76,7 +75,7 @@ def brute_force(measured, course, images, classifiers):
             course.tested, course.breaking[place], tf.constant(images), np.arange(COUNT)
         )
         for model, classify in enumerate(classifiers):
-            changed = classify(degraded).argmax(axis=1) != measured.classes[model, 0]
+            changed = classify(degraded).argmax(axis=1) != measured.answers.classes[model, 0]
             found[model, changed] = place
     return found
 
@@ -130,7 +129,7 @@ def test_accuracies_are_those_of_an_evaluation(images, classifiers, tmp_path):
         expected = {(row["name"], row["level"]): row["top1"] for row in grid.rows()}
         for cell, (name, level) in enumerate(measured.cells):
             if name != CLEAN:
-                found = 100 * (measured.ranks[model, cell] == 0).mean()
+                found = 100 * (measured.answers.ranks[model, cell] == 0).mean()
                 assert found == pytest.approx(expected[name, float(level)])
 
 
@@ -156,8 +155,10 @@ def test_a_run_goes_on_where_it_was_stopped(images, classifiers, tmp_path):
     again = measure(tmp_path / "stopped", dies)
     assert 1000 - left[0] < 18  # all of it are 2 batches of 9
     expected = measure(tmp_path / "whole", classifiers[0])
-    for name in ("labels", "classes", "ranks", "confidence"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(expected, name))
+    np.testing.assert_array_equal(again.labels, expected.labels)
+    np.testing.assert_array_equal(again.index, np.arange(COUNT))
+    for name in ("classes", "ranks", "ranks_present", "confidence"):
+        np.testing.assert_array_equal(getattr(again.answers, name), getattr(expected.answers, name))
     for name, (_, places) in expected.breaking.items():
         np.testing.assert_array_equal(again.breaking[name][1], places)
 
@@ -192,9 +193,9 @@ def test_stored_corruptions_are_compared_image_by_image(images, classifiers, tmp
     measurement.run(list(stored(images, labels, cells)))
     measured = robustness.read(tmp_path, [])
     assert measured.cells == [(CLEAN, None), ("dark", 1.0), ("dark", 2.0), ("dark", 5.0)]
-    assert (measured.ranks[0, 0] == 0).all()
+    assert (measured.answers.ranks[0, 0] == 0).all()
     ordered, places = measured.breaking["dark"]
-    changed = measured.classes[:, 1:] != measured.classes[:, :1]
+    changed = measured.answers.classes[:, 1:] != measured.answers.classes[:, :1]
     expected = np.where(changed.any(axis=1), changed.argmax(axis=1), 3)
     assert ordered == [1, 2, 5]
     np.testing.assert_array_equal(places, expected)
@@ -202,6 +203,13 @@ def test_stored_corruptions_are_compared_image_by_image(images, classifiers, tmp
         robustness.Measurement(classifiers, courses(["fog"]), degrader, tmp_path / "x").run(
             list(stored(images, labels, cells))
         )
+
+
+def test_answers_out_of_the_classes_that_are_present():
+    logits = np.array([[5.0, 1.0, 2.0, 3.0], [0.0, 9.0, 2.0, 3.0]])
+    answers = robustness.Answers.of([logits], np.array([3, 2]), present=[2, 3])
+    assert answers.ranks.tolist() == [[1, 2]]
+    assert answers.ranks_present.tolist() == [[0, 1]]
 
 
 def test_answers_that_are_no_numbers():

@@ -5,7 +5,7 @@ import pytest
 
 from classifiers import robustness_figures
 from classifiers.metrics import ALEXNET_ERRORS, CLEAN, CorruptionGrid
-from classifiers.robustness import Measured
+from classifiers.robustness import Answers, Measured
 from degradations import GROUPS
 
 CELLS = [(CLEAN, None)] + [(n, s) for n in GROUPS["imagenet_c"] for s in (1, 2, 3, 4, 5)]
@@ -58,7 +58,8 @@ def measure(classes=20, images=60):
     ranks = (logits > own).sum(axis=-1)
     places = random.integers(0, 4, (2, images))
     breaking = {"noise:1-3": ([1.0, 2.0, 3.0], places)}
-    return logits, Measured(labels, cells, logits.argmax(axis=-1), ranks, confidence, breaking)
+    answers = Answers(logits.argmax(axis=-1), ranks, ranks // 2, confidence)
+    return logits, Measured(labels, np.arange(images), cells, answers, breaking)
 
 
 def test_figures_are_those_of_the_grid_and_of_their_definitions():
@@ -84,6 +85,17 @@ def test_figures_are_those_of_the_grid_and_of_their_definitions():
     assert difference["low"] < gained < difference["high"]
 
 
+def test_accuracy_among_the_classes_that_are_present():
+    _, measured = measure()
+    figures = robustness_figures.compute(measured, ["a", "b"], some_classes=True)
+    for row in figures.rows[:4]:
+        assert row["top1_present"] >= row["top1"]
+    expected = 100 * (measured.answers.ranks_present[0] == 0).mean(axis=1)
+    assert figures.means["a"]["clean_present"] == pytest.approx(expected[0])
+    mean = (expected[1:3].mean() + expected[3]) / 2
+    assert figures.means["a"]["accuracy_present"] == pytest.approx(mean)
+
+
 def test_breaking_points_are_counted():
     _, measured = measure()
     figures = robustness_figures.compute(measured, ["a", "b"])
@@ -102,9 +114,9 @@ def test_the_most_fragile_were_right():
     places = measured.breaking["noise:1-3"][1][0]
     assert [one.score for one in found] == sorted(one.score for one in found)
     for one in found:
-        assert measured.ranks[0, 0, one.image] == 0
+        assert measured.answers.ranks[0, 0, one.image] == 0
         assert one.place == places[one.image] < 3
-    right = measured.ranks[0, 0] == 0
+    right = measured.answers.ranks[0, 0] == 0
     assert found[0].score == places[right].min() / 3
 
 
@@ -115,6 +127,6 @@ def test_rows_of_images():
     assert {tuple(row) for row in rows} == {tuple(rows[0])}
     row, image = rows[61], 1
     assert (row["model"], row["image"], row["class"]) == ("b", 1, f"n{measured.labels[1]}")
-    assert row["answer"] == f"n{measured.classes[1, 0, image]}"
+    assert row["answer"] == f"n{measured.answers.classes[1, 0, image]}"
     place = measured.breaking["noise:1-3"][1][1, image]
     assert row["noise:1-3 breaks at"] == ["1", "2", "3", ""][place]
