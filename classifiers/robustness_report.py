@@ -111,9 +111,6 @@ def create_report(flags, data, command):
     """
     if flags.input_deviation and min(flags.input_deviation) <= 0:
         raise ValueError(f"--input_deviation is above 0. Received: {flags.input_deviation}")
-    batches = data.evaluation_batches("test")
-    if batches is None:
-        raise ValueError("The data have no test images.")
     chosen = flags.degradations
     if "data_corruptions" in flags and "degradations" not in flags.given:  # they are degraded
         chosen = []
@@ -126,6 +123,9 @@ def create_report(flags, data, command):
         flags.input_order,
         flags.input_layout,
     )
+    batches = data.evaluation_batches("test")
+    if batches is None:
+        raise ValueError("The data have no test images.")
     kept = {name: value for name, value in flags.to_dict().items() if name not in _FREE_FLAGS} | {
         "model_contents": [_fingerprint(text) for text in flags.models]
     }
