@@ -50,7 +50,9 @@ class Evaluation:
                 it is first given.
             batches: iterable of {"image", "label"}; where they also have "corruption" and
                 "severity", they are counted under these as they are. An attribute `class_names`
-                lists the names of their classes.
+                lists the names of their classes, `classes_present` the numbers of those that there
+                are images of; other answers do not count in `accuracy_present`. A key "bytes"
+                holds the lengths of the images' bit streams, int32 `[B]`, 0 for those without.
             report: see `Method.evaluate`; gets one row per degradation and level.
             class_names: names of the classes that the network was trained for, `None` if unknown.
 
@@ -62,9 +64,10 @@ class Evaluation:
         """
         names = _names_of_classes(getattr(batches, "class_names", None), class_names, self.classes)
         grid = self.count(classify, batches, confusion=report is not None)[None]
+        means = grid.means()
         if report is not None:
-            self._report(grid, report, names)
-        return grid.means()
+            self._report(grid, means, report, names)
+        return means
 
     def count(self, classify, batches, confusion=False, examples=None):
         """Counts right answers of one classifier or several in one pass over the images.
@@ -79,14 +82,18 @@ class Evaluation:
         Returns:
             {name: `CorruptionGrid`}; of a single classifier the name is `None`.
         """
-        grids = collections.defaultdict(lambda: metrics.CorruptionGrid(self.classes, confusion))
+        present = getattr(batches, "classes_present", None)
+        grids = collections.defaultdict(
+            lambda: metrics.CorruptionGrid(self.classes, confusion, present)
+        )
 
-        def update(name, level, images, labels):
+        def update(name, level, images, labels, sizes):
             if examples is not None:
                 examples.setdefault(name, {}).setdefault(level, np.asarray(images[0]))
             logits = self._compiled(classify)(images)
             for key, values in (logits if isinstance(logits, dict) else {None: logits}).items():
-                grids[key].update(name, level, labels, values)
+                pixels = images.shape[1] * images.shape[2]
+                grids[key].update(name, level, labels, values, sizes, pixels)
 
         tests = [(None, metrics.CLEAN, None)]
         tests += [(tested, tested.name, value) for tested in self.tested for value in tested.values]
@@ -102,13 +109,14 @@ class Evaluation:
                     raise ValueError(
                         "Stored corruptions are measured as they are: leave --degradations out."
                     )
-                update(batch["corruption"], batch["severity"], images, batch["label"])
+                cell = batch["corruption"], batch["severity"]
+                update(*cell, images, batch["label"], batch.get("bytes"))
                 continue
             for tested, name, value in tests:
-                seen = images
+                seen, sizes = images, batch.get("bytes")
                 if tested is not None:
-                    seen = self._degrade(tested, value, images, place)
-                update(name, value, seen, batch["label"])
+                    seen, sizes = self.degrade(tested, value, images, place)
+                update(name, value, seen, batch["label"], sizes)
                 if bar is not None:
                     bar.update()
             place += len(images)
@@ -116,12 +124,15 @@ class Evaluation:
             bar.close()
         return grids
 
-    def _degrade(self, tested, value, images, place):
-        """Returns the images at a level; `place` is that of the first one in the data set."""
+    def degrade(self, tested, value, images, place):
+        """Returns the images at a level and their bytes, see `TestDegradation.apply`.
+
+        `place` is that of the first image in the data set.
+        """
         seed = tested.seed(random.make_seed(self.seed), value)
         level = tf.constant(0.0 if value is None else value, tf.float32)
         function = tested.apply if tested.layer.host_only else self._compiled(tested.apply)
-        parts = []
+        parts, sizes = [], []
         first = 0
         while first < len(images):
             block, before = divmod(place + first, BLOCK)
@@ -129,8 +140,10 @@ class Evaluation:
             first += len(part)
             if before:  # an image draws by its place in the block
                 part = tf.pad(part, [[before, 0], [0, 0], [0, 0], [0, 0]])
-            parts.append(function(part, level, random.fold_in(seed, block))[before:])
-        return tf.concat(parts, axis=0)
+            degraded, lengths = function(part, level, random.fold_in(seed, block))
+            parts.append(degraded[before:])
+            sizes.append(None if lengths is None else lengths[before:])
+        return tf.concat(parts, axis=0), None if sizes[0] is None else tf.concat(sizes, axis=0)
 
     def _compiled(self, function):
         # Apart from each other, so that a network is traced once and not for each degradation.
@@ -138,7 +151,7 @@ class Evaluation:
             self._functions[function] = tf.function(function, reduce_retracing=True)
         return self._functions[function]
 
-    def _report(self, grid, report, names):
+    def _report(self, grid, means, report, names):
         for row in grid.rows():
             report.add_row(row)
         report.add_note(
@@ -150,6 +163,16 @@ class Evaluation:
         if np.isfinite(grid.mean_corruption_error() or np.nan):
             report.add_note("mce_alexnet", "ImageNet-C's mCE: errors divided by AlexNet's")
         rows = grid.rows()
+        if "accuracy_present" in means:
+            report.add_note(
+                "accuracy_present",
+                "as accuracy, with answers out of the classes alone that there are images of",
+            )
+        if "bytes" in rows[0]:
+            report.add_note(
+                "bytes, bits_per_pixel",
+                "means over the images with a bit stream; top1_coded: accuracy on these alone",
+            )
         units = {tested.name: tested.unit for tested in self.tested}
         curves = pictures.draw_curves(rows, units)
         if curves is not None:

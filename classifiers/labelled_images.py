@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from classifiers import random_resized_crop, training_copies
+from classifiers import class_names, random_resized_crop, subsets, training_copies
 from classifiers.training_copies import TrainingCopies
 from misc.images import image_files, pixel_store, threads
 from misc.images.degraded_copies import INTERPOLATIONS, resize_and_crop
@@ -46,6 +46,12 @@ class LabelledImages:
             their successors in training, instead of raised.
         whole: for pixels: bool `[N]`, false for images that could not be read; `None`: all could.
         interpolation: for paths: one of `INTERPOLATIONS`, see `resize_and_crop`.
+        upright: for paths: whether central squares are of images turned as EXIF says.
+        size: for paths: side that the square is resized to at last, or `None`.
+        read: for paths: function of a path that returns pixels that were resized and cut out
+            before; `None`: image files are read, and this is done now.
+        bytes: of stored images: sizes of their bit streams, int32 `[N]`, 0 without one; or `None`.
+        places: places of the images in the split, int64 `[N]`; `None`: in order.
     """
 
     images: np.ndarray | list
@@ -56,6 +62,11 @@ class LabelledImages:
     skip_broken: bool = False
     whole: np.ndarray | None = None
     interpolation: str = INTERPOLATIONS[0]
+    upright: bool = True
+    size: int | None = None
+    read: collections.abc.Callable | None = None
+    bytes: np.ndarray | None = None
+    places: np.ndarray | None = None
 
     def __len__(self):
         return len(self.labels)
@@ -66,8 +77,14 @@ class LabelledImages:
             chosen = [self.images[index] for index in indices]
         else:
             chosen = self.images[indices]
-        whole = None if self.whole is None else self.whole[indices]
-        return dataclasses.replace(self, images=chosen, labels=self.labels[indices], whole=whole)
+        rows = {name: getattr(self, name) for name in ("whole", "bytes", "places")}
+        rows = {name: None if each is None else each[indices] for name, each in rows.items()}
+        return dataclasses.replace(self, images=chosen, labels=self.labels[indices], **rows)
+
+    @property
+    def side(self):
+        """Rows and columns of what is read from files."""
+        return self.size or self.crop
 
     def decoded(self, cached=None):
         """Returns the same images of files in memory, where they fit.
@@ -80,10 +97,10 @@ class LabelledImages:
                 that this changes neither the held-out images nor the order of the others.
         """
         if cached is None:
-            cached = pixel_store.fits_in_memory(len(self) * self.crop**2 * 3)
+            cached = pixel_store.fits_in_memory(len(self) * self.side**2 * 3)
         if not cached:
             return self
-        pixels = np.zeros([len(self), self.crop, self.crop, 3], np.uint8)
+        pixels = np.zeros([len(self), self.side, self.side, 3], np.uint8)
 
         def work(index):
             pixels[index] = self._read_centre(index)
@@ -120,15 +137,27 @@ class LabelledImages:
 
         return sampler.stream(make, first_step)
 
-    def sampled(self, quick, shuffled):
-        """Returns all images or, `quick`, a fixed fiftieth; in order, or in a fixed random one."""
+    def sampled(self, quick=False, shuffled=False, most=None, seed=0):
+        """Returns the images that an evaluation takes.
+
+        Args:
+            quick: whether to take a fixed fiftieth.
+            shuffled: whether to take them in a fixed random order instead of their own.
+            most: how many to take at most, the same number of each class as far as there are so
+                many, see `subsets.choose`; `None`: all.
+            seed: of that choice.
+        """
         chosen = np.arange(0, len(self), QUICK_STEP if quick else 1)
+        if most is not None:
+            chosen = chosen[subsets.choose(self.labels[chosen], most, seed)]
         if shuffled:
             chosen = np.random.default_rng(_ORDER_SEED).permutation(chosen)
-        return self.take(chosen) if quick or shuffled else self
+        if not shuffled and len(chosen) == len(self):
+            return self
+        return dataclasses.replace(self.take(chosen), places=chosen)
 
     def one_pass(self, batch_size):
-        """Returns all images that are whole in order, as a dataset of `image` and `label`."""
+        """Returns all images that are whole in order, as a dataset of what `element` returns."""
         if isinstance(self.images, list):
             batches = self._reader().evaluation_batches(batch_size)
         else:
@@ -138,9 +167,18 @@ class LabelledImages:
         return batches.map(self.element, num_parallel_calls=2, deterministic=True).prefetch(2)
 
     def element(self, pixels, numbers):
-        """Returns `image`, float32, and `label`, int32, of uint8 images and their numbers."""
-        labels = tf.gather(_on_host(self.labels.astype(np.int32)), numbers)
-        return {"image": tf.cast(pixels, tf.float32), "label": labels}
+        """Returns a batch of uint8 images and their numbers.
+
+        {"image": float32, "label": int32, "index": int64, places in the split} and, of stored
+        images, {"bytes": int32, sizes of their bit streams}.
+        """
+        rows = {"label": self.labels.astype(np.int32)}
+        if self.bytes is not None:
+            rows["bytes"] = self.bytes.astype(np.int32)
+        if self.places is not None:
+            rows["index"] = self.places.astype(np.int64)
+        rows = {name: tf.gather(_on_host(each), numbers) for name, each in rows.items()}
+        return {"image": tf.cast(pixels, tf.float32), "index": numbers} | rows
 
     def _reader(self, area=None):
         def read(number, uniform):
@@ -152,24 +190,36 @@ class LabelledImages:
                 return random_resized_crop.read_shifted(path, *reading)
             return random_resized_crop.read(path, self.crop, uniform, area)
 
-        return reader.Reader(read, len(self), [self.crop, self.crop, 3], self.skip_broken)
+        return reader.Reader(read, len(self), [self.side, self.side, 3], self.skip_broken)
 
     def _is_whole(self):
         return np.ones(len(self), bool) if self.whole is None else self.whole
 
     def _read_centre(self, number):
-        pixels = image_files.read_rgb(self.images[number])
+        if self.read is not None:
+            return self.read(self.images[number])
+        pixels = image_files.read_rgb(self.images[number], self.upright)
         try:
-            return resize_and_crop(pixels, self.resize, self.crop, self.interpolation)
+            return resize_and_crop(pixels, self.resize, self.crop, self.interpolation, self.size)
         except ValueError as error:
             raise ValueError(f"{self.images[number]}: {error}") from error
 
 
-def from_files(found, class_names, resize, crop, skip_broken, interpolation=INTERPOLATIONS[0]):
+def from_files(
+    found,
+    class_names,
+    resize,
+    crop,
+    skip_broken,
+    interpolation=INTERPOLATIONS[0],
+    upright=True,
+    size=None,
+):
     """Returns the `LabelledImages` of a list of (path, label); see there."""
     paths, labels = zip(*found, strict=True)
     images, labels = list(paths), np.array(labels, np.int32)
     reading = {"skip_broken": skip_broken, "interpolation": interpolation}
+    reading |= {"upright": upright, "size": size}
     return LabelledImages(images, labels, class_names, resize, crop, **reading)
 
 
@@ -179,8 +229,10 @@ class LabelledData(Data):
 
     Training batches: `image`, float32 RGB `[B, height, width, 3]` in 0-255, `label`, int32 `[B]`,
     and, unless random windows are cut, `index`, int64 `[B]`, the image's place in the set; with
-    `copies` what these make of it. Evaluation batches hold `image` and `label`; their attribute
-    `class_names` lists the names of the classes.
+    `copies` what these make of it. Evaluation batches hold `image`, `label` and `index`; their
+    attribute `class_names` lists the names of the classes, `classes_present` the numbers of those
+    that the split has images of. Of stored degraded images batches also hold `bytes`, int32 `[B]`,
+    the sizes of their bit streams, 0 for those without one.
 
     Attributes:
         read: function of "train" or "test" that returns `LabelledImages`, or `None` where there is
@@ -192,7 +244,11 @@ class LabelledData(Data):
         copies: `TrainingCopies` that are made of a batch here, or `None`.
         area: see `LabelledImages.training_batches`.
         quick: whether evaluations take a fixed fiftieth of the images.
+        max_images: how many evaluations take at most, see `LabelledImages.sampled`.
+        seed: of that choice.
         shuffled: whether they take them in a fixed random order.
+        read_clean: as `read`, of the images that the degraded ones of `read` were made of; `None`:
+            `read` gives the images themselves.
     """
 
     read: collections.abc.Callable
@@ -203,10 +259,19 @@ class LabelledData(Data):
     copies: TrainingCopies | None = None
     area: tuple | str | None = None
     quick: bool = False
+    max_images: int | None = None
+    seed: int = 0
     shuffled: bool = False
+    read_clean: collections.abc.Callable | None = None
 
     def __post_init__(self):
         self.read = functools.cache(self.read)
+
+    def clean(self):
+        """Returns the same data without the stored degradation; itself if there is none."""
+        if self.read_clean is None:
+            return self
+        return dataclasses.replace(self, read=self.read_clean, read_clean=None)
 
     def training_batches(self, seed, first_step=0, shard=(0, 1)):
         """Returns the endless batches; see `Data` and this class."""
@@ -218,15 +283,17 @@ class LabelledData(Data):
         def make(step, pixels_and_numbers):
             pixels, numbers = pixels_and_numbers
             batch = images.element(pixels, numbers)
-            if self.area is None:
+            if self.area is not None:
                 # Random windows of an image are different images: what is known of one says
                 # nothing of the others.
-                batch["index"] = numbers
+                del batch["index"]
             if self.copies is None:
                 return batch
             # The training loop counts from 1.
             draws = seeds.of_step(seed, step + 1, host=shard[0])
-            return self.copies(batch["image"], batch["label"], draws, batch.get("index"))
+            copies = self.copies(batch["image"], batch["label"], draws, batch.get("index"))
+            # Of stored images there is one copy.
+            return {name: batch[name] for name in ("bytes",) if name in batch} | copies
 
         batches = batches.enumerate(first_step)
         return batches.map(make, num_parallel_calls=4, deterministic=True).prefetch(2)
@@ -236,9 +303,11 @@ class LabelledData(Data):
         check_split(split)
         if split == "validation" and self.validation == "held_out" and not self.held_out:
             return None
-        images = self._checked_part(split).sampled(self.quick, self.shuffled)
-        batches = images.one_pass(self.evaluation_batch_size)
+        images = self._checked_part(split)
+        chosen = images.sampled(self.quick, self.shuffled, self.max_images, self.seed)
+        batches = chosen.one_pass(self.evaluation_batch_size)
         batches.class_names = list(images.class_names)
+        batches.classes_present = [int(number) for number in np.unique(images.labels)]
         return batches
 
     def count_images(self):
@@ -249,13 +318,20 @@ class LabelledData(Data):
         """Returns how the images of a folder become the network's.
 
         {"class_names": list of the names of the classes; "resize": length of the shorter side, or
-        `None` for images as they are; "crop": side of the central square}.
+        `None` for images as they are; "crop": side of the central square; "size": side that it is
+        then resized to, `None` if it is not; "interpolation": how}.
         """
         images = self.part("train")
         resize, crop = images.resize, images.crop
         if crop is None:
             resize = crop = int(min(images.images.shape[1:3]))
-        return {"class_names": list(images.class_names), "resize": resize, "crop": crop}
+        return {
+            "class_names": list(images.class_names),
+            "resize": resize,
+            "crop": crop,
+            "size": images.size,
+            "interpolation": images.interpolation,
+        }
 
     def part(self, split):
         """Returns the `LabelledImages` of "train", "validation" or "test".
@@ -284,12 +360,8 @@ class LabelledData(Data):
 
     def _checked_part(self, split):
         images = self.part(split)
-        found = len(images.class_names)
-        if self.num_classes is not None and found != self.num_classes:
-            raise ValueError(
-                f"The data have {found} classes: give --num_classes={found}. "
-                f"Received: {self.num_classes}"
-            )
+        if self.num_classes is not None:
+            class_names.check_count(images.class_names, self.num_classes)
         return images
 
 
@@ -324,7 +396,14 @@ def define_evaluation_flags():
         "evaluation_batch_size", 250, "Images per step of an evaluation.", lower_bound=1
     )
     flags.DEFINE_bool("quick", False, "Evaluate on every 50th image alone, to try things.")
-    settings.local("quick")
+    flags.DEFINE_integer(
+        "max_images",
+        None,
+        "Evaluate on so many images at most, chosen at random by --seed, the same number of each "
+        "class as far as there are so many; default: all.",
+        lower_bound=1,
+    )
+    settings.local("quick", "max_images")
 
 
 def define_interpolation_flag():
@@ -333,7 +412,8 @@ def define_interpolation_flag():
         "data_interpolation",
         INTERPOLATIONS[0],
         INTERPOLATIONS,
-        "How --data_resize works: as torchvision does it, or with OpenCV's INTER_AREA.",
+        "How --data_resize works: bilinear or bicubic as torchvision does it with Pillow's images, "
+        "or with OpenCV's INTER_AREA.",
     )
 
 
@@ -344,7 +424,7 @@ def define_defaults(**values):
             flags.FLAGS.set_default(name, value)
 
 
-def create_data(flags, read, side, area=None, settings=None):
+def create_data(flags, read, side, area=None, settings=None, read_clean=None):
     """Returns the `LabelledData` that the flags of this module and of the model describe.
 
     Args:
@@ -353,6 +433,7 @@ def create_data(flags, read, side, area=None, settings=None):
         side: rows and columns of the images.
         area: see `LabelledData`.
         settings: see `Data`.
+        read_clean: see `LabelledData`.
 
     Raises:
         ValueError: for batches beyond the memory.
@@ -375,7 +456,10 @@ def create_data(flags, read, side, area=None, settings=None):
         copies=training_copies.create(flags) if flags.get("degrade_on") == "host" else None,
         area=area,
         quick=flags.get("quick", False),
+        max_images=flags.get("max_images"),
+        seed=flags.get("seed", 0),
         shuffled=flags.get("reestimated_prior") is not None,
+        read_clean=read_clean,
     )
 
 

@@ -83,16 +83,23 @@ class TestDegradation:
     values: list
 
     def apply(self, images, value, seed):
-        """Returns the images at one level, as 8-bit values.
+        """Returns the images at one level, as 8-bit values, and the bytes of their bit streams.
+
+        These are int32 `[B]`, 0 for images that were not coded; `None` without a codec.
 
         Args:
             images: float32 `[B, H, W, 3]` in 0-255.
             value: scalar tensor, one of `values`; anything where those are [None].
             seed: integer tensor of shape [2].
         """
+        coded = self.layer.codec_name is not None
         if self.values == [None]:
-            return self.layer(images, seed=seed)
-        return self.layer.call_at(images, value, seed)
+            if coded:
+                return self.layer.call_with_bytes(images, seed)
+            return self.layer(images, seed=seed), None
+        if coded:
+            return self.layer.call_at_with_bytes(images, value, seed)
+        return self.layer.call_at(images, value, seed), None
 
     @property
     def unit(self):

@@ -146,6 +146,8 @@ class FileClassifier:
         # Without a word about it, the square is all of the image's shorter side.
         usual = metadata.get("resize", self.crop)
         self.resize = usual if resize is None else resize or None
+        self.size = metadata.get("size") if crop is None else None
+        self.interpolation = metadata.get("interpolation", degraded_copies.INTERPOLATIONS[0])
         if self.resize and self.resize < self.crop:
             raise ValueError(
                 f"Images are resized to {self.resize} pixels, less than the square of {self.crop} "
@@ -156,7 +158,8 @@ class FileClassifier:
         self.pictures = {}
         self._names = class_names or metadata.get("class_names")
         outputs = tuple(model.export_names["outputs"])
-        self.function = inference.compile_outputs(model, outputs, (self.crop, self.crop))
+        side = self.size or self.crop
+        self.function = inference.compile_outputs(model, outputs, (side, side))
 
     def class_names(self, classes):
         """Returns the names of the classes; their numbers where neither flag nor model has them."""
@@ -197,7 +200,7 @@ class FileClassifier:
         return dict(zip(found, most_likely(together, self.top), strict=True)), names, broken
 
     def prepare(self, path):
-        """Returns what the model sees of a file, uint8 RGB `[crop, crop, 3]`."""
+        """Returns what the model sees of a file, uint8 RGB `[size, size, 3]`."""
         pixels = image_files.read_rgb(path)
         try:
             return self.cut(pixels)
@@ -212,7 +215,9 @@ class FileClassifier:
                 f"it has {height}x{width} pixels, less than the square of {self.crop}: give "
                 "--classify_resize"
             )
-        return degraded_copies.resize_and_crop(pixels, self.resize, self.crop)
+        return degraded_copies.resize_and_crop(
+            pixels, self.resize, self.crop, self.interpolation, self.size
+        )
 
 
 def most_likely(outputs, top):

@@ -216,7 +216,11 @@ class Degradation(keras.layers.Layer):
         return self.degrade(self._check(images), self._seed(seed), with_bytes=True)
 
     def call_at(self, images, value, seed):
-        """Degrades all images by the same level, and returns to 8-bit values.
+        """Degrades all images by the same level; see `call_at_with_bytes`."""
+        return self._call_at(images, value, seed, with_bytes=False)[0]
+
+    def call_at_with_bytes(self, images, value, seed):
+        """Degrades all images by the same level; returns 8-bit values, and bytes as int32 [B].
 
         Args:
             images: float32 [B, H, W, C], values 0-255.
@@ -227,11 +231,14 @@ class Degradation(keras.layers.Layer):
         Raises:
             ValueError: if the layer has no `span`.
         """
+        return self._call_at(images, value, seed, with_bytes=True)
+
+    def _call_at(self, images, value, seed, with_bytes):
         if self.span is None:
             raise ValueError(f"{type(self).__name__} has no single level: call it without one.")
         rows = 1 if self.shares_level else ops.shape(images)[0]
         values = ops.broadcast_to(ops.cast(value, "float32"), [rows, 1])
-        return self._degrade_at(images, values, random.make_seed(seed))[0]
+        return self._degrade_at(images, values, random.make_seed(seed), with_bytes)
 
     def degrade(self, images, seed, with_bytes=False):
         """Does what `call` and `call_with_bytes` do, for checked images and any seed of `random`.

@@ -29,8 +29,10 @@ class Codec:
         level_name: what the level of `encode` is.
         limits: smallest and largest level.
         integer: whether levels are whole numbers.
+        packages: names of the packages whose versions decide on the bit streams.
     """
 
+    packages = ("pillow",)
     level_name = "quality"
     limits = (0, 100)
     integer = True
@@ -77,6 +79,7 @@ class Jpeg(Codec):
         progressive: whether to code in several scans (same pixels, other bytes).
     """
 
+    packages = ("opencv-python-headless",)
     limits = (1, 100)
 
     def __init__(self, subsampling="420", optimize=False, progressive=False):
@@ -222,6 +225,7 @@ class Bpg(Codec):
         program: "bpgenc" or "libx265"; "auto" takes bpgenc if it and bpgdec are on the PATH.
     """
 
+    packages = ("av",)
     level_name = "QP"
     limits = (0, 51)
 
@@ -336,6 +340,7 @@ class Heif(Codec):
         subsampling: "444", "422" or "420".
     """
 
+    packages = ("pillow-heif",)
     level_name = "QP"
     limits = (0, 51)
 
@@ -374,6 +379,7 @@ class Jpegxl(Codec):
     """
 
     codec_name = "JPEG XL"
+    packages = ("pillow-jxl-plugin",)
     limits = (1, 100)
 
     def __init__(self, effort=7):

@@ -284,6 +284,16 @@ class Jpeg(SizedDegradation):
         self.subsampling, self.implementation = subsampling, implementation
         self.differentiable, self.size_estimate = differentiable, size_estimate
 
+    @property
+    def codec(self):
+        """The codec that gives the same bytes and pixels, on the host."""
+        return bitstreams.Jpeg(self.subsampling)
+
+    def draw_level(self, seed):
+        """Returns the quality of a single image; see `SizedDegradation.draw_level`."""
+        level = super().draw_level(seed)
+        return None if level is None or level >= CLEAN else level
+
     def cleans(self, images):
         """True where every image goes through the codec, whose call cuts and rounds."""
         all_coded = not self.keeps_some and self.largest("quality") < CLEAN
@@ -326,5 +336,4 @@ class Jpeg(SizedDegradation):
     def _codec(self, images, quality):
         from degradations import codecs
 
-        codec = bitstreams.Jpeg(self.subsampling)
-        return codecs.round_trip(codec, images, ops.minimum(quality, 100), self.quantize)
+        return codecs.round_trip(self.codec, images, ops.minimum(quality, 100), self.quantize)

@@ -36,6 +36,7 @@ def trained_one_scale(one_scale, tmp_path_factory):
     return train(["train.py", *one_scale], tmp_path_factory.mktemp("one_scale") / "run")
 
 
+@pytest.mark.slow
 def test_training_leaves_what_the_manual_says(trained):
     output = (trained / "output.txt").read_text()
     assert f"tensorboard --logdir={trained}" in output

@@ -41,8 +41,8 @@ def training_batch(module, method):
     return batch if len(batch) == 2 else batch | {"label": tf.constant([3, 9], tf.int32)}
 
 
-# It differs from mobilenetv2 in the network alone.
-SLOW = ("nima",)
+# nima differs from mobilenetv2 in the network alone; the others have tests of their own.
+SLOW = ("nima", "perceptual_eusr", "ensemble")
 
 
 @pytest.mark.parametrize(

@@ -3,22 +3,32 @@
     python train.py --model=classifier --dataloader=class_folders --data_path=TRAIN \\
         --data_test_path=TEST --data_training_crop=random_resized --augment_padding=0
 
-Classes are numbered in the order of their folders' names. Images are resized and the central square
-is cut out, as torchvision's evaluation does it; training may cut random windows instead.
+Classes are numbered in the order of their folders' names, or as --class_names lists them; test
+images may also lie in one folder, with their classes in --data_test_labels. Images are resized and
+the central square is cut out, as torchvision's evaluation does it; training may cut random windows
+instead. Images are turned as their EXIF orientation says, but for ImageNet's, whose published
+figures leave it out. With --data_degraded_path come images that `misc.dataset_preprocessing` has
+degraded and stored.
 """
 
+import dataclasses
 import pathlib
 
 from absl import flags
 
-from classifiers import labelled_images, random_resized_crop
-from misc.images import image_files
+from classifiers import class_names, label_files, labelled_images, random_resized_crop
+from misc.images import image_files, stored_sets
 from misc.training import common_flags, data, settings
 
 MODEL = "classifier"
 TRAINING_CROPS = ("centre", labelled_images.RANDOM_PLACE, "random_resized")
-# ImageNet's usual 256 for a crop of 224.
-_RESIZE_PER_CROP = 256 / 224
+# Flags that a stored set answers, and what of its manifest does.
+_PREPARATION = {
+    "data_resize": "resize",
+    "data_crop": "crop",
+    "data_size": "size",
+    "data_interpolation": "interpolation",
+}
 
 
 def define_flags():
@@ -31,6 +41,19 @@ def define_flags():
         "As --data_path, for testing, where it may stand alone; absent: the held-out part of "
         "--data_path, which also chose the best weights: its accuracy is a little too good.",
     )
+    flags.DEFINE_string(
+        "data_test_labels",
+        None,
+        "For images that lie in --data_test_path without folders of classes: table with a file's "
+        "name and its class, by name or number from 0 on, in each line.",
+    )
+    class_names.define_flag()
+    flags.DEFINE_string(
+        "data_degraded_path",
+        None,
+        "Folder that misc.dataset_preprocessing made of --data_path and --data_test_path: its "
+        "degraded images are read instead of these; sizes and interpolation are the folder's.",
+    )
     flags.DEFINE_integer(
         "data_resize",
         None,
@@ -40,6 +63,13 @@ def define_flags():
     )
     flags.DEFINE_integer(
         "data_crop", 224, "Side of the square that is cut out, in pixels.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "data_size",
+        None,
+        "Side that the square is then resized to, in pixels: Expert Training cuts 224 for networks "
+        "that take less. Default: --data_crop.",
+        lower_bound=1,
     )
     labelled_images.define_interpolation_flag()
     flags.DEFINE_enum(
@@ -69,12 +99,12 @@ def define_flags():
     )
     common_flags.define_skip_broken_flag()
     labelled_images.define_defaults(data_normalisation="imagenet", degradation_size=224)
-    settings.local("data_path", "data_test_path")
+    settings.local("data_path", "data_test_path", "data_test_labels", "data_degraded_path")
     settings.local("data_cached", changeable=True)
 
 
 def create_data(flags):
-    """Returns the `LabelledData`; the number of classes is that of the folders.
+    """Returns the `LabelledData`; the classes are those of the folders, or of --class_names.
 
     Raises:
         ValueError: for missing folders, or flags that contradict each other.
@@ -85,9 +115,17 @@ def create_data(flags):
     for flag in ("data_path", "data_test_path"):
         if flags.get(flag):
             data.check_folder(flags.get(flag), flag)
-    names = find_classes(path or test_path)
-    crop, resize = flags.data_crop, flags.data_resize
-    resize = round(_RESIZE_PER_CROP * crop) if resize is None else resize
+    labels_path = flags.get("data_test_labels")
+    if labels_path and not test_path:
+        raise ValueError("--data_test_labels needs --data_test_path, the folder of its images.")
+    names, listed = class_names.create(flags), f"--class_names={flags.get('class_names')}"
+    if names is None:
+        names, listed = _find_names(path, test_path, labels_path)
+    stored = None
+    if flags.get("data_degraded_path"):
+        stored, flags = create_stored_set(flags)
+    crop, resize, size = flags.data_crop, flags.data_resize, flags.get("data_size")
+    resize = resize_for(crop) if resize is None else resize
     if 0 < resize < crop:
         raise ValueError(
             f"--data_resize={resize} leaves less than the square of --data_crop={crop}."
@@ -95,24 +133,76 @@ def create_data(flags):
     area = None if flags.data_training_crop == "centre" else flags.data_training_crop
     if area == "random_resized":
         area = _check_area(flags.data_crop_area)
+    if area and (stored or size):
+        name = "data_degraded_path" if stored else "data_size"
+        raise ValueError(
+            f"--{name} takes whole central squares: --data_training_crop=centre. "
+            f"Received: {flags.data_training_crop}"
+        )
     cached = flags.data_cached
-    reading = (resize or None, crop, flags.data_skip_broken, flags.data_interpolation)
+    reading = (
+        *(resize or None, crop, flags.data_skip_broken, flags.data_interpolation),
+        *(not class_names.are_imagenet(names), size),
+    )
 
-    def read(split):
+    def read(split, degraded=stored):
         if split == "test" and not test_path:
             return None
         if split == "train" and not path:
             raise ValueError("--data_path is missing: --data_test_path is for testing alone.")
         folder = pathlib.Path(path if split == "train" else test_path)
-        _check_known(folder, names, path)
-        found = labelled_images.from_files(find_images(folder, names), names, *reading)
+        if split == "test" and labels_path:
+            found, _ = label_files.read(labels_path, folder, names)
+        else:
+            class_names.check_among(find_classes(folder), names, listed)
+            found = find_images(folder, names)
+        found = labelled_images.from_files(found, names, *reading)
+        if degraded:
+            found = _degraded(found, folder, degraded)
         # Of images in memory only the centre is there.
         return found.decoded(False if area and split == "train" else cached)
 
     settings = {"data_resize": resize}
+    if stored:
+        settings |= {name: flags.get(name) for name in _PREPARATION}
     if flags.get("num_classes") is None:
         settings["num_classes"] = len(names)
-    return labelled_images.create_data(flags, read, crop, area, settings)
+    read_clean = (lambda split: read(split, None)) if stored else None
+    return labelled_images.create_data(flags, read, size or crop, area, settings, read_clean)
+
+
+def resize_for(crop):
+    """Returns the length that the shorter side is resized to for a square: 256 for 224."""
+    return 256 * crop // 224
+
+
+def create_stored_set(flags):
+    """Returns the `StoredSet` of --data_degraded_path, and the flags with its sizes."""
+    path = flags.data_degraded_path
+    data.check_folder(path, "data_degraded_path")
+    if flags.get("degradations"):
+        raise ValueError(
+            "--degradations would degrade the stored images of --data_degraded_path once more: "
+            "leave it out."
+        )
+    stored = stored_sets.StoredSet(path)
+    values = {name: getattr(stored.manifest, own) for name, own in _PREPARATION.items()}
+    values["data_resize"] = values["data_resize"] or 0
+    given = getattr(flags, "given", ())
+    for name, value in values.items():
+        if name in given and flags.get(name) != value:
+            raise ValueError(
+                f"--data_degraded_path={path} was made with --{name}={value}. "
+                f"Received: {flags.get(name)}"
+            )
+    return stored, flags | values
+
+
+def _degraded(clean, folder, stored):
+    """Returns the `LabelledImages` of a stored set that stand for clean ones of a folder."""
+    names = [path.relative_to(folder).as_posix() for path in clean.images]
+    paths, sizes = stored.find(folder, names)
+    return dataclasses.replace(clean, images=paths, read=stored.read, bytes=sizes)
 
 
 def _check_area(area):
@@ -124,13 +214,14 @@ def _check_area(area):
     return tuple(area)
 
 
-def _check_known(folder, names, path):
-    unknown = sorted(set(find_classes(folder)) - set(names))
-    if unknown:
-        raise ValueError(
-            f"--data_test_path={folder} holds classes that --data_path={path} does not: "
-            f"{', '.join(unknown[:8])}"
-        )
+def _find_names(path, test_path, labels_path):
+    """Returns the list of the classes' names, and which flag they come from."""
+    if path:
+        return find_classes(path), f"--data_path={path}"
+    if labels_path:
+        names = label_files.read(labels_path, test_path)[1]
+        return names, f"--data_test_labels={labels_path}"
+    return find_classes(test_path), f"--data_test_path={test_path}"
 
 
 def find_classes(path):

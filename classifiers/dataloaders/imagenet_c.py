@@ -18,7 +18,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from classifiers import labelled_images
+from classifiers import class_names, labelled_images
 from classifiers.dataloaders import class_folders
 from classifiers.labelled_images import LabelledImages
 from classifiers.metrics import CLEAN, COLWARP
@@ -45,6 +45,7 @@ def define_flags():
     flags.DEFINE_integer(
         "data_crop", 224, "Side of the square that is cut out of image files.", lower_bound=1
     )
+    class_names.define_flag()
     labelled_images.define_interpolation_flag()
     labelled_images.define_evaluation_flags()
     common_flags.define_skip_broken_flag()
@@ -64,12 +65,15 @@ def create_data(flags):
     num_classes, settings = flags.get("num_classes"), {}
     if (folder / LABELS).is_file():
         labels = _read_labels(folder / LABELS)
-        names = None  # CIFAR-10-C holds numbers alone
+        names = present = None  # CIFAR-10-C holds numbers alone
         found = int(labels.max()) + 1
     else:
         severities = _find_severities(folder)
-        names = _find_classes(severities)
-        found = len(names)
+        folders = _find_classes(severities)
+        names = class_names.create(flags) or folders
+        class_names.check_among(folders, names, f"--class_names={flags.get('class_names')}")
+        present = [names.index(name) for name in folders]
+        found = len(names) if folders else 0
     if num_classes is None and found:
         num_classes = settings["num_classes"] = found
     if names is None:
@@ -88,8 +92,11 @@ def create_data(flags):
     return StoredCorruptions(
         parts=parts,
         class_names=names,
+        classes_present=present,
         batch_size=flags.evaluation_batch_size,
         quick=flags.quick,
+        max_images=flags.get("max_images"),
+        seed=flags.get("seed", 0),
         shuffled=flags.get("reestimated_prior") is not None,
         settings=settings,
     )
@@ -105,14 +112,20 @@ class StoredCorruptions(Data):
         parts: list of (corruption, severity, function that returns `LabelledImages`).
         batch_size: images per batch.
         class_names: names of the classes, `None` if unknown.
+        classes_present: numbers of those that there are images of, `None` if unknown.
         quick: whether to take a fixed fiftieth of the images.
+        max_images: see `LabelledImages.sampled`.
+        seed: see `LabelledImages.sampled`.
         shuffled: whether to take them in a fixed random order.
     """
 
     parts: list
     batch_size: int
     class_names: list | None = None
+    classes_present: list | None = None
     quick: bool = False
+    max_images: int | None = None
+    seed: int = 0
     shuffled: bool = False
     images_per_step: int = 0
 
@@ -127,7 +140,8 @@ class StoredCorruptions(Data):
 
     def __iter__(self):
         for corruption, severity, read in self.parts:
-            for batch in read().sampled(self.quick, self.shuffled).one_pass(self.batch_size):
+            images = read().sampled(self.quick, self.shuffled, self.max_images, self.seed)
+            for batch in images.one_pass(self.batch_size):
                 yield batch | {"corruption": corruption, "severity": severity}
 
 
@@ -224,11 +238,9 @@ def _find_classes(severities):
 
 
 def _folder_parts(folder, severities, names, wanted, num_classes, reading):
-    if names and len(names) != num_classes:
+    if names:
         # Without all of them the numbers of the classes would be others than in training.
-        raise ValueError(
-            f"--data_path={folder} has {len(names)} classes. Received: --num_classes={num_classes}"
-        )
+        class_names.check_count(names, num_classes)
 
     def reader(path):
         return lambda: labelled_images.from_files(

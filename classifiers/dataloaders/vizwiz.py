@@ -62,7 +62,8 @@ def create_data(flags):
         flags.data_interpolation,
     )
     shuffled = flags.get("reestimated_prior") is not None
-    return VizWiz(images.sampled(flags.quick, shuffled), categories, flags.evaluation_batch_size)
+    images = images.sampled(flags.quick, shuffled, flags.get("max_images"), flags.get("seed", 0))
+    return VizWiz(images, categories, flags.evaluation_batch_size)
 
 
 @dataclasses.dataclass(eq=False)

@@ -22,15 +22,23 @@ import tensorflow as tf
 from absl import flags
 
 import degradations
-from classifiers import comparison, correction, labelled_images, levels, losses, networks
+from classifiers import (
+    comparison,
+    correction,
+    labelled_images,
+    levels,
+    losses,
+    networks,
+    segmentation,
+)
 from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
 from classifiers.comparison import BATCH_NORM, BOTH, NONE, SYMPIE
 from classifiers.models import classifier
 from classifiers.models.classifier import Classifier
-from classifiers.networks import batch_norm
+from classifiers.networks import batch_norm, deeplab
 from degradations.combined import OneOf
-from misc.training import common_flags, settings
+from misc.training import common_flags, data, settings
 from misc.training.method import Method
 from misc.training.run_folder import BEST
 
@@ -79,6 +87,12 @@ def define_flags():
         "weights, or several FILE+FILE that belong together. NAME is one of --network, or of "
         f"{', '.join(CLASSIFIERS)}; a FILE alone is of --network.",
     )
+    flags.DEFINE_string(
+        "sympie_segmenter",
+        None,
+        "File of PyTorch's weights of the network that finds the classes of pixels behind the "
+        "module, a DeepLab v2 on ResNet50 with 19 classes; for --dataloader=cityscapes.",
+    )
     flags.DEFINE_multi_string(
         "sympie_distortions",
         list(DISTORTIONS),
@@ -120,7 +134,7 @@ def define_flags():
         "What frozen files and misc.predict_folder give: the corrected image, or what the first "
         "of --sympie_classifiers says of it.",
     )
-    settings.local("sympie_output")
+    settings.local("sympie_output", "sympie_segmenter")
     labelled_images.define_defaults(average_decay=0.9, schedule="cosine")
 
 
@@ -155,6 +169,7 @@ def create_model(flags, training=False):
         second_weight=flags.sympie_second_weight,
         clip_norm=flags.sympie_clip_norm,
         output=flags.sympie_output,
+        create_segmenter=lambda: create_segmenter(flags),
         prior=flags.reestimated_prior,
         **options,
     )
@@ -219,6 +234,21 @@ def create_classifiers(flags):
     return found
 
 
+def create_segmenter(flags):
+    """Returns the network of --sympie_segmenter.
+
+    Raises:
+        ValueError: without one, or for weights that do not fit.
+        FileNotFoundError: if there is no such file.
+    """
+    if not flags.sympie_segmenter:
+        raise ValueError(
+            "--sympie_segmenter is missing: PyTorch's weights of a DeepLab v2 on ResNet50."
+        )
+    data.check_file(flags.sympie_segmenter, "sympie_segmenter")
+    return deeplab.build(len(segmentation.CLASSES), flags.sympie_segmenter)
+
+
 def _split(text):
     """Returns the name, `None` if there is none, and the path of one of --sympie_classifiers."""
     match = re.fullmatch(r"(\w+):(.+)", text)
@@ -242,6 +272,7 @@ class Sympie(Method):
         second_weight=0.5,
         clip_norm=1.0,
         output="image",
+        create_segmenter=None,
         prior=None,
         **kwargs,
     ):
@@ -255,12 +286,14 @@ class Sympie(Method):
             second_weight: weight of the loss behind the averaged copy.
             clip_norm: 0, or the largest norm of each variable's gradient, of either loss.
             output: one of `OUTPUTS`.
+            create_segmenter: function that returns the network of `deeplab.build`; called once.
             prior: see `batch_norm.with_reestimated_statistics`; `None`: not measured.
             **kwargs: for `Method`.
         """
         super().__init__({ESTIMATOR: estimator}, **kwargs)
         self.estimator = estimator
         self._create_classifiers = create_classifiers
+        self._create_segmenter = create_segmenter
         self._evaluation = evaluation
         self.distortion = distortion
         self.second_weight = second_weight
@@ -384,11 +417,28 @@ class Sympie(Method):
             found[name, BOTH] = one.classify(corrected)
         return found
 
+    def segmented(self, images, size):
+        """Returns {what is done: (images `[B, h, w, 3]`, classes `[B, H, W]`)} of size (H, W)."""
+        seen = {NONE: images, SYMPIE: self.correct(images)}
+        return {
+            name: (one, tf.argmax(deeplab.segment(self._segmenter, one, size), axis=-1))
+            for name, one in seen.items()
+        }
+
+    @functools.cached_property
+    def _segmenter(self):
+        with tf.init_scope():
+            return self._create_segmenter()
+
     def evaluate(self, batches, report=None):
         """Measures accuracy without and with the module; see `comparison.summarize`.
 
-        Of images without labels it reports the answers; see `comparison.answer`.
+        Of images without labels it reports the answers; see `comparison.answer`. Where every pixel
+        has a class, it measures how well these are found; see `segmentation.measure`.
         """
+        if hasattr(batches, "segmented"):
+            segment = tf.function(self.segmented, reduce_retracing=True)
+            return segmentation.measure(segment, batches, report)
         if hasattr(batches, "categories"):
             return comparison.answer(tf.function(self.classify), batches, report)
         examples = {}

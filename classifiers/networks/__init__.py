@@ -94,7 +94,7 @@ def _cifar_resnet(blocks):
         builder,
         normalisation="cifar10",
         image_size=32,
-        adapt=cifar_resnet.from_parameter_free,
+        adapt=cifar_resnet.from_other_names,
     )
 
 
@@ -177,10 +177,11 @@ def build(
         name: one of `NAMES`.
         num_classes: number of logits; `None` for that of the weights.
         weights: `None` for random weights, or a file: .weights.h5 or .keras of this network, or
-            PyTorch's .pth, .pt or .safetensors with the tensors of torchvision's network of that
-            name (CIFAR ResNets: of the authors' code; CLIP: of the authors' releases, with the text
-            embeddings of the classes as `head.weight`, or as a .json file of them;
-            efficientnet_pytorch_b3: of that package). A list of such files is taken together.
+            PyTorch's .pth, .pt, .th or .safetensors with the tensors of torchvision's network of
+            that name (CIFAR ResNets: of the authors' code, or see `cifar_resnet.from_other_names`;
+            CLIP: of the authors' releases, with the text embeddings of the classes as
+            `head.weight`, or as a .json file of them; efficientnet_pytorch_b3: of that package). A
+            list of such files is taken together.
         load_head: whether the last layer's weights are taken from the file too; without them it
             starts at random, for another number of classes.
         mean: three means on the scale 0-1; `None` for those that the network is usually fed with,
@@ -237,6 +238,14 @@ def build(
                 "out."
             ) from error
     return model
+
+
+def head_of(model):
+    """Returns the layer of a network that classifies: its last one with weights."""
+    known = NETWORKS.get(model.name)
+    if known is not None:
+        return model.get_layer(known.head)
+    return [layer for layer in model.layers if layer.weights][-1]
 
 
 def with_stages(model, names=None):

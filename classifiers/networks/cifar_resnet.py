@@ -35,29 +35,40 @@ def build(x, num_classes, blocks):
     return layers.classify(layers.flatten_channels_first(x), num_classes, "fc", stages)
 
 
-def from_parameter_free(tensors):
-    """Returns tensors of networks with parameter-free shortcuts as those of `build`, exactly.
+def from_other_names(tensors):
+    """Returns tensors of other authors' ResNets for CIFAR as those of `build`, exactly.
 
-    They (He et al.'s option A, in the names of akamaster/pytorch_resnet_cifar10) take every second
-    pixel and pad the channels with zeros, a quarter of the new ones on each side: a 1x1 convolution
-    with ones and zeros. Their last pool is the mean of the four windows here. Other tensors are
-    returned as they are.
+    Their blocks are called layer1.0, ..., their last layer linear (as akamaster's
+    pytorch_resnet_cifar10 has it) or fc (chenyaofo's pytorch-cifar-models), after a mean over the
+    whole image: that of the four windows here. Shortcuts that change the shape are convolutions
+    called "shortcut" or "downsample", or, where the file has none, without parameters (He et al.'s
+    option A): every second pixel, and channels padded with zeros, a quarter of the new ones on each
+    side. That is a 1x1 convolution with ones and zeros. Tensors of other networks are returned as
+    they are.
     """
-    head = tensors.get("linear.weight")
-    if head is None or tuple(head.shape[1:]) != FEATURES[-1:]:
+    first = tensors.get("layer1.0.conv1.weight")
+    if first is None or tuple(first.shape) != (FEATURES[0], FEATURES[0], 3, 3):
         return tensors
-    renamed = {
-        re.sub(r"^layer(?=\d)", "res", name): value
-        for name, value in tensors.items()
-        if not name.startswith("linear.")
-    }
-    windows = POOLED_SIZE**2
-    renamed["fc.weight"] = np.repeat(np.asarray(head) / windows, windows, axis=1)
-    renamed["fc.bias"] = tensors["linear.bias"]
+    found = {}
+    for name, value in tensors.items():
+        name = re.sub(r"^layer(?=\d)", "res", name)
+        name = re.sub(r"\.(shortcut|downsample)\.", ".ds.", name)
+        found[re.sub(r"^linear\.", "fc.", name)] = value
+    head = found.get("fc.weight")
+    if head is not None and tuple(head.shape[1:]) == FEATURES[-1:]:
+        windows = POOLED_SIZE**2
+        found["fc.weight"] = np.repeat(np.asarray(head) / windows, windows, axis=1)
+    if not any(".ds." in name for name in found):
+        found |= _parameter_free_shortcuts()
+    return found
+
+
+def _parameter_free_shortcuts():
+    made = {}
     for stage, (before, after) in enumerate(itertools.pairwise(FEATURES), start=2):
         ones = np.ones(after, np.float32)
         shortcut = np.eye(after, before, (before - after) // 2, np.float32)
-        renamed |= {
+        made |= {
             f"res{stage}.0.ds.0.weight": shortcut[:, :, None, None],
             # A normalisation that changes nothing.
             f"res{stage}.0.ds.1.weight": np.sqrt(ones + np.float32(1e-5)),
@@ -65,4 +76,4 @@ def from_parameter_free(tensors):
             f"res{stage}.0.ds.1.running_mean": 0 * ones,
             f"res{stage}.0.ds.1.running_var": ones,
         }
-    return renamed
+    return made

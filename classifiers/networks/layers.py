@@ -35,7 +35,18 @@ def normalise(x, mean, std):
     )(x)
 
 
-def convolution(x, features, kernel_size, name, stride=1, padding=None, groups=1, bias=False):
+def convolution(
+    x,
+    features,
+    kernel_size,
+    name,
+    stride=1,
+    padding=None,
+    groups=1,
+    bias=False,
+    dilation=1,
+    dtype=None,
+):
     """Applies a convolution with the same zero padding on both sides, as PyTorch does.
 
     Args:
@@ -44,14 +55,17 @@ def convolution(x, features, kernel_size, name, stride=1, padding=None, groups=1
         kernel_size: side of the kernel, or (height, width).
         name: name of the layer.
         stride: step in both directions.
-        padding: zeros on each side, or (vertical, horizontal); `None` for half the kernel; "same"
+        padding: zeros on each side, or (vertical, horizontal); `None` for half the kernel (times
+            the dilation); "same"
             for what TensorFlow adds, which depends on the size of `x` and may be one more at its
             end.
         groups: number of groups of channels; as many as channels is a depthwise convolution.
         bias: whether to add a bias.
+        dilation: distance in pixels of the kernel's taps.
+        dtype: dtype policy; `None` for the usual one.
     """
     kernel_size = _pair(kernel_size)
-    half = tuple((length - 1) // 2 for length in kernel_size)
+    half = tuple((length - 1) // 2 * dilation for length in kernel_size)
     same = padding == "same"
     if not same:
         padding = half if padding is None else _pair(padding)
@@ -63,6 +77,8 @@ def convolution(x, features, kernel_size, name, stride=1, padding=None, groups=1
         "strides": stride,
         "padding": "same" if same else "valid",
         "use_bias": bias,
+        "dilation_rate": dilation,
+        "dtype": dtype,
         "name": name,
     }
     if groups > 1 and groups == x.shape[-1] == features:

@@ -1,4 +1,4 @@
-"""Reads tensors from PyTorch's files (.pth, .pt) and from .safetensors, without PyTorch.
+"""Reads tensors from PyTorch's files (.pth, .pt, .th) and from .safetensors, without PyTorch.
 
 A .pth file is a pickle, which could run any program when it is loaded as such. Here nothing of it
 is run: the few names that make up tensors are rebuilt by this module, and every other class or
@@ -66,7 +66,7 @@ def read(path):
     with `PREFIXES` are removed.
 
     Args:
-        path: .pth or .pt file of torch.save (both formats) or torch.jit.save, or .safetensors.
+        path: .pth, .pt or .th file of torch.save (both formats) or torch.jit.save, or .safetensors.
 
     Returns:
         {name: `Tensor`}, whose values are read when they are made an array.

@@ -28,18 +28,32 @@ def build(x, num_classes, blocks, bottleneck=True, groups=1, width_per_group=64)
         groups: groups of the 3x3 convolution in a bottleneck.
         width_per_group: features of each group in the first stage.
     """
-    stages = {}
-    x = layers.batch_norm(layers.convolution(x, 64, 7, "conv1", stride=2), "bn1")
-    x = activate_stage("stem", x, stages)
-    x = layers.max_pool(x, 3, 2, padding=1)
-    block = basic
+    block, stages = basic, {}
     if bottleneck:
         block = functools.partial(_bottleneck, groups=groups, width_per_group=width_per_group)
-    x = apply_stages(x, blocks, FEATURES, block, "layer", stages)
+    x = apply_stages(_stem(x, stages), blocks, FEATURES, block, "layer", stages)
     return layers.classify(layers.global_average_pool(x), num_classes, "fc", stages)
 
 
-def apply_stages(x, blocks, features, block, name, stages):
+def build_features(x, blocks, dilations):
+    """Returns the last stage of a ResNet of bottlenecks, for a head of another kind.
+
+    Args:
+        x: normalised images `[batch, height, width, 3]`.
+        blocks: see `build`.
+        dilations: those of the 3x3 convolutions of each stage, instead of its stride where above 1.
+    """
+    return apply_stages(
+        _stem(x, {}), blocks, FEATURES, _bottleneck, "layer", stages={}, dilations=dilations
+    )
+
+
+def _stem(x, stages):
+    x = layers.batch_norm(layers.convolution(x, 64, 7, "conv1", stride=2), "bn1")
+    return layers.max_pool(activate_stage("stem", x, stages), 3, 2, padding=1)
+
+
+def apply_stages(x, blocks, features, block, name, stages, dilations=None):
     """Applies residual blocks, and notes what each stage ends with.
 
     Args:
@@ -49,10 +63,14 @@ def apply_stages(x, blocks, features, block, name, stages):
         block: function of a tensor, features, stride and name, without the last ReLU.
         name: what the names of the blocks begin with, before "1.0".
         stages: dict that takes the stages.
+        dilations: of each stage, given to its blocks; above 1, it stands in for the stride.
     """
     for stage, (count, width) in enumerate(zip(blocks, features, strict=True), start=1):
+        dilation = dilations[stage - 1] if dilations else 1
+        if dilation > 1:
+            block = functools.partial(block, dilation=dilation)
         for number in range(count):
-            stride = 2 if stage > 1 and number == 0 else 1
+            stride = 2 if stage > 1 and number == 0 and dilation == 1 else 1
             x = block(x, width, stride, f"{name}{stage}.{number}")
             if number < count - 1:
                 x = keras.layers.ReLU()(x)
@@ -74,10 +92,11 @@ def basic(inputs, features, stride, name, shortcut="downsample"):
     return _add_shortcut(x, inputs, features, stride, f"{name}.{shortcut}")
 
 
-def _bottleneck(inputs, features, stride, name, groups, width_per_group):
+def _bottleneck(inputs, features, stride, name, groups=1, width_per_group=64, dilation=1):
     width = features * width_per_group // 64 * groups
     x = layers.conv_norm(inputs, width, 1, _names(name, 1))
-    x = layers.conv_norm(x, width, 3, _names(name, 2), stride=stride, groups=groups)
+    spread = {"stride": stride, "groups": groups, "dilation": dilation}
+    x = layers.conv_norm(x, width, 3, _names(name, 2), **spread)
     x = layers.conv_norm(x, 4 * features, 1, _names(name, 3), activation=None)
     return _add_shortcut(x, inputs, 4 * features, stride, f"{name}.downsample")
 

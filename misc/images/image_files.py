@@ -149,8 +149,12 @@ def image_size(path):
         return (width, height) if turns % 2 else (height, width)
 
 
-def read_rgb(path):
+def read_rgb(path, upright=True):
     """Returns uint8 RGB `[height, width, 3]`: grey is replicated, alpha left out, 16 bits rounded.
+
+    Args:
+        path: image file.
+        upright: whether to turn 8-bit images as their EXIF orientation says.
 
     Raises:
         ValueError: when the file is missing, broken or no image; the message names it.
@@ -161,7 +165,8 @@ def read_rgb(path):
             pixels = _load_16_bits(image, path).pixels
             return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
         orientation = _orientation(image)
-        return _upright(np.asarray(image.convert("RGB")), orientation)
+        pixels = np.asarray(image.convert("RGB"))
+        return _upright(pixels, orientation) if upright else pixels
 
 
 def read_image(path):

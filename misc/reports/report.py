@@ -166,6 +166,6 @@ def _line(row, header=False):
             cells.append(f"{name if header else value:<28}")
         else:
             width = max(len(name), 8)
-            text = name if header else f"{value:.{DECIMALS.get(name, 3)}f}"
+            text = name if header else f"{value:.{DECIMALS.get(name, 3)}f}".replace("nan", "-")
             cells.append(f"{text:>{width}}")
     return "  ".join(cells)

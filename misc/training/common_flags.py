@@ -6,6 +6,7 @@ import re
 import numpy as np
 from absl import flags
 
+from misc.images import engines
 from misc.training import distribution, schedules, settings
 
 # The flags belong to the modules that call the functions below, also in --helpfull.
@@ -275,6 +276,30 @@ def define_tiling_flags(default_tile):
         "self_ensemble", False, "Average the results of the 8 flips and rotations of the input."
     )
     settings.changeable("tile", "overlap")
+
+
+def define_engine_flags(workers, what):
+    """Defines the flags that choose where independent pieces of work run.
+
+    Args:
+        workers: default of --workers.
+        what: what a worker works on, for its help.
+    """
+    flags.DEFINE_enum(
+        "engine",
+        engines.ENGINES[0],
+        engines.ENGINES,
+        "Where the work runs: local: here; dask: on a cluster whose workers see the same folders.",
+    )
+    flags.DEFINE_integer(
+        "workers", workers, f"{what} at the same time with --engine=local.", lower_bound=1
+    )
+    flags.DEFINE_string(
+        "dask_scheduler",
+        None,
+        "Address of the scheduler of --engine=dask, such as tcp://HOST:8786.",
+    )
+    settings.changeable("engine", "workers", "dask_scheduler")
 
 
 def create_training_options(flags):

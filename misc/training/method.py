@@ -221,6 +221,21 @@ class Method(abc.ABC):
         """Loads what training starts from, if nothing is restored; returns whether there is any."""
         return False
 
+    def prepare(self, data):
+        """Sets up what the method takes from the run's `Data` before the first step."""
+        del data
+
+    def epoch_rows(self, results):
+        """Returns what epochs.csv is to say of what was trained on since the last validation.
+
+        Called once for each validation with its results, before `after_validation`; here: nothing.
+
+        Returns:
+            List of {"epoch": number, "split": name, column: number or `None`}, all with the same
+            columns.
+        """
+        return []
+
     def tag(self, batch):
         """Returns the group under which TensorBoard shows this batch, such as "x2"."""
         return "train"

@@ -20,6 +20,8 @@ ALIASES = {
     "basic_loader": "paired_images",
     "imagenet_c_bar": "imagenet_c",
     "imagenet_c_mixed": "imagenet_c",
+    "acdc": "cityscapes",
+    "dark_zurich": "cityscapes",
 }
 
 WITHOUT_FILES = (

@@ -10,7 +10,7 @@ import tempfile
 import tensorflow as tf
 
 from misc.images import files
-from misc.training import checkpoints, summaries, weight_files
+from misc.training import checkpoints, epochs, summaries, weight_files
 from misc.training import settings as settings_of_flags
 
 ARGUMENTS = "arguments.json"
@@ -151,6 +151,7 @@ class RunFolder:
             self._sweep()
             last = step if self.latest_checkpoint() else -1
             _cut_history(self.path / HISTORY, last)
+            epochs.cut(self.path / epochs.FILE, last)
             summaries.cut(self.path, last)
             self._remove_old(step)
 
@@ -236,6 +237,11 @@ class RunFolder:
             path = self.path / HISTORY
             with files.naming(path), open(path, "a") as file:
                 file.write(json.dumps({"step": step, **scalars}) + "\n")
+
+    def append_epoch(self, step, rows):
+        """Appends the rows of a validation to epochs.csv; see `Method.epoch_rows`."""
+        if self.is_chief and rows:
+            epochs.append(self.path / epochs.FILE, step, rows)
 
 
 def _cut_history(path, step):

@@ -90,6 +90,7 @@ def test_without_degradations_both_copies_are_one():
     assert made["image"] is made["degraded"]
 
 
+@pytest.mark.slow
 def test_eager_and_compiled_copies_are_equal():
     layers = tuple(levels.training_layers(list(levels.FUSION_DISTILL), 32))
     copies = TrainingCopies(layers, cutout=4)

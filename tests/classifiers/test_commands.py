@@ -46,6 +46,7 @@ def run_command(*arguments, status=0):
     return commands.run("-m", "misc.predict_folder", *arguments, status=status)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_what_its_classes_are_called(trained):
     expected = {"class_names": [str(digit) for digit in range(10)], "resize": 32, "crop": 32}
     for folder in (trained, trained / "best"):

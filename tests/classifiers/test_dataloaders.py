@@ -371,7 +371,7 @@ def test_imagenet_c_in_folders(tmp_path):
             for n in range(3):
                 write_photo(tmp_path / f"{corruption}/{severity}/cat/{n}.png", n)
                 write_photo(tmp_path / f"{corruption}/{severity}/dog/{n}.png", 9 + n)
-    with pytest.raises(ValueError, match="has 2 classes"):
+    with pytest.raises(ValueError, match="have 2 classes"):
         evaluate(imagenet_c, imagenet_c_settings(tmp_path), "test")
     flags = imagenet_c_settings(tmp_path, num_classes=2)
     batches = evaluate(imagenet_c, flags)

@@ -1,9 +1,12 @@
 """Class names of evaluations, and the pictures and tables of whole ones."""
 
 import csv
+import io
 
 import numpy as np
+import PIL.Image
 import pytest
+import skimage.data
 import tensorflow as tf
 
 from classifiers.dataloaders import class_folders, digits, imagenet_c, tiny_imagenet
@@ -108,6 +111,45 @@ def test_each_classifier_gives_its_own_answers_and_is_traced_once():
     assert evaluation.run(lambda batch: batch[:, 0, 0], batches())["accuracy/clean"] == 100
     # Two shapes, of whole batches and the rest.
     assert traces.count(0) == traces.count(1) == 2
+
+
+def test_bytes_of_codecs_are_those_of_pillow(tmp_path):
+    """Of bare codecs, of chains, and where some images are left alone."""
+    texts = ["jpeg:20-60,step=40", "blur:1|jpeg:50", "webp:40,p=0.5"]
+    photo = skimage.data.astronaut()[:64, 100:180]
+    stack = np.stack([np.roll(photo, shift, axis=1) for shift in range(6)])
+    data = tf.data.Dataset.from_tensor_slices(
+        {"image": stack.astype(np.float32), "label": LABELS}
+    ).batch(4)
+    results = report.Results(tmp_path)
+    means = Evaluation(texts, "random", classes=3).run(classify, data, results)
+    results.finish(means, {})
+    rows = {row["name"]: row for row in read_csv(tmp_path / "results.csv")}
+    assert rows["clean"]["bytes"] == "nan"
+    at_levels = Evaluation(["jpeg:20-60,step=40"], "all", classes=3).count(classify, data)[None]
+    for row in at_levels.rows()[1:]:
+        lengths = [_length(image, "JPEG", quality=int(row["level"])) for image in stack]
+        assert row["bytes"] == pytest.approx(np.mean(lengths))
+        assert row["bits_per_pixel"] == pytest.approx(8 * np.mean(lengths) / (64 * 80))
+    low, high = (row["bytes"] for row in at_levels.rows()[1:])
+    assert low < means["bytes/jpeg:20-60,step=40"] < high
+    webp = rows["webp:40,p=0.5"]
+    lengths = [_length(image, "WEBP", quality=40, method=4) for image in stack]
+    assert min(lengths) <= float(webp["bytes"]) <= max(lengths)
+    assert float(rows["blur:1|jpeg:50"]["bytes"]) > 0
+
+
+def _length(image, kind, **options):
+    file = io.BytesIO()
+    PIL.Image.fromarray(image).save(file, kind, **options)
+    return file.tell()
+
+
+def test_stored_bytes_are_counted():
+    data = batches(NAMES).map(lambda batch: batch | {"bytes": 7 + batch["label"]})
+    means = Evaluation(classes=3).run(classify, data)
+    assert means["bytes/clean"] == 8
+    assert means["bits_per_pixel/clean"] == 1
 
 
 def test_stored_corruptions_are_severities(tmp_path):

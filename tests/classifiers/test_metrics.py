@@ -46,6 +46,44 @@ def test_grid_counts_over_batches():
     assert np.isnan(grid.grid()[2]["10"])
 
 
+def test_answers_out_of_the_classes_that_are_present():
+    random = np.random.default_rng(3)
+    logits, labels = random.normal(size=(90, 12)), random.choice([2, 3, 7, 8, 9, 11], 90)
+    present = sorted(set(labels.tolist()))
+    grid = metrics.CorruptionGrid(12, present=present)
+    grid.update("clean", None, labels, logits)
+    (row,) = grid.rows()
+    others = [number for number in range(12) if number not in present]
+    logits[:, others] = -np.inf
+    order = np.argsort(-logits, axis=1)
+    assert row["top1_present"] == pytest.approx(100 * (order[:, 0] == labels).mean())
+    among = (order[:, :5] == labels[:, None]).any(1).mean()
+    assert row["top5_present"] == pytest.approx(100 * among)
+    assert row["top1_present"] > row["top1"]
+    assert grid.means()["accuracy_present"] == row["top1_present"]
+    every = metrics.CorruptionGrid(12, present=list(range(12)))
+    every.update("clean", None, labels, random.normal(size=(90, 12)))
+    assert "top1_present" not in every.rows()[0]
+    assert "accuracy_present" not in every.means()
+
+
+def test_bytes_are_means_over_coded_images():
+    grid = metrics.CorruptionGrid(4)
+    labels = np.array([0, 1, 2])
+    grid.update("clean", None, labels, one_hot_logits(labels, 4))
+    grid.update("webp:30", None, labels, one_hot_logits([0, 0, 0], 4), [100, 0, 300], 400)
+    grid.update("webp:30", None, labels, one_hot_logits([0, 1, 2], 4), [200, 0, 200], 100)
+    clean, coded = grid.rows()
+    assert np.isnan(clean["bytes"])
+    assert np.isnan(clean["top1_coded"])
+    assert coded["bytes"] == 200
+    assert coded["bits_per_pixel"] == pytest.approx((2 + 6 + 16 + 16) / 4)
+    assert (coded["top1"], coded["top1_coded"]) == (pytest.approx(100 * 4 / 6), 75)
+    means = grid.means()
+    assert means["bytes/webp:30"] == 200
+    assert "bytes/clean" not in means
+
+
 def test_confusion_and_recall():
     grid = metrics.CorruptionGrid(3)
     grid.update("clean", None, np.array([0, 0, 1]), one_hot_logits([0, 2, 1], 3))

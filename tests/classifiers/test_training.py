@@ -83,6 +83,7 @@ def test_cached_teachers_train_as_those_that_are_asked_every_time():
     assert all(len(cache._features) == 6 for cache in cached._caches)
 
 
+@pytest.mark.slow
 def test_half_precision_trains_and_keeps_its_weights_in_float32():
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -134,6 +135,7 @@ def deeper_network():
     return keras.Model(inputs, logits)
 
 
+@pytest.mark.slow
 def test_statistics_are_reestimated_on_degraded_copies_by_the_formula():
     made = copies(["noise:40", "saltpepper:0.2"], flip=True, padding=2)
     network = deeper_network()

@@ -58,6 +58,7 @@ def test_images_of_one_batch_draw_their_own():
     assert levels.max() > 45
 
 
+@pytest.mark.slow
 def test_dataset_map_equals_compiled_step_equals_eager():
     layer = degradations.parse("saltpepper:.1|noise:9/noise:0-50,p=0.7")
     images = batch((4, 5, 6, 3))

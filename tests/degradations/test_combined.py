@@ -44,6 +44,7 @@ def test_an_image_draws_the_same_whatever_else_is_in_the_batch(one_of):
     np.testing.assert_array_equal(one_of(others, seed=4)[:3], result[:3])
 
 
+@pytest.mark.slow
 def test_a_dataset_of_batches_of_any_size_gives_the_same(one_of):
     dataset = tf.data.Dataset.from_tensor_slices(batch()).batch(12)
     dataset = dataset.map(lambda x: one_of(x, seed=4), num_parallel_calls=2)
@@ -119,6 +120,7 @@ def test_a_chain_has_the_bytes_of_the_last_stream():
     assert set((sizes == both).argmax(axis=0)) == {0, 1}
 
 
+@pytest.mark.slow
 def test_a_choice_has_the_bytes_of_what_was_drawn():
     images = batch()
     layer = degradations.parse("jpeg:20/blur:1/(jpeg:60|noise:3)")

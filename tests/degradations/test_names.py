@@ -40,7 +40,7 @@ def layer_of(name):
 
 
 # Those of ImageNet-C-bar share one way to draw; test_cbar has more of them.
-SLOW = degradations.GROUPS["imagenet_c_bar"][2:]
+SLOW = (*degradations.GROUPS["imagenet_c_bar"][2:], "frost", "circular_motion_blur")
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ def test_paths_give_four_times_the_size_as_tensorflow_1_did(low):
         method.predict(low, 16)
 
 
+@pytest.mark.slow
 def test_steps_equal_two_independent_tapes_in_float64(float64):
     def adam():
         return keras.optimizers.Adam(1e-3, epsilon=1e-8)
@@ -185,6 +186,7 @@ def executed_operations(graph):
     return found
 
 
+@pytest.mark.slow
 def test_the_step_keeps_no_gradient_for_predictor_weights_and_judges_once():
     method = create()
     calls = []
@@ -237,6 +239,7 @@ def test_pictures_are_those_of_all_paths(low):
         np.testing.assert_allclose(pictures[f"output_x{path}"], expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_losses_without_weight_are_left_out():
     method = PerceptualEUSR(
         create_generator(),

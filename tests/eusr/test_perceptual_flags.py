@@ -48,6 +48,7 @@ def test_a_file_that_is_no_predictor_is_named(tmp_path):
         perceptual_eusr.create_model(tiny_flags(**changes), training=True)
 
 
+@pytest.mark.slow
 def test_only_predictors_with_weights_are_loaded(tmp_path):
     list(frozen.freeze(TinyPredictor(5), tmp_path / "tiny", ["pb"]))
     changes = {"eusr_weight_lsr": 1.0, "eusr_subjective_nima_path": f"{tmp_path}/tiny.pb"}

@@ -29,6 +29,7 @@ def test_a_converted_file_gives_the_same_logits(checkpoint, tmp_path, name):
     assert np.ptp(expected) > 0
 
 
+@pytest.mark.slow
 def test_the_command_keeps_what_is_there(checkpoint, tmp_path):
     path = tmp_path / "resnet.weights.h5"
     arguments = ["--network=cifar_resnet20", f"--input_path={checkpoint}", f"--output_path={path}"]

@@ -133,6 +133,7 @@ def test_addresses_that_cannot_be_had_are_named():
         data_service.start_dispatcher("198.51.100.7")  # of no machine: RFC 5737
 
 
+@pytest.mark.slow
 def test_commands_serve_until_an_interrupt(flags):
     command = ["-m", "misc.data_service"]
     dispatcher = commands.start(*command, "--dispatcher", "--port=0")

@@ -217,6 +217,7 @@ def test_images_are_prepared_as_for_imagenet_c(tree, tmp_path):
         degrade_folder.degrade_folder(tree, tmp_path / "other", variants, crop=21)
 
 
+@pytest.mark.slow
 def test_compiled_for_one_size_or_any_gives_the_same_pixels():
     image = np.ascontiguousarray(skimage.data.chelsea()[100:124, 150:182])
     seed = degraded_copies.make_seed(0, "a", "b")

@@ -121,6 +121,7 @@ def test_the_second_stage_resumes_exactly(trained, ava, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_two_lengths_are_refused(ava, tmp_path):
     command = ["train.py", *ava, *TINY, f"--train_path={tmp_path}"]
     errors = commands.run(*command, "--epochs=1", "--max_steps=3", status=1)

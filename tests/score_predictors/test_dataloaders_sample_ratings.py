@@ -28,6 +28,7 @@ def pixels(row):
         return np.asarray(image).astype(float)
 
 
+@pytest.mark.slow
 def test_scores_follow_the_formula(rows):
     assert len(rows) == 7 * 2 * (1 + 4 * 5)
     for row in rows:

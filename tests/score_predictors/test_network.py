@@ -11,6 +11,7 @@ def images(count=2, size=(40, 33), seed=0):
     return np.random.default_rng(seed).uniform(0, 255, (count, *size, 3)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_parameters_are_those_of_the_original_project():
     predictor = network.create_network()
     assert predictor.count_params() == 2_270_794
@@ -51,6 +52,7 @@ def test_features_part_shares_the_layers():
     assert {id(v) for v in part.weights} < {id(v) for v in predictor.weights}
 
 
+@pytest.mark.slow
 def test_imagenet_weights_are_copied(monkeypatch):
     published = keras.applications.MobileNetV2(include_top=False, weights=None, alpha=0.35)
     requested = []

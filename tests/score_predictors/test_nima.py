@@ -74,6 +74,7 @@ def test_dropout_follows_the_seed_alone(batch):
     assert np.mean(drawn[0]) == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
 def test_evaluation_measures_every_image_beside_a_constant(trained, batch):
     class Report:
         rows, pictures, tables, notes = [], {}, {}, {}
@@ -135,6 +136,7 @@ def frozen_files(trained, tmp_path_factory):
     return freeze(trained, tmp_path_factory.mktemp("frozen") / "ava", ["pb"])
 
 
+@pytest.mark.slow
 def test_frozen_files_take_any_size_and_tell_their_scale(trained, frozen_files):
     check_frozen_files(trained, frozen_files)
 
@@ -193,6 +195,7 @@ def test_gradients_reach_the_images_through_frozen_files(trained, frozen_files):
         np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_pretrained_weights_from_a_file_of_the_whole_or_a_part(trained, tmp_path):
     weight_files.write(tmp_path / "other.h5", trained.networks)
     method = create(True, pretrained_weights=str(tmp_path / "other.h5"), average_decay=0.5)

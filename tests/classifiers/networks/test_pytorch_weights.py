@@ -1,6 +1,7 @@
 """Files that fit, or fit in part, or do not."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -133,3 +134,37 @@ def test_parameter_free_shortcuts_become_convolutions(state, tmp_path):
     shortcut = network.get_layer("res2.0.ds.1")(network.get_layer("res2.0.ds.0")(x), training=False)
     padded = np.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (8, 8)))
     np.testing.assert_allclose(shortcut, padded, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "head", "prefix"),
+    [("shortcut", "linear", "module."), ("downsample", "fc", "")],
+)
+def test_names_of_other_cifar_resnets(shortcut, head, prefix, state, tmp_path):
+    names = {
+        name: re.sub(r"^res", "layer", name).replace(".ds.", f".{shortcut}.")
+        for name in state
+        if not name.startswith("fc.")
+    }
+    other = {f"{prefix}{new}": state[name] for name, new in names.items()}
+    random = np.random.default_rng(0)
+    weight, bias = random.normal(size=(5, 64)), random.normal(size=5)
+    head = {f"{prefix}{head}.weight": weight, f"{prefix}{head}.bias": bias}
+    head = {name: value.astype(np.float32) for name, value in head.items()}
+    network = networks.build(
+        "cifar_resnet20", weights=save(tmp_path / "a.safetensors", other | head)
+    )
+    assert network.output_shape == (None, 5)
+    kernel = np.transpose(network.get_layer("res2.0.ds.0").kernel, (3, 2, 0, 1))
+    np.testing.assert_array_equal(kernel, state["res2.0.ds.0.weight"])
+    model = networks.with_stages(network, ["stage3", "logits"])
+    stages = model(examples.photos(1, 32), training=False)
+    logits = np.mean(stages["stage3"], axis=(1, 2)) @ weight.T + bias
+    np.testing.assert_allclose(stages["logits"], logits, atol=1e-4)
+
+
+def test_other_networks_keep_their_names(tmp_path):
+    tensors = {"layer1.0.conv1.weight": np.zeros((64, 64, 3, 3), np.float32)}
+    path = save(tmp_path / "resnet18.safetensors", tensors)
+    with pytest.raises(ValueError, match=r"extra \(1\): layer1\.0\.conv1\.weight"):
+        networks.build("cifar_resnet20", 10, weights=path)

@@ -325,6 +325,7 @@ def assert_same_gradient(model, method, images):
     np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_method_without_scale_and_with_several_outputs(tmp_path):
     scorer = Scorer()
     results = list(frozen.freeze(scorer, tmp_path / "scorer", FORMATS))

@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 
 from eusr import network
 from misc.export.self_ensemble import self_ensemble
 
 
+@pytest.mark.slow
 def test_result_follows_every_flip_and_rotation():
     generator = network.Generator(scales=(2,), features=4, shared_blocks=1, residual_factor=0.1)
     function = self_ensemble(lambda images: generator(images, scale=2))

@@ -57,10 +57,8 @@ assert len(results[1][0]) == 6
 """
 
 
-@pytest.mark.parametrize(
-    ("precision", "tolerance"),
-    [("float32", 1e-3), pytest.param("mixed_float16", 0.05, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("mixed_float16", 0.05)])
 def test_two_replicas_do_what_one_does(precision, tolerance):
     output = commands.run("-c", textwrap.dedent(SCRIPT), precision, tolerance)
     assert "2 [" in output

@@ -115,6 +115,7 @@ def test_clipping_bounds_the_norm_of_all_gradients_together(batch):
     assert np.linalg.norm(clipped.gradient) == pytest.approx(1e-3, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_half_precision_scales_the_loss_and_skips_overflows(batch):
     kept = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")

@@ -34,6 +34,7 @@ def evaluate(source, **options):
     return list(Reader(source, COUNT, [2, 2, 3], **options).evaluation_batches(3))
 
 
+@pytest.mark.slow
 def test_training_shows_each_image_once_per_pass_whatever_the_threads():
     batches = train(whole)
     assert [batch[0].shape for batch in batches] == [(4, 2, 2, 3)] * 7
@@ -82,6 +83,7 @@ def count_threads():
     return len(os.listdir("/proc/self/task"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted on Linux")
 def test_no_thread_is_left_by_evaluations_and_abandoned_training():
     evaluate(whole)

@@ -90,6 +90,7 @@ def test_shards_put_together_are_the_batch(count, rows, shards, step, seed):
     assert all(np.array_equal(shared, part[1]) for part in parts)
 
 
+@pytest.mark.slow
 def test_streams_start_anywhere_and_have_a_static_shape():
     sampler = Sampler(3, seed=7)
 

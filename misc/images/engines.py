@@ -1,0 +1,62 @@
+"""Where independent pieces of work run: on threads of this process, or on a cluster of dask's."""
+
+import concurrent.futures
+import contextlib
+
+from absl import logging
+
+ENGINES = ("local", "dask")
+# Of an address that nobody listens at.
+TIMEOUT = 30
+
+
+@contextlib.contextmanager
+def open_executor(engine="local", workers=None, scheduler=None):
+    """Yields an executor, as those of `concurrent.futures`, for functions that can be pickled.
+
+    When the context ends, what was not begun is dropped. What is local ends first; what a cluster
+    has begun goes on there.
+
+    Args:
+        engine: one of `ENGINES`.
+        workers: number of threads of "local"; `None`: as many as Python thinks fit.
+        scheduler: address of dask's scheduler, such as tcp://HOST:8786, for "dask". A worker of its
+            that dies loses nothing: others do its work again.
+
+    Raises:
+        ValueError: if there is no address, or dask.distributed is not installed.
+        OSError: if nobody answers there.
+    """
+    if engine == "local":
+        pool = concurrent.futures.ThreadPoolExecutor(workers)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        return
+    if not scheduler:
+        raise ValueError("--engine=dask needs --dask_scheduler, such as tcp://HOST:8786.")
+    try:
+        import distributed
+    except ImportError as error:
+        raise ValueError(
+            "--engine=dask needs dask.distributed: pip install 'degraded-vision[cluster]'"
+        ) from error
+    try:
+        client = distributed.Client(scheduler, timeout=TIMEOUT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise OSError(f"--dask_scheduler={scheduler}: no scheduler answers: {error}") from error
+    with client:
+        threads = client.nthreads()
+        logging.info(
+            "%s has %d workers with %d threads%s",
+            scheduler,
+            len(threads),
+            sum(threads.values()),
+            "" if threads else ": the work waits until some come",
+        )
+        executor = client.get_executor(pure=False)
+        try:
+            yield executor
+        finally:
+            executor.shutdown(wait=False)
