@@ -240,6 +240,14 @@ def build(
     return model
 
 
+def head_of(model):
+    """Returns the layer of a network that classifies: its last one with weights."""
+    known = NETWORKS.get(model.name)
+    if known is not None:
+        return model.get_layer(known.head)
+    return [layer for layer in model.layers if layer.weights][-1]
+
+
 def with_stages(model, names=None):
     """Returns the network with its inner results; both share their weights.
 
