@@ -12,6 +12,8 @@ body {{ font-family: sans-serif; margin: 2em; max-width: 1800px; }}
 td, th {{ padding: 2px 1em 2px 0; text-align: right; }}
 th:first-child {{ text-align: left; }}
 img {{ max-width: 100%; }}
+td img {{ max-width: 19vw; }}
+pre {{ overflow-x: auto; }}
 </style>
 <h1>{title}</h1>
 {body}
@@ -33,6 +35,11 @@ def table(rows):
         cells = [f"<{tag}>{cell}</{tag}>" for tag, cell in zip(tags, row, strict=True)]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return "\n".join(["<table>", *lines, "</table>"])
+
+
+def commands(lines):
+    """Returns command lines as HTML, one below the other."""
+    return f"<pre>{html.escape(chr(10).join(lines))}</pre>"
 
 
 def picture(path, alt):
