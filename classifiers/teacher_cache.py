@@ -29,6 +29,11 @@ from misc.images import files, locks, progress
 # Images of a checksum: as many as a GPU computes within seconds.
 BLOCK = 4096
 OUTPUTS, DESCRIPTION = "outputs.npy", "outputs.json"
+# What of `LabelledImages` changes no pixel; the images themselves are looked at one by one.
+_NOT_PIXELS = (
+    *("images", "labels", "class_names", "whole", "skip_broken"),
+    *("read", "bytes", "places"),
+)
 # How often a process looks whether another one has computed what it waits for, in seconds.
 _PATIENCE = 1.0
 
@@ -96,7 +101,7 @@ def open_splits(folder, teacher, stage, data, splits=("train", "validation")):
 
     Images whose windows are drawn have no place in files, and splits without images are left out.
     """
-    data = data.clean() if hasattr(data, "clean") else data
+    data = data.clean()
     if data.area is not None:
         return {}
     chosen = [split for split in splits if split == "train" or data.evaluation_batches(split)]
@@ -150,7 +155,7 @@ def digest_images(images):
     prepared = {
         field.name: getattr(images, field.name)
         for field in dataclasses.fields(images)
-        if field.name not in ("images", "labels", "class_names", "whole", "skip_broken")
+        if field.name not in _NOT_PIXELS
     }
     digest.update(repr(sorted(prepared.items())).encode())
     if not isinstance(images.images, list):

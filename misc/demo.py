@@ -203,7 +203,7 @@ def _write_curves(folder):
         ("psnr_y", "PSNR on Y, held-out photos, in dB", quality, "linear"),
     ):
         curves = {f"EUSR at {tag}": points for tag, points in curves.items()}
-        picture = plots.draw_curves([("step", curves)], label, y_scale=y_scale)
+        picture = plots.draw_curves([plots.Panel("step", curves)], label, y_scale=y_scale)
         image_files.write_image(folder / "page" / f"{name}.png", picture)
         yield page.picture(f"page/{name}.png", label)
 

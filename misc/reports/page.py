@@ -1,7 +1,11 @@
 """Pages of results: HTML with tables and pictures, and the same tables as lines of text."""
 
+import base64
 import html
+import io
 import re
+
+import PIL.Image
 
 from misc.images import files, image_files
 
@@ -45,6 +49,14 @@ def commands(lines):
 def picture(path, alt):
     """Returns an image as HTML; `path` is relative to the page."""
     return f'<img src="{path}" alt="{html.escape(alt)}">'
+
+
+def embedded_picture(image, alt):
+    """Returns a uint8 RGB image `[H, W, 3]` as HTML that holds its pixels, as PNG."""
+    content = io.BytesIO()
+    PIL.Image.fromarray(image).save(content, "PNG")
+    encoded = base64.b64encode(content.getvalue()).decode()
+    return picture(f"data:image/png;base64,{encoded}", alt)
 
 
 def enlarged_window(page, name, image, window):

@@ -153,6 +153,20 @@ def parse_some(*names):
     return _or_fail(registry.parse_some)(sys.argv, *names)
 
 
+def load_dataloader(name, package):
+    """Returns the dataloader of that name, for commands that define its flags without a model."""
+
+    def load(name):
+        found = registry.load("dataloaders", name)
+        if not found.__name__.startswith(f"{package}."):
+            known = registry.list_names("dataloaders").items()
+            fitting = ", ".join(name for name, path in known if path.startswith(f"{package}."))
+            raise ValueError(f"--dataloader={name} is none of those for {package}: {fitting}.")
+        return found
+
+    return _or_fail(load)(name)
+
+
 def _or_fail(parse):
     """Returns a function that parses a command line or ends the program with a message."""
 
