@@ -178,9 +178,10 @@ class Evaluation:
         if curves is not None:
             report.add_picture("curves", curves)
         report.add_table("grid", grid.grid())
-        picture = pictures.draw_grid(rows, units)
-        if picture is not None:
-            report.add_picture("grid", picture)
+        grids = pictures.draw_grids(rows, units)
+        for unit, picture in grids.items():
+            name = "grid" if len(grids) == 1 else f"grid/{pictures.file_name(unit)}"
+            report.add_picture(name, picture)
         report.add_table("per_class", grid.per_class(names))
         if self.confusion:
             report.add_table("confusion", grid.confusion(names))

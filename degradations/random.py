@@ -130,11 +130,13 @@ def make_seed(seed):
 
     Args:
         seed: an integer or integer tensor of shape [] (its low 64 bits are used), or an integer
-            array or tensor of shape [2].
+            array or tensor of shape [2]. A seed of `at_places` is returned as it is.
 
     Raises:
         ValueError: if the seed is missing, not an integer, or of another shape.
     """
+    if isinstance(seed, _Placed):
+        return seed
     allowed = "seed must be an integer, or an integer tensor of shape [] or [2]"
     if isinstance(seed, int) and not isinstance(seed, bool):
         pair = [seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF]

@@ -233,9 +233,11 @@ class Classifier(Method):
         """Returns the copies of a batch that are trained on, some of each degradation."""
         copies = self.make_copies(batch, tf.constant([0, 0]))
         layers = self.copies.layers if self.copies else ()
-        names = ("image", "degraded") if layers else ("degraded",)
+        # Stored degraded images come without clean ones.
+        names = [name for name in ("image", "degraded") if name in copies]
+        names = names if layers else names[:1]
         blocks = max(len(layers), 1)
-        rows = max(int(copies["image"].shape[0]) // blocks, 1)
+        rows = max(int(copies["degraded"].shape[0]) // blocks, 1)
         shown = min(max(summaries.MAX_PICTURES // blocks, 1), rows)
         chosen = [block * rows + row for block in range(blocks) for row in range(shown)]
         return {name: tf.gather(copies[name], chosen) for name in names}

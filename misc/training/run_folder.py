@@ -281,7 +281,8 @@ def read_arguments(restore_path):
     """Returns the flags of the run that a checkpoint belongs to, {} where none are stored.
 
     It is a checkpoint `FOLDER/model.ckpt-STEP`, or its folder; or a weight file `PATH/NAME.h5` or
-    `PATH/NAME_best.h5`, whose run is in `PATH/NAME`. One that is no JSON object is a ValueError.
+    `PATH/NAME_best.h5`, whose run is in `PATH/NAME`, or which tells them itself. One that is no
+    JSON object is a ValueError.
     """
     path = pathlib.Path(restore_path)
     folders = [path if path.is_dir() else path.parent]
@@ -293,7 +294,8 @@ def read_arguments(restore_path):
         file = folder / ARGUMENTS
         if file.exists():
             return _read_object(file)
-    return {}
+    is_file = weight_files.is_weight_file(path) and path.is_file()
+    return weight_files.read_arguments(path) if is_file else {}
 
 
 def _read_object(file):

@@ -1,0 +1,75 @@
+"""Curves as vector pictures, one panel each, for pages of any width."""
+
+import io
+
+import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from misc.reports.plots import LINE_COLOURS
+
+# Lines are told apart without colours, too. A sign of matplotlib, and the same as text.
+MARKERS = (("o", "●"), ("s", "■"), ("^", "▲"), ("D", "◆"), ("v", "▼"), ("P", "✚"))
+STYLES = ("-", "--")
+# More points of a curve than these have marks at some of them.
+_MARKED_POINTS = 12
+_SIZE = 3.6, 2.7
+
+
+def style(number):
+    """Returns (colour, marker, its sign as text, line style) of the line of that number."""
+    marker, sign = MARKERS[number % len(MARKERS)]
+    lines = STYLES[number // len(MARKERS) % len(STYLES)]
+    return LINE_COLOURS[number % len(LINE_COLOURS)], marker, sign, lines
+
+
+def draw(series, title, x_label, y_label, references=(), limits=(0, 100), falling=False):
+    """Returns a panel of curves as the text of an SVG picture.
+
+    Args:
+        series: list of curves, each a list of (x, y) or (x, y, low, high): with an interval.
+        title: text above.
+        x_label: what the horizontal axis is, with its unit.
+        y_label: what the vertical axis is, with its unit.
+        references: for each curve, in order, the height of a dotted line in its colour, or `None`.
+        limits: of the vertical axis.
+        falling: whether the horizontal axis runs from large to small, as from mild to hard.
+    """
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.subplots()
+    for number, points in enumerate(series):
+        colour, marker, _, lines = style(number)
+        x, y = [point[0] for point in points], [point[1] for point in points]
+        every = max(1, len(x) // _MARKED_POINTS)
+        axes.plot(
+            x, y, color=colour, linestyle=lines, marker=marker, markersize=3.5, markevery=every,
+            linewidth=1.3,
+        )  # fmt: skip
+        if len(points[0]) == 4:
+            low, high = [point[2] for point in points], [point[3] for point in points]
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    for number, height in enumerate(references):
+        if height is not None:
+            axes.axhline(height, color=style(number)[0], linestyle=":", linewidth=1.1)
+    axes.set_ylim(*limits)
+    if falling:
+        axes.invert_xaxis()
+    whole = all(point[0] == round(point[0]) for points in series for point in points)
+    axes.xaxis.set_major_locator(
+        matplotlib.ticker.MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole)
+    )
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel(x_label, fontsize=8)
+    axes.set_ylabel(y_label, fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
+    return _render(figure)
+
+
+def _render(figure):
+    FigureCanvasSVG(figure)
+    # Texts stay texts; equal figures are equal files.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "degraded-vision"}):
+        content = io.StringIO()
+        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    return content.getvalue()
