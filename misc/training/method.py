@@ -211,7 +211,7 @@ class Method(abc.ABC):
         for name in self.optimizers:
             optimizer = self.scaled_optimizer(name)
             if decision.rate_factor != 1:
-                optimizer.learning_rate = float(optimizer.learning_rate) * decision.rate_factor
+                optimizer.learning_rate = self.learning_rates()[name] * decision.rate_factor
             if decision.restart:
                 for variable in optimizer.variables:
                     if not variable.path.endswith("/learning_rate"):
@@ -362,7 +362,11 @@ class Method(abc.ABC):
 
     def learning_rates(self):
         """Returns {name: current learning rate}."""
-        return {name: float(self.scaled_optimizer(name).learning_rate) for name in self.optimizers}
+        # Mirrored variables are no numbers.
+        return {
+            name: float(self.scaled_optimizer(name).learning_rate.numpy())
+            for name in self.optimizers
+        }
 
     def set_step(self, step):
         """Sets the step, and with it the optimizers' position in their schedules."""
