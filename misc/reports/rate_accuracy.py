@@ -233,8 +233,8 @@ def _point_cells(points):
 
 
 def _difference_cells(differences, reference):
-    header = [f"compared with {reference}", "accuracy", "BD-rate (%)", "BD-accuracy (points)"]
-    table = [[*header, "accuracies in common (%)"]]
+    header = [f"compared with {reference}", "of", "BD-rate (%)", "BD-accuracy (points)"]
+    table = [[*header, "in common (%)"]]
     for row in differences:
         common = "-" if math.isnan(row["from"]) else f"{row['from']:.1f} to {row['to']:.1f}"
         numbers = _text(row["bd_rate"], "+.1f"), _text(row["bd_accuracy"], "+.2f")
