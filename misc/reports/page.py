@@ -17,6 +17,7 @@ body {{ font-family: sans-serif; margin: 2em; max-width: 1800px; }}
 td, th {{ padding: 2px 1em 2px 0; text-align: right; }}
 th:first-child {{ text-align: left; }}
 img {{ max-width: 100%; }}
+td img {{ max-width: 19vw; }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
 @media (max-width: 700px) {{ body {{ margin: .7em; font-size: 13px; }}
   td, th {{ padding: 1px 4px 1px 0; }} }}
@@ -41,6 +42,11 @@ def table(rows):
         cells = [f"<{tag}>{cell}</{tag}>" for tag, cell in zip(tags, row, strict=True)]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return "\n".join(["<table>", *lines, "</table>"])
+
+
+def commands(lines):
+    """Returns command lines as HTML, one below the other."""
+    return f"<pre>{html.escape(chr(10).join(lines))}</pre>"
 
 
 def picture(path, alt):
