@@ -179,11 +179,9 @@ def test_dataloaders_describe_their_data(tmp_path):
     def describe(dataloader, **values):
         return dataloader.create_data(Settings(common | values)).describe()
 
-    assert describe(digits) == {
-        "class_names": [str(digit) for digit in range(10)],
-        "resize": 32,
-        "crop": 32,
-    }
+    as_usual = {"size": None, "interpolation": "bilinear"}
+    names = [str(digit) for digit in range(10)]
+    assert describe(digits) == {"class_names": names, "resize": 32, "crop": 32} | as_usual
     for name in ("cat", "dog"):
         for number in range(2):
             pixels = np.full((20, 30, 3), 50 * number, np.uint8)
@@ -191,7 +189,7 @@ def test_dataloaders_describe_their_data(tmp_path):
     folders = {"data_path": str(tmp_path / "folders"), "data_test_path": None, "data_cached": True}
     folders |= {"data_resize": 18, "data_crop": 16, "data_training_crop": "centre"}
     folders |= {"data_interpolation": "bilinear"}
-    described = {"class_names": ["cat", "dog"], "resize": 18, "crop": 16}
+    described = {"class_names": ["cat", "dog"], "resize": 18, "crop": 16} | as_usual
     assert describe(class_folders, **folders) == described
     assert describe(class_folders, **folders | {"data_resize": 0})["resize"] is None
     for name in ("n01", "n02"):
@@ -200,5 +198,5 @@ def test_dataloaders_describe_their_data(tmp_path):
     (tmp_path / "tiny/val/images").mkdir(parents=True)
     image_files.write_image(tmp_path / "tiny/val/images/v.png", pixels)
     (tmp_path / "tiny/val/val_annotations.txt").write_text("v.png\tn01\t0\n")
-    described = {"class_names": ["n01", "n02"], "resize": 64, "crop": 64}
+    described = {"class_names": ["n01", "n02"], "resize": 64, "crop": 64} | as_usual
     assert describe(tiny_imagenet, data_path=str(tmp_path / "tiny")) == described
