@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import flags
 
 from misc.images import locks
-from misc.training import common_flags, distribution, memory, schedules, seeds
+from misc.training import common_flags, distribution, epochs, memory, schedules, seeds
 from misc.training.progress import TrainingProgress
 from misc.training.run_folder import RunFolder, find_checkpoint, paths_of_run
 from misc.training.settings import changeable, changeable_names
@@ -113,6 +113,7 @@ def _train(settings, selection, strategy, path, weights_path):
         print(f"{path} is already at step {first}: {reason}.")
         return 0
 
+    method.prepare(data)
     batches = distribution.distribute(
         strategy,
         lambda index, count: data.training_batches(settings.seed, first, (index, count)),
@@ -301,6 +302,7 @@ class _Validation:
     def __init__(self, method, batches, folder, writer, progress):
         self._method, self._batches = method, batches
         self._folder, self._writer, self._progress = folder, writer, progress
+        self._shown = False  # the head of the table of epochs
 
     def run(self, step):
         """Evaluates and keeps the bests; returns whether the run ends here."""
@@ -314,6 +316,7 @@ class _Validation:
         writer.flush()
         figures = {f"validation/{name}": value for name, value in results.items()}
         self._folder.append_history(step, figures)
+        self._report_epoch(step, method.epoch_rows(results))
         decision = method.after_validation(results)
         method.follow(decision)
         for name in decision.bests:
@@ -324,6 +327,16 @@ class _Validation:
         if decision.stop:
             self._progress.note(f"The validation ends the run at step {step}.")
         return decision.stop
+
+    def _report_epoch(self, step, rows):
+        self._folder.append_epoch(step, rows)
+        for row in rows:
+            figures = {name: value for name, value in row.items() if isinstance(value, float)}
+            self._writer.scalars(step, figures, f"epochs/{row['split']}/")
+        for line in epochs.as_lines(rows, with_header=not self._shown):
+            self._progress.note(line)
+            self._shown = True
+        self._writer.flush()
 
 
 class _TensorBoardPictures:

@@ -13,12 +13,14 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import sys
+import tempfile
 import time
 
 import numpy as np
 import tensorflow as tf
 
 from classifiers import levels, networks
+from classifiers.labelled_images import LabelledData, LabelledImages
 from classifiers.models.classifier import Classifier
 from classifiers.models.fusion_distill import FusionDistill
 from classifiers.training_copies import TrainingCopies
@@ -42,7 +44,7 @@ def seconds(function):
     return time.process_time() - start
 
 
-def measure(network="cifar_resnet56"):
+def measure(folder, network="cifar_resnet56"):
     tf.config.experimental.enable_op_determinism()  # as train.py does without a GPU
     layers = tuple(levels.training_layers(list(levels.FUSION_DISTILL), 32))
     teachers = [networks.build(network, 10) for _ in layers]
@@ -54,7 +56,7 @@ def measure(network="cifar_resnet56"):
             optimizers={"classifier": optimizers.RAdam(1e-3, decay=1e-4)},
             teachers=teachers,
             cross_entropy_weight=0.1,
-            cache_bytes=2**30,
+            cache_path=folder,
         )
 
     distill, cached = create_distill(), create_distill(flip=False, padding=0)
@@ -64,6 +66,16 @@ def measure(network="cifar_resnet56"):
         optimizers={"classifier": optimizers.RAdam(1e-3, decay=1e-4)},
     )
     few, many = random_batch(BATCH), random_batch(BATCH * len(layers))
+    images = LabelledImages(few["image"].numpy().astype(np.uint8), few["label"].numpy(), [])
+    cached.prepare(
+        LabelledData(
+            images_per_step=BATCH,
+            read=lambda split: images,
+            evaluation_batch_size=BATCH,
+            validation="held_out",
+            held_out=0.0,
+        )
+    )
     whole_step = tf.function(distill.train_step)
     cached_step = tf.function(cached.train_step)
     student_step = tf.function(student.train_step)
@@ -71,7 +83,7 @@ def measure(network="cifar_resnet56"):
     parts = {
         "whole": lambda: whole_step(few, SEED)["loss"].numpy(),
         "student": lambda: student_step(many, SEED)["loss"].numpy(),
-        "teachers": lambda: [block.numpy() for block in teach(many["image"])],
+        "teachers": lambda: [block.numpy() for block in teach({"image": many["image"]})],
         "cached": lambda: cached_step(few | {"index": tf.range(BATCH)}, SEED)["loss"].numpy(),
     }
     times = {name: [] for name in parts}
@@ -89,4 +101,5 @@ def measure(network="cifar_resnet56"):
 
 
 if __name__ == "__main__":
-    measure(*sys.argv[1:])
+    with tempfile.TemporaryDirectory() as folder:
+        measure(folder, *sys.argv[1:])

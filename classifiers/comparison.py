@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from classifiers import levels
 from classifiers.metrics import CLEAN, COLWARP
 from misc.reports import contact_sheet, plots
 
@@ -168,10 +169,11 @@ def draw_difference(title, before, after):
         cells,
         names,
         columns,
-        "severity",
-        "",
-        f"{title}: accuracy gained, in percent",
+        levels.SEVERITY,
+        "degradation",
+        title,
         limits=(-largest, largest),
         decimals=1,
         colours="RdBu",
+        unit="top-1 accuracy gained, in points",
     )

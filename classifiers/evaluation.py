@@ -115,7 +115,7 @@ class Evaluation:
             for tested, name, value in tests:
                 seen, sizes = images, batch.get("bytes")
                 if tested is not None:
-                    seen, sizes = self._degrade(tested, value, images, place)
+                    seen, sizes = self.degrade(tested, value, images, place)
                 update(name, value, seen, batch["label"], sizes)
                 if bar is not None:
                     bar.update()
@@ -124,7 +124,7 @@ class Evaluation:
             bar.close()
         return grids
 
-    def _degrade(self, tested, value, images, place):
+    def degrade(self, tested, value, images, place):
         """Returns the images at a level and their bytes, see `TestDegradation.apply`.
 
         `place` is that of the first image in the data set.
@@ -178,9 +178,10 @@ class Evaluation:
         if curves is not None:
             report.add_picture("curves", curves)
         report.add_table("grid", grid.grid())
-        picture = pictures.draw_grid(rows, units)
-        if picture is not None:
-            report.add_picture("grid", picture)
+        grids = pictures.draw_grids(rows, units)
+        for unit, picture in grids.items():
+            name = "grid" if len(grids) == 1 else f"grid/{pictures.file_name(unit)}"
+            report.add_picture(name, picture)
         report.add_table("per_class", grid.per_class(names))
         if self.confusion:
             report.add_table("confusion", grid.confusion(names))

@@ -154,6 +154,17 @@ def define_optimizer_flags():
     )
 
 
+def define_cache_flag():
+    """Defines where the answers of teachers are kept."""
+    flags.DEFINE_string(
+        "teacher_cache_path",
+        None,
+        "Folder for what teachers say about clean images, computed once for all runs; default: "
+        "teacher_outputs beside --train_path; empty: they are asked in each step.",
+    )
+    settings.local("teacher_cache_path", changeable=True)
+
+
 def define_evaluation_flags():
     """Defines the flags of evaluation."""
     define_levels_flag()

@@ -16,7 +16,7 @@ from absl import flags
 from classifiers import fusion_distill_table
 from misc.images import files
 from misc.training import checkpoints, registry, run_folder, settings
-from misc.training.stages import ROOT, Stage
+from misc.training.stages import ROOT, Stage, run_side_by_side
 
 RECIPES = "classifiers/recipes"
 # In this order the blocks of a batch follow each other, and the teachers.
@@ -25,6 +25,8 @@ MOVING_STATISTICS = ("first", "mean", "reestimated")
 # Recipes of the runs.
 TRAINED_BY = ("clean", "separate", "scratch", "vanilla", "fusing", "distill")
 SETTINGS = "chain.json"
+# What stages that run side by side print.
+LOGS = "logs"
 # Flags of recipes that count steps.
 COUNT_STEPS = (
     "max_steps",
@@ -76,11 +78,13 @@ class Chain:
         for recipe in TRAINED_BY:
             scale_steps(self.recipe(recipe), self.factor)
 
-    def run(self, changeable=()):
+    def run(self, changeable=(), executor=None):
         """Runs all stages that are not done; returns the table as text, and its page's path.
 
         Args:
             changeable: flags that may change between a chain and its continuation.
+            executor: executor that runs those side by side that do not need each other; `None`:
+                one runs after the other.
 
         Raises:
             ValueError: if a stage fails, or the folder was begun with other settings.
@@ -94,8 +98,12 @@ class Chain:
             "passed": {n: values for n, values in self.passed.items() if n not in changeable},
         }
         check_settings(self.folder, chosen, begun=any(stage.product.exists() for stage in stages))
-        for stage in stages:
-            stage.run()
+        for wave in self.waves():
+            if executor is None:
+                for stage in wave:
+                    stage.run()
+            else:
+                run_side_by_side(wave, executor, self.folder / LOGS)
         table, curves = fusion_distill_table.collect(
             lambda name: files.read_json(self._results(name)), self.names
         )
@@ -104,34 +112,43 @@ class Chain:
 
     def stages(self):
         """Returns the list of `Stage`, in an order in which each finds what it needs."""
+        return [stage for wave in self.waves() for stage in wave]
+
+    def waves(self):
+        """Returns lists of `Stage`; each needs those of earlier lists alone."""
         every = {"degradations": list(self.names)}
         teachers = ",".join(str(self._best(name)) for name in self.names)
         fused = f"fused_{self.statistics}"
-        runs = [self._train("clean", "clean", "Step 1: clean model")]
+        clean = self._train("clean", "clean", "Step 1: clean model")
+        separate = []
         for name in self.names:
             taught = {"degradations": name, "teacher_weights": self._best("clean")}
-            runs.append(self._train(name, "separate", f"Step 2: model of {name}", taught, "clean"))
-        runs += [self._fuse(statistics, every) for statistics in MOVING_STATISTICS]
-        taught = every | {"teacher_weights": teachers}
-        runs += [
+            title = f"Step 2: model of {name}"
+            separate.append(self._train(name, "separate", title, taught, "clean"))
+        separate += [
             self._train("scratch", "scratch", "Baseline: scratch", every),
             self._train("vanilla", "vanilla", "Baseline: vanilla fine-tuning", every, "clean"),
+        ]
+        fusions = [self._fuse(statistics, every) for statistics in MOVING_STATISTICS]
+        taught = every | {"teacher_weights": teachers}
+        distilled = [
             self._train("fusing", "fusing", "Baseline: fusing", every, fused),
             self._train("fusion_distill", "distill", "Step 4: FusionDistill", taught, fused),
         ]
         # Fused weights bear the settings of the models that they are made of.
         soups = [f"fused_{statistics}" for statistics in MOVING_STATISTICS]
-        distilled = [(name, "fusion_distill") for name in (*soups, "fusion_distill")]
+        taught = [(name, "fusion_distill") for name in (*soups, "fusion_distill")]
         trained = [(name, "classifier") for name in ("clean", "scratch", "vanilla", "fusing")]
         evaluations = [
             self._evaluate(name, model, every | {"restore_path": self._best(name)})
-            for name, model in trained + distilled
+            for name, model in trained + taught
         ]
         for name in self.names:
             tested = {"degradations": name, "restore_path": self._best(name)}
             evaluations.append(self._evaluate(name, "fusion_distill", tested))
         voting = every | {"ensemble_weights": teachers}
-        return [*runs, *evaluations, self._evaluate("ensemble", "ensemble", voting)]
+        evaluations.append(self._evaluate("ensemble", "ensemble", voting))
+        return [[clean], separate, fusions, distilled, evaluations]
 
     def recipe(self, name):
         """Returns the flags of a step; see `read_recipe`."""

@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 
+from classifiers import levels
 from misc.images import files, image_files
 from misc.reports import page, plots
 
@@ -83,9 +84,12 @@ def write(table, curves, folder):
     ):
         csv.writer(file).writerows(table)
     parts = [EXPLANATION, page.table(_cells(table))]
-    panels = [(f"level of {LABELS.get(name, name)}", lines) for name, lines in curves.items()]
+    panels = [
+        plots.Panel(levels.unit(name), lines, LABELS.get(name, name))
+        for name, lines in curves.items()
+    ]
     if panels:
-        picture = plots.draw_curves(panels, "accuracy in percent")
+        picture = plots.draw_curves(panels, "top-1 accuracy in percent", y_limits=plots.PERCENT)
         image_files.write_image(folder / "curves.png", picture)
         parts += [
             "<h2>Accuracy against level</h2>",

@@ -104,13 +104,21 @@ class TestDegradation:
     @property
     def unit(self):
         """What its values are: SEVERITY, or the unit of the levels."""
-        has_severity = getattr(self.layer, "severity", None) is not None
-        return SEVERITY if has_severity else self.layer.unit
+        return _unit(self.layer)
 
     def seed(self, seed, value):
         """Returns the seed of a level: it depends on the name, not on what else is tested."""
         seed = random.fold_in(seed, zlib.crc32(self.name.encode()) & 0x7FFFFFFF)
         return random.fold_in(seed, 0 if value is None else round(1000 * value))
+
+
+def unit(text):
+    """Returns what the levels of a degradation, a text, are: SEVERITY, or their unit."""
+    return _unit(_layer(text, SIZES[0]))
+
+
+def _unit(layer):
+    return SEVERITY if getattr(layer, "severity", None) is not None else layer.unit
 
 
 def test_degradations(texts, levels, size):

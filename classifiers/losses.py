@@ -12,6 +12,15 @@ def cross_entropy(labels, logits):
     return ops.mean(losses)
 
 
+def kl_divergence(target, logits):
+    """Returns the mean over a batch of KL(softmax target || softmax logits), in nats, at least 0.
+
+    Both are `[B, K]`, and gradients reach both.
+    """
+    target, logits = (ops.log_softmax(ops.cast(x, "float32")) for x in (target, logits))
+    return ops.mean(ops.sum(ops.exp(target) * (target - logits), axis=-1))
+
+
 def cosine_embedding(student, teacher):
     """Returns the mean of 1 - cosine of the angle between features `[B, ...]`, from 0 to 2.
 

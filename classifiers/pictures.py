@@ -13,6 +13,7 @@ MOST_CURVES = 6
 MOST_LEVELS = 12
 MOST_NUMBERED_CLASSES = 20
 MOST_LABELLED_CLASSES = 40
+ACCURACY = "top-1 accuracy in percent"
 
 
 def draw_curves(rows, units):
@@ -32,27 +33,37 @@ def draw_curves(rows, units):
         if len(points) > 1:
             unit = units.get(name, levels.SEVERITY)
             by_unit.setdefault(unit, {})[name] = [(level, top1) for level, top1, _ in points]
-    panels = [
-        (unit, dict(part)) for unit, curves in by_unit.items() for part in _parts(curves.items())
-    ]
-    if not panels:
-        return None
     clean = _clean_accuracy(rows)
     reference = None if clean is None else ("clean images", clean)
-    return plots.draw_curves(panels, "accuracy in percent", reference)
+    panels = [
+        plots.Panel(unit, dict(part), reference=reference)
+        for unit, curves in by_unit.items()
+        for part in _parts(curves.items())
+    ]
+    return plots.draw_curves(panels, ACCURACY, y_limits=plots.PERCENT) if panels else None
 
 
-def draw_grid(rows, units):
+def draw_grids(rows, units):
     """Draws degradation x level with the accuracies in the cells, and their means.
+
+    A picture holds the degradations whose levels mean the same.
 
     Args:
         rows: see `CorruptionGrid.rows`.
         units: see `draw_curves`.
 
     Returns:
-        uint8 RGB picture, `None` if there are no levels, or too many different ones for a table.
+        {unit: uint8 RGB picture}, without those of too many different levels for a table.
     """
-    points = _points(rows)
+    by_unit = {}
+    for name, points in _points(rows).items():
+        by_unit.setdefault(units.get(name, levels.SEVERITY), {})[name] = points
+    clean = _clean_accuracy(rows)
+    pictures = {unit: _draw_grid(points, unit, clean) for unit, points in by_unit.items()}
+    return {unit: picture for unit, picture in pictures.items() if picture is not None}
+
+
+def _draw_grid(points, unit, clean):
     columns = sorted({level for row in points.values() for level, _, _ in row})
     if not 0 < len(columns) <= MOST_LEVELS:
         return None
@@ -61,17 +72,16 @@ def draw_grid(rows, units):
         for level, top1, _ in row:
             cells[number, columns.index(level)] = top1
         cells[number, -1] = np.mean([top1 for _, top1, _ in row])
-    severities = all(units.get(name, levels.SEVERITY) == levels.SEVERITY for name in points)
-    clean = _clean_accuracy(rows)
-    title = "accuracy in percent"
+    title = "accuracy"
     return plots.draw_heat_map(
         cells,
         list(points),
         [*(f"{level:g}" for level in columns), "mean"],
-        levels.SEVERITY if severities else "level",
-        "",
-        title if clean is None else f"{title}; clean images: {clean:.1f}",
+        unit,
+        "degradation",
+        title if clean is None else f"{title}; clean images: {clean:.1f} %",
         decimals=1,
+        unit=ACCURACY,
     )
 
 
@@ -99,11 +109,12 @@ def draw_confusion(name, matrix, class_names=None):
         names,
         f"predicted class{suffix}",
         f"right class{suffix}",
-        f"{name}: percent of each right class (mean recall {recall:.1f})",
+        f"{name}: mean recall {recall:.1f} %",
         numbers=numbered,
         colours="Blues",
         # Mistakes are a few percent each.
         gamma=0.5,
+        unit="percent of the right class",
     )
 
 

@@ -12,11 +12,12 @@ import scipy.special
 from absl import flags
 
 from classifiers import voting
-from misc.export import inference
+from misc.export import inference, tiling
 from misc.images import degraded_copies, files, image_files, pixel_store
 from misc.reports import contact_sheet, report
 
-# What models give that are applied here.
+# What models give that are applied here, and what for.
+TASK = "classify"
 OUTPUTS = (("logits",), ("votes", "logits"))
 RESULTS = "predictions.json"
 TABLE = "predictions.csv"
@@ -60,6 +61,22 @@ def create_predictor(flags, model, source):
         model, flags.classify_resize, flags.classify_crop, names, flags.classify_top
     )
     return functools.partial(classify_files, classifier, source)
+
+
+def on_pixels(model, top):
+    """Returns a function of uint8 or float32 `[H, W, 3]` in 0-255 that gives its likeliest classes.
+
+    They are {"class": name, "number": number, "probability": 0-1} and maybe "votes".
+    """
+    classifier = FileClassifier(model, top=top)
+
+    def classify(pixels):
+        image = classifier.cut(tiling.from_float(pixels, np.uint8))
+        outputs = classifier.function(image[None])
+        names = classifier.class_names(outputs["logits"].shape[-1])
+        return _entries(most_likely(outputs, top)[0], names)
+
+    return classify
 
 
 def classify_files(
@@ -142,7 +159,7 @@ class FileClassifier:
         self._names = class_names or metadata.get("class_names")
         outputs = tuple(model.export_names["outputs"])
         side = self.size or self.crop
-        self._function = inference.compile_outputs(model, outputs, (side, side))
+        self.function = inference.compile_outputs(model, outputs, (side, side))
 
     def class_names(self, classes):
         """Returns the names of the classes; their numbers where neither flag nor model has them."""
@@ -173,7 +190,7 @@ class FileClassifier:
             return [pixels]
 
         found, broken = inference.apply_to_files(
-            self._function, prepare, paths, "classifying", skip_broken
+            self.function, prepare, paths, "classifying", skip_broken
         )
         if not found:
             return {}, None, broken
@@ -185,18 +202,22 @@ class FileClassifier:
     def prepare(self, path):
         """Returns what the model sees of a file, uint8 RGB `[size, size, 3]`."""
         pixels = image_files.read_rgb(path)
+        try:
+            return self.cut(pixels)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def cut(self, pixels):
+        """Returns what the model sees of uint8 RGB pixels `[height, width, 3]`."""
         height, width = pixels.shape[:2]
         if not self.resize and min(height, width) < self.crop:
             raise ValueError(
-                f"{path} has {height}x{width} pixels, less than the square of {self.crop}: give "
+                f"it has {height}x{width} pixels, less than the square of {self.crop}: give "
                 "--classify_resize"
             )
-        try:
-            return degraded_copies.resize_and_crop(
-                pixels, self.resize, self.crop, self.interpolation, self.size
-            )
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        return degraded_copies.resize_and_crop(
+            pixels, self.resize, self.crop, self.interpolation, self.size
+        )
 
 
 def most_likely(outputs, top):

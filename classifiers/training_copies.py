@@ -29,6 +29,7 @@ class TrainingCopies:
         cutout: side of Cutout's square in pixels, 0 for none.
         cutout_on: "both" copies or the "degraded" one alone.
         fill: what Cutout covers with, one value per channel in 0-255.
+        with_bytes: whether the lengths of the images' bit streams are told, which codecs know.
     """
 
     layers: tuple = ()
@@ -38,6 +39,7 @@ class TrainingCopies:
     cutout: int = 0
     cutout_on: str = "both"
     fill: tuple = (0.0, 0.0, 0.0)
+    with_bytes: bool = False
 
     def __call__(self, images, labels, seed, index=None):
         """Returns the copies.
@@ -50,8 +52,9 @@ class TrainingCopies:
 
         Returns:
             {"image": clean copies `[N, H, W, 3]`, "degraded": `[N, H, W, 3]`, "label": `[N]`} and,
-            if it was given, "index": `[N]`; N = B times the number of degradations for shared
-            images, else N = B.
+            if it was given, "index": `[N]`, and, `with_bytes`, "bytes": int32 `[N]`, 0 for images
+            that went through no codec; N = B times the number of degradations for shared images,
+            else N = B.
 
         Raises:
             ValueError: if independent images can't be shared out equally.
@@ -68,7 +71,7 @@ class TrainingCopies:
             )
         if self.flip:
             images = augment.flip(images, random.fold_in(seed, 0))
-        degraded = self._degrade(images, seed)
+        degraded, sizes = self._degrade(images, seed)
         if degraded is images:
             copies = augment.crop_pair([images], self.padding, random.fold_in(seed, 1))
             copies = augment.cutout(copies, self.cutout, self.fill, random.fold_in(seed, 2)) * 2
@@ -79,7 +82,8 @@ class TrainingCopies:
                 copies[cover], self.cutout, self.fill, random.fold_in(seed, 2)
             )
         made = {"image": copies[0], "degraded": copies[1], "label": labels}
-        return made if index is None else made | {"index": index}
+        others = {"index": index, "bytes": sizes}
+        return made | {name: value for name, value in others.items() if value is not None}
 
     @property
     def draws_nothing(self):
@@ -87,16 +91,30 @@ class TrainingCopies:
         covered = self.cutout and (self.cutout_on == "both" or not self.layers)
         return not (self.flip or self.padding or covered)
 
+    @property
+    def has_codec(self):
+        """Whether a degradation knows the lengths of bit streams."""
+        return any(layer.codec_name for layer in self.layers)
+
     def _degrade(self, images, seed):
+        """Returns the degraded images, and their bytes or `None`."""
         if not self.layers:
-            return images
-        parts = [
-            layer(block, seed=random.fold_in(seed, 3 + number))
-            for number, (layer, block) in enumerate(
-                zip(self.layers, ops.split(images, len(self.layers)), strict=True)
-            )
-        ]
-        return ops.concatenate(parts) if len(parts) > 1 else parts[0]
+            return images, None
+        degraded, sizes = [], []
+        blocks = zip(self.layers, ops.split(images, len(self.layers)), strict=True)
+        for number, (layer, block) in enumerate(blocks):
+            drawn = random.fold_in(seed, 3 + number)
+            if self.with_bytes:
+                block, size = layer.call_with_bytes(block, seed=drawn)
+                sizes.append(size)
+            else:
+                block = layer(block, seed=drawn)
+            degraded.append(block)
+        return _join(degraded), _join(sizes) if sizes else None
+
+
+def _join(parts):
+    return ops.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def create(flags, training=True):
@@ -112,7 +130,7 @@ def create(flags, training=True):
         for text, layer in zip(degradations.expand(flags.degradations), layers, strict=True):
             if layer.host_only:
                 raise ValueError(f"--degradations={text} runs on the host: give --degrade_on=host.")
-    return TrainingCopies(
+    copies = TrainingCopies(
         layers=tuple(layers),
         images=flags.copies_images,
         flip=flags.augment_flip,
@@ -121,6 +139,23 @@ def create(flags, training=True):
         cutout_on=flags.augment_cutout_on,
         fill=tuple(normalisation.create(flags)[0]),
     )
+    # On the host the lengths come with the images.
+    with_bytes = flags.degrade_on == "host" and copies.has_codec
+    return dataclasses.replace(copies, with_bytes=with_bytes)
+
+
+def clean(copies):
+    """Returns the clean copies of a batch.
+
+    Raises:
+        ValueError: if they are not there, because degraded images were stored.
+    """
+    if "image" not in copies:
+        raise ValueError(
+            "--data_degraded_path: this needs the clean images, too. Let the run degrade them "
+            "itself (--degradations, without --data_degraded_path)."
+        )
+    return copies["image"]
 
 
 def images_per_step(batch_size, images, texts):

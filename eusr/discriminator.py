@@ -13,6 +13,7 @@ STRIDES = (1, 2) * (CONVOLUTIONS // 2)
 NEGATIVE_SLOPE = 0.2
 
 
+@keras.saving.register_keras_serializable(package="eusr")
 class Discriminator(keras.Model):
     """Rates regions of images; one logit belongs to each 32x32 pixels.
 

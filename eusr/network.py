@@ -1,10 +1,13 @@
 """EUSR generator: one shared trunk, a branch for each upscaling factor.
 
 Kim and Lee, "Deep Residual Network with Enhanced Upscaling Module for Super-Resolution",
-CVPR Workshops 2018.
+CVPR Workshops 2018. The branch of factor 1, which repairs images at their size, is our own: its
+last part is a stage that does not enlarge, and it predicts what the damage changed (Zhang, Zuo,
+Chen, Meng and Zhang, "Beyond a Gaussian Denoiser", IEEE Transactions on Image Processing 2017).
 """
 
 import math
+import re
 
 import keras
 
@@ -17,6 +20,7 @@ MODULES_PER_STAGE = 4
 LARGEST_FEATURES, LARGEST_BLOCKS = 1024, 1000
 
 
+@keras.saving.register_keras_serializable(package="eusr")
 class Generator(keras.Model):
     """Upscales images by the factor that the call names; only that factor's branch runs.
 
@@ -39,7 +43,7 @@ class Generator(keras.Model):
         """Builds all weights.
 
         Args:
-            scales: upscaling factors that the weights serve, powers of two from 2 on.
+            scales: upscaling factors that the weights serve, powers of two; 1 repairs.
             features: number of features of every inner convolution.
             shared_blocks: number of residual blocks that all factors share.
             upscale_blocks: number of residual blocks in each residual module of the upscaling.
@@ -110,7 +114,7 @@ class Generator(keras.Model):
         branch = self.scales.index(scale)
         mean = keras.ops.convert_to_tensor(self.rgb_mean, self.compute_dtype)
         x = self.shared(self.before[branch](self.first_convolution(images - mean)))
-        return self.upscaling[branch](x) + mean
+        return self.upscaling[branch](x) + (images if scale == 1 else mean)
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -140,11 +144,14 @@ class Generator(keras.Model):
                 name = f"upscaling_x{scale}_stage{stage}_module{module}_"
                 x = self._residual_module(x, self.upscale_blocks, name)
                 positions.append(x)
-            x = keras.ops.depth_to_space(keras.layers.Concatenate()(positions), 2)
+            if scale > 1:
+                x = keras.ops.depth_to_space(keras.layers.Concatenate()(positions), 2)
         x = keras.layers.Conv2D(
             3,
             3,
             padding="same",
+            # Repair begins with leaving images as they are.
+            kernel_initializer="zeros" if scale == 1 else "glorot_uniform",
             dtype=keras.config.floatx(),
             name=f"upscaling_x{scale}_last_convolution",
         )(x)
@@ -177,14 +184,21 @@ class Generator(keras.Model):
 
 
 def stages(scale):
-    """Returns the number of doublings that make up `scale`, a power of two."""
-    return int(scale).bit_length() - 1
+    """Returns how many stages a branch ends with: one per doubling, and one for scale 1."""
+    return max(1, int(scale).bit_length() - 1)
+
+
+def branch_of(name):
+    """Returns the scale whose branch a variable of that name belongs to, None for the others'."""
+    found = re.match(r"(?:before|upscaling)_x(\d+)_", name)
+    return int(found[1]) if found else None
 
 
 def check_scales(scales):
-    """Raises ValueError unless `scales` holds distinct powers of two from 2 on."""
-    valid = [s for s in scales if s == int(s) and s >= 2 and int(s) & (int(s) - 1) == 0]
+    """Raises ValueError unless `scales` holds distinct powers of two."""
+    valid = [s for s in scales if s == int(s) and s >= 1 and int(s) & (int(s) - 1) == 0]
     if not scales or len(valid) != len(scales) or len(set(scales)) != len(scales):
         raise ValueError(
-            f"EUSR scales are distinct powers of two: 2, 4, 8, ... Received: {list(scales)}"
+            "EUSR scales are distinct powers of two: 1 (repair), 2, 4, 8, ... "
+            f"Received: {list(scales)}"
         )

@@ -23,7 +23,8 @@ class Pair:
         name: file name without extension.
         high: path or pixels of the HR image; None if there is none.
         high_size: `(H, W)` of it; None if there is none.
-        low: path of the LR image by scale; scales that are absent are made from `high`.
+        low: path of the LR image by scale; scales that are absent are made from `high`, which is
+            itself the image of scale 1.
         low_sizes: `(h, w)` of the LR image by scale, after cropping (see `low_size`).
     """
 
@@ -51,6 +52,8 @@ class Pair:
         if 0 in (rows, columns):
             return np.empty((rows, columns, 3), np.uint8)
         high = self.read_high() if high is None else high
+        if scale == 1:
+            return high
         high = high[: rows * scale, : columns * scale]
         return resize.matlab_bicubic(high, size=(rows, columns), edges=edges)
 
@@ -94,6 +97,7 @@ def find_pairs(input_path, truth_path, scales, skip_broken=False):
 
     Args:
         input_path: folder with x2/, x4/, ... of LR images; None to make them from the HR images.
+            Where it has x1/, this holds damaged images of the same size.
         truth_path: folder of HR images; None for LR images alone.
         scales: scale factors.
         skip_broken: whether to leave out what does not fit instead of raising.
@@ -107,7 +111,10 @@ def find_pairs(input_path, truth_path, scales, skip_broken=False):
     """
     low_files = {}
     if input_path is not None:
-        low_files = {scale: _by_name(_scale_folder(input_path, scale), scale) for scale in scales}
+        # At scale 1, the HR images serve where there are no others.
+        needed = [scale for scale in scales if scale != 1 or truth_path is None]
+        stored = [scale for scale in scales if scale in needed or _find_scale(input_path, scale)]
+        low_files = {scale: _by_name(_scale_folder(input_path, scale), scale) for scale in stored}
     high_files = _by_name(truth_path) if truth_path is not None else None
     names = sorted(set(high_files or ()).union(*low_files.values()))
 
@@ -168,6 +175,8 @@ def _div2k_number(name):
 def build_store(pairs, scales, edges, cached, cache_path, skip_broken=False):
     """Decodes the pairs into a store with the groups [HR, LR at scales[0], LR at scales[1], ...].
 
+    At scale 1 nothing is stored unless there are files: the HR image is the LR image, too.
+
     Args:
         pairs: list of `Pair` with HR images.
         scales: scale factors.
@@ -180,6 +189,7 @@ def build_store(pairs, scales, edges, cached, cache_path, skip_broken=False):
     Raises:
         ValueError: for a broken image, named, or if none remain.
     """
+    scales = [scale for scale in scales if scale != 1 or any(1 in pair.low for pair in pairs)]
 
     def fill(write):
         def decode(numbered):
@@ -196,7 +206,7 @@ def build_store(pairs, scales, edges, cached, cache_path, skip_broken=False):
             raise ValueError(f"All {len(pairs)} images were skipped. The first: {skipped[0]}")
 
     key = ["pairs", list(scales), edges, skip_broken, [_fingerprint(pair) for pair in pairs]]
-    return choose_store(fill, key, _decoded_bytes(pairs), cached, cache_path)
+    return choose_store(fill, key, _decoded_bytes(pairs, scales), cached, cache_path)
 
 
 def choose_store(fill, key, expected_bytes, cached, cache_path):
@@ -216,7 +226,9 @@ def _pair_of_files(name, high, low, scales):
     high_size = image_files.image_size(high)
     if not low:
         return Pair(name, high, high_size, {}, _made_sizes(high_size, scales))
-    sizes = {scale: low_size(high_size, scale, found[scale], low[scale]) for scale in scales}
+    sizes = {
+        scale: low_size(high_size, scale, found.get(scale), low.get(scale)) for scale in scales
+    }
     return Pair(name, high, high_size, low, sizes)
 
 
@@ -224,11 +236,16 @@ def _made_sizes(high_size, scales):
     return {scale: low_size(high_size, scale) for scale in scales}
 
 
-def _scale_folder(input_path, scale):
+def _find_scale(input_path, scale):
     # DIV2K's own archives write X2.
-    for name in (f"x{scale}", f"X{scale}"):
-        if pathlib.Path(input_path, name).is_dir():
-            return pathlib.Path(input_path, name)
+    folders = (pathlib.Path(input_path, f"{x}{scale}") for x in "xX")
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def _scale_folder(input_path, scale):
+    folder = _find_scale(input_path, scale)
+    if folder is not None:
+        return folder
     raise ValueError(
         f"The LR images at scale {scale} must lie in {input_path}/x{scale}, and there is no such "
         "folder. --scales chooses other scales."
@@ -275,9 +292,9 @@ def _fingerprint(pair):
     return [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 
 
-def _decoded_bytes(pairs):
+def _decoded_bytes(pairs, scales):
     return sum(
         3 * rows * columns
         for pair in pairs
-        for rows, columns in [pair.high_size, *pair.low_sizes.values()]
+        for rows, columns in [pair.high_size, *(pair.low_sizes[scale] for scale in scales)]
     )

@@ -39,9 +39,12 @@ class Draw(typing.NamedTuple):
 class PatchSampler:
     """Batches of patches from a store whose groups are [HR, LR at scales[0], LR at ...].
 
+    Attributes:
+        repairs_nothing: whether a scale is 1 and its LR images are the HR images.
+
     Args:
         store: `PixelStore`; the HR image of a group has at least `scale` times the rows and
-            columns of its LR images.
+            columns of its LR images. Without an image of its own for scale 1, it is that, too.
         scales: scale factors.
         patch_size: rows and columns of an LR patch.
         batch_size: patches per step over all shards.
@@ -57,8 +60,12 @@ class PatchSampler:
         self._store = store
         self._scales = list(scales)
         self._patch_size = patch_size
+        self.repairs_nothing = 1 in scales and len(store.shapes[0]) == len(self._scales)
+        stored = [scale for scale in self._scales if scale != 1 or not self.repairs_nothing]
+        # Place in a group of each scale's image.
+        self._places = [stored.index(s) + 1 if s in stored else 0 for s in self._scales]
         self._sizes = np.array(
-            [[shape[:2] for shape in shapes[1:]] for shapes in store.shapes], np.int64
+            [[shapes[place][:2] for place in self._places] for shapes in store.shapes], np.int64
         ).reshape(len(store.shapes), len(self._scales), 2)
         candidates = [self._large_enough(place) for place in range(len(self._scales))]
         self._counts = np.array([len(numbers) for numbers in candidates], np.int64)
@@ -107,8 +114,8 @@ class PatchSampler:
         steps between them: none is lost or repeated.
         """
         paths = [
-            [self._store.path(group, place) for place in range(len(self._scales) + 1)]
-            for group in range(len(self._store.shapes))
+            [self._store.path(group, place) for place in range(len(shapes))]
+            for group, shapes in enumerate(self._store.shapes)
         ]
 
         def make(step):
@@ -158,7 +165,10 @@ class PatchSampler:
     def _parts(self, scale):
         """Returns (position in the group, window factor, window size) of the LR and HR patches."""
         factor = self._scales[scale]
-        return (scale + 1, 1, self._patch_size), (0, factor, self._patch_size * factor)
+        return (
+            (self._places[scale], 1, self._patch_size),
+            (0, factor, self._patch_size * factor),
+        )
 
     def _cut_in_graph(self, draw, paths):
         factor = tf.gather(tf.constant(self._scales, tf.int64), draw.scale)
@@ -182,7 +192,8 @@ class PatchSampler:
             rows = tf.stack([draw.image, draw.top, draw.left, draw.turns, draw.flip], axis=1)
             return tf.map_fn(cut, rows, fn_output_signature=tf.TensorSpec([None, None, 3], "uint8"))
 
-        return cut_all(draw.scale + 1, one), cut_all(tf.zeros_like(draw.scale), factor)
+        place = tf.gather(tf.constant(self._places, tf.int64), draw.scale)
+        return cut_all(place, one), cut_all(tf.zeros_like(draw.scale), factor)
 
     def _batch(self, low, high):
         batch = self._sampler.rows

@@ -15,8 +15,9 @@ from misc.export.self_ensemble import self_ensemble
 from misc.images import files, image_files, pixel_store, progress
 from misc.training import common_flags
 
-# What models give that are applied here.
+# What models give that are applied here, and what for.
 OUTPUTS = (("output",),)
+TASK = "upscale"
 SAME_EXTENSION = "same"
 
 
@@ -40,6 +41,11 @@ def create_predictor(flags, model, source):
     del source  # images do not tell it
     upscaler = FileUpscaler(model, flags.scale, flags.tile, flags.overlap, flags.self_ensemble)
     return functools.partial(upscale_files, upscaler, flags.output_extension, flags.output_suffix)
+
+
+def on_pixels(model, scale):
+    """Returns a function of uint8 or float32 `[H, W, 3]` in 0-255 that upscales it as it is."""
+    return FileUpscaler(model, scale).upscale
 
 
 def upscale_files(
@@ -188,13 +194,26 @@ class FileUpscaler:
             f"{source}, enlarged to {height}x{width},",
         )
         function = _grey(self._function) if image.grey else self._function
-        output = tiling.apply_tiled(
-            function, pixels, self.tile, self.overlap, self.factor, on_pixels=on_pixels
-        )
+        output = self.upscale(pixels, function, on_pixels)
         alpha = None if image.alpha is None else resize_alpha(image.alpha, output.shape[:2])
         if image.grey:
             output = output[..., 0]
         image_files.write_image(target, output, alpha, image.icc_profile)
+
+    def upscale(self, pixels, function=None, on_pixels=None):
+        """Returns pixels upscaled, of the same type; see `tiling.apply_tiled`.
+
+        `function` takes the place of the model's own.
+        """
+        return tiling.apply_tiled(
+            function or self._function,
+            pixels,
+            self.tile,
+            self.overlap,
+            self.factor,
+            pixels.dtype,
+            on_pixels,
+        )
 
 
 def choose_scale(model, scale):

@@ -37,7 +37,6 @@ from misc.images import (
 from misc.reports import report
 from misc.training import command_line, common_flags
 
-STATISTICS = "statistics"
 SIZE, RESIZE = 224, 256
 
 
@@ -227,7 +226,7 @@ def preprocess(
 
 def write_statistics(output_path, rows):
     """Writes the statistics of the splits that are complete, beside those of others."""
-    path = pathlib.Path(output_path, f"{STATISTICS}.json")
+    path = pathlib.Path(output_path, preprocessing.STATISTICS)
     known = {row["split"]: row for row in rows if row["complete"]}
     if path.exists():
         try:
@@ -235,8 +234,9 @@ def write_statistics(output_path, rows):
         except (ValueError, TypeError, KeyError):
             logging.warning("%s is damaged and written again", path)
     if known:
-        files.write_json(path, list(known.values()))
-        report.write_table(path.with_suffix(".csv"), list(known.values()))
+        known = [row for _, row in sorted(known.items())]
+        files.write_json(path, known)
+        report.write_table(path.with_suffix(".csv"), known)
 
 
 def describe(row):

@@ -24,6 +24,7 @@ from absl import flags
 import degradations
 from misc.images import (
     degraded_copies,
+    engines,
     files,
     image_files,
     locks,
@@ -219,7 +220,10 @@ def degrade_folder(
     with locks.hold(output_path):
         files.sweep({copy.target.parent for _, copies in jobs for copy in copies})
         records = degraded_copies.Records(output_path, settings, overwrite)
-        counts, broken = threads.for_each(work, jobs, "Degrading", skip_broken, threads=workers)
+        with engines.open_executor("local", workers) as executor:
+            counts, broken = threads.for_each(
+                work, jobs, "Degrading", skip_broken, executor=executor
+            )
         rows = records.statistics()
         files.write_json(pathlib.Path(output_path, f"{STATISTICS}.json"), rows)
         report.write_table(pathlib.Path(output_path, f"{STATISTICS}.csv"), rows)

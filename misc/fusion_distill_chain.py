@@ -7,17 +7,20 @@ Daultani & Larochelle, "Consolidating Separate Degradations Model via Weights Fu
 Distillation", WACV Workshops 2024. Each stage is a command that is printed before it runs, so that
 it can be repeated by hand. The same command run again skips what is done and goes on inside the
 stage that was stopped. Flags of the models and of the dataloader are passed on to all stages.
+--workers=4, or --engine=dask, runs those side by side that do not need each other, such as the
+models of the single degradations.
 """
 
 from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded
 
+import contextlib
 import sys
 
 from absl import flags
 
 import degradations
 from classifiers import fusion_distill_chain
-from misc.images import locks
+from misc.images import engines, locks
 from misc.training import common_flags, settings
 
 FLAGS = flags.FLAGS
@@ -42,6 +45,7 @@ def define_flags():
         "Moving statistics of the fused weights that Fusing and FusionDistill start from; the "
         "authors': first.",
     )
+    common_flags.define_engine_flags(1, "Stages that do not need each other, which run")
 
 
 def define_stage_flags():
@@ -88,8 +92,11 @@ def main(chosen, selection):
     chosen |= {name: value for name, value in defaults.items() if name not in chosen.given}
     chosen |= {"degradations": list(chain.names)}
     selection.model.create_model(chosen | selection.create_data(chosen).settings)
-    with locks.hold(chain.folder):
-        table, page = chain.run(settings.changeable_names())
+    executor = contextlib.nullcontext()
+    if (chosen.engine, chosen.workers) != ("local", 1):
+        executor = engines.open_executor(chosen.engine, chosen.workers, chosen.dask_scheduler)
+    with locks.hold(chain.folder), executor as executor:
+        table, page = chain.run(settings.changeable_names(), executor)
     print(f"\n{table}\n\nPage: {page}")
     return 0
 

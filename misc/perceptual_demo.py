@@ -44,6 +44,16 @@ formula of the degradation's level. Nobody rated them. The aesthetic predictor d
 subjective one by its seed alone, and stands in for one trained on AVA. The scores show that the
 chain runs; they do not say which picture is better.</p>"""
 
+NEXT = (
+    "python -m misc.predict_folder --restore_path={folder}/4pp_eusr --scale=4 --input_path=PHOTOS "
+    "--output_path=PHOTOS_X4",
+    "python train.py --flagfile=score_predictors/recipes/quick.flags --dataloader=ratings "
+    "--ratings_path=RATINGS.csv --train_path=train --weight_filename=mine.h5",
+    "python train.py --flagfile=eusr/recipes/perceptual_small.flags --data_truth_path=PHOTOS "
+    "--restore_path=runs/small --train_path=runs/4pp_eusr --eusr_aesthetic_nima_path=train/mine.h5 "
+    "--eusr_subjective_nima_path={folder}/predictors/subjective.pb",
+)
+
 
 def define_flags():
     """Defines the command's flags."""
@@ -184,6 +194,9 @@ def write_page(folder, figures, made):
         f"<p>{made}, on scikit-image's sample photos; the photos here were held out.</p>",
         EXPLANATION,
         page.table(rows),
+        "<h2>Go on</h2>",
+        "<p>With photos and ratings of your own; the first line uses what was trained here:</p>",
+        page.commands(command.format(folder=folder) for command in NEXT),
     )
     return path
 

@@ -1,10 +1,12 @@
 """Applies a trained model, or a frozen file of one, to an image file or a folder of them.
 
 Models of images write one image for each; score predictors write one table, the best image first;
-classifiers one table of the likeliest classes of each image, and a contact sheet.
+classifiers one table of the likeliest classes of each image, and a contact sheet. Where no model is
+named, weights that come with the project upscale by --scale, or repair with --scale=1.
 
-python -m misc.predict_folder --model=eusr --restore_path=runs/eusr --scale=4 \\
-        --input_path=photos --output_path=photos_x4
+python -m misc.predict_folder --scale=4 --input_path=photos --output_path=photos_x4
+python -m misc.predict_folder --restore_path=runs/eusr --scale=4 --input_path=photos \\
+        --output_path=photos_x4
 python -m misc.predict_folder --frozen_path=eusr.pb --scale=4 --input_path=a.jpg --output_path=out
 python -m misc.predict_folder --model=mobilenetv2 --restore_path=train/ava.h5 \\
         --input_path=photos --output_path=scores
@@ -21,7 +23,7 @@ from absl import flags
 
 from misc.export import frozen
 from misc.images import files, image_files, locks
-from misc.training import command_line, common_flags, registry
+from misc.training import command_line, common_flags, registry, trained_weights
 
 # Of each package, how its models are applied to files.
 KINDS = registry.load_parts("predict_files")
@@ -98,6 +100,11 @@ def find_kind(outputs):
 
 
 if __name__ == "__main__":
-    from_frozen_file = entry_point.parse_some("frozen_path").frozen_path is not None
+    chosen = entry_point.parse_some("frozen_path", "scale")
+    from_frozen_file = chosen.frozen_path is not None
     define_flags(with_model=not from_frozen_file)
-    entry_point.run(main, with_model=not from_frozen_file)
+    entry_point.run(
+        main,
+        with_model=not from_frozen_file,
+        default_weights=trained_weights.for_scale(chosen.scale),
+    )

@@ -26,6 +26,7 @@ def list_backbones():
     return sorted(name for name in dir(keras.applications) if name[0].isupper())
 
 
+@keras.saving.register_keras_serializable(package="score_predictors")
 class Normalization(keras.layers.Layer):
     """Brings images in 0-255 to the range that the backbone's ImageNet weights were trained on."""
 

@@ -6,17 +6,19 @@ Files are decoded on several threads while the predictor works on batches of equ
 import functools
 import math
 import pathlib
+import typing
 
 import cv2
 import numpy as np
 from absl import flags
 
-from misc.export import inference
+from misc.export import inference, tiling
 from misc.images import files, image_files, pixel_store
 from misc.reports import report
 
-# What models give that are applied here.
+# What models give that are applied here, and what for.
 OUTPUTS = (("scores", "features"),)
+TASK = "score"
 SCORING = ("centre", "patches", "whole")
 RESULTS = "scores.json"
 TABLE = "scores.csv"
@@ -48,6 +50,40 @@ def create_predictor(flags, model, source):
     patches = 5 if flags.scoring_patches is None else flags.scoring_patches
     scorer = FileScorer(model, flags.scoring, patches, flags.scoring_patch_size)
     return functools.partial(score_files, scorer, source)
+
+
+class Score(typing.NamedTuple):
+    """What an image is rated: mean and standard deviation of a distribution over scores.
+
+    Attributes:
+        mean: mean score.
+        deviation: standard deviation of the scores.
+        distribution: float64 `[K]`, share of each score.
+    """
+
+    mean: float
+    deviation: float
+    distribution: np.ndarray
+
+
+def on_pixels(model):
+    """Returns a function of uint8 or float32 `[H, W, 3]` in 0-255 that gives its `Score`."""
+    scorer = FileScorer(model)
+
+    def score(pixels):
+        patches = np.stack(scorer.cut(tiling.from_float(pixels, np.uint8)))
+        distribution = scorer.average(scorer.function(patches)["scores"])
+        return describe(distribution, scorer.values(len(distribution)))
+
+    return score
+
+
+def describe(distribution, values):
+    """Returns the `Score` of a distribution `[K]` over K values."""
+    values = np.asarray(values, np.float64)
+    mean = float(distribution @ values)
+    deviation = float(np.sqrt(distribution @ np.square(values - mean)))
+    return Score(mean, deviation, distribution)
 
 
 def score_files(scorer, source, found, folder, output_path, overwrite=False, skip_broken=False):
@@ -99,7 +135,7 @@ class FileScorer:
             size = patches * self.patch_size**2 * 3
             pixel_store.check_memory(size, f"--scoring_patches={patches}: what is cut of an image")
         self._values = model.metadata.get("score_values")
-        self._function = inference.compile_outputs(model, ["scores"])
+        self.function = inference.compile_outputs(model, ["scores"])
 
     def values(self, bins):
         """Returns the scores that the bins stand for; 1, 2, ... where the model does not say."""
@@ -116,13 +152,14 @@ class FileScorer:
                 raise ValueError(f"{path}: {error}") from error
 
         found, broken = inference.apply_to_files(
-            self._function, prepare, paths, "scoring", skip_broken
+            self.function, prepare, paths, "scoring", skip_broken
         )
-        distributions = {
-            path: np.mean(outputs["scores"], axis=0, dtype=np.float64)
-            for path, outputs in found.items()
-        }
+        distributions = {path: self.average(outputs["scores"]) for path, outputs in found.items()}
         return distributions, broken
+
+    def average(self, scores):
+        """Returns the distribution of an image, float64 `[K]`, from those of its patches."""
+        return np.mean(scores, axis=0, dtype=np.float64)
 
     def cut(self, pixels):
         """Returns the list of uint8 arrays `[height, width, 3]` to score of an image."""
@@ -178,11 +215,15 @@ def write_results(folder, distributions, root, values, description):
     rows = []
     values = np.asarray(values, np.float64)
     for path, distribution in distributions.items():
-        mean = float(distribution @ values)
-        deviation = float(np.sqrt(distribution @ np.square(values - mean)))
+        score = describe(distribution, values)
         name = pathlib.Path(path).relative_to(root).as_posix()
         rows.append(
-            {"image": name, "mean": mean, "std": deviation, "scores": distribution.tolist()}
+            {
+                "image": name,
+                "mean": score.mean,
+                "std": score.deviation,
+                "scores": distribution.tolist(),
+            }
         )
     rows.sort(key=lambda row: (-row["mean"], row["image"]))
     print(f"{'mean':>8}  {'std':>8}  image")

@@ -12,8 +12,10 @@ from misc.training import common_flags, registry, settings
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "originals.md"
 RECIPES = {path.stem: path for path in ROOT.glob("*/recipes/*.flags")}
-# Recipes that others include, and SyMPIE's, which docs/sympie.md describes.
+# Recipes that others include, and those that other pages describe: SyMPIE's, those of repair and of
+# trained weights, which no authors have values for.
 SHARED = {"fusion_distill", "tiny_imagenet", "sympie", "sympie_cifar10", "sympie_evaluation"}
+SHARED |= {"deblocking", "denoising", "photo", "eusr_small", "eusr_photo"}
 # Whose values the authors' are, for the recipes that are this project's own.
 PUBLISHED = {
     **{f"quick_{run}": f"cifar10_{run}" for run in ("clean", "separate", "distill")},

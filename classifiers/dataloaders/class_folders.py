@@ -165,6 +165,7 @@ def create_data(flags):
     settings = {"data_resize": resize}
     if stored:
         settings |= {name: flags.get(name) for name in _PREPARATION}
+        settings["stored_degradation"] = stored.manifest.degradation
     if flags.get("num_classes") is None:
         settings["num_classes"] = len(names)
     read_clean = (lambda split: read(split, None)) if stored else None

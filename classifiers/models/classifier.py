@@ -57,14 +57,17 @@ def create_model(flags, training=False):
     return create_method(Classifier, flags, training)
 
 
-def create_method(method, flags, training, **kwargs):
-    """Returns a method with one classifier: `Classifier` or a subclass, with `kwargs`."""
+def create_method(method, flags, training, optimizer=classifier_flags.create_optimizer, **kwargs):
+    """Returns a method with one classifier: `Classifier` or a subclass, with `kwargs`.
+
+    For training it gets the optimizer that `optimizer`, a function of the flags, returns.
+    """
     # First what is read fast, and where most mistakes are.
     copies = training_copies.create(flags, training)
     network = create_starting_network(flags, training)
     classes = network.output_shape[-1]
     if training:
-        kwargs["optimizers"] = {"classifier": classifier_flags.create_optimizer(flags)}
+        kwargs["optimizers"] = {"classifier": optimizer(flags)}
         kwargs |= common_flags.create_training_options(flags)
     made = method(network, evaluations.create(flags, classes), copies, **kwargs)
     mean, deviation = normalisation.create(flags)
@@ -175,11 +178,18 @@ class Classifier(Method):
         return {"loss": loss, "accuracy": batch_accuracy(copies["label"], logits)}
 
     def make_copies(self, batch, seed):
-        """Returns the copies of a batch; with --degrade_on=host the dataloader has made them."""
+        """Returns the copies of a batch; with --degrade_on=host the dataloader has made them.
+
+        Images that come with "bytes" were degraded before they were stored, without clean ones.
+        """
         self._check_size(batch["image"])
         if "degraded" in batch:
             return batch
-        return self.copies(batch["image"], batch["label"], seed, batch.get("index"))
+        copies = self.copies(batch["image"], batch["label"], seed, batch.get("index"))
+        if "bytes" in batch:
+            del copies["image"]
+            copies["bytes"] = batch["bytes"]
+        return copies
 
     def predict(self, images, scale=None):
         """Returns {"logits": `[B, K]`}; see `Method.predict`."""
@@ -223,9 +233,11 @@ class Classifier(Method):
         """Returns the copies of a batch that are trained on, some of each degradation."""
         copies = self.make_copies(batch, tf.constant([0, 0]))
         layers = self.copies.layers if self.copies else ()
-        names = ("image", "degraded") if layers else ("image",)
+        # Stored degraded images come without clean ones.
+        names = [name for name in ("image", "degraded") if name in copies]
+        names = names if layers else names[:1]
         blocks = max(len(layers), 1)
-        rows = max(int(copies["image"].shape[0]) // blocks, 1)
+        rows = max(int(copies["degraded"].shape[0]) // blocks, 1)
         shown = min(max(summaries.MAX_PICTURES // blocks, 1), rows)
         chosen = [block * rows + row for block in range(blocks) for row in range(shown)]
         return {name: tf.gather(copies[name], chosen) for name in names}

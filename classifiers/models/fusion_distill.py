@@ -23,7 +23,8 @@ import tensorflow as tf
 from absl import flags
 
 import degradations
-from classifiers import feature_cache, losses, networks
+from classifiers import flags as classifier_flags
+from classifiers import losses, networks, teacher_cache, training_copies
 from classifiers.models import classifier
 from classifiers.models.classifier import Classifier, batch_accuracy
 from misc.training import common_flags
@@ -67,14 +68,7 @@ def define_flags():
         None,
         "Stage of the networks that is compared; default: the last one, after its ReLU.",
     )
-    flags.DEFINE_integer(
-        "fusion_distill_cache",
-        4096,
-        "MiB for what teachers said about clean images, where these come again unchanged: without "
-        "flips and shifts, and Cutout on the degraded copies alone. 45,000 images of CIFAR need "
-        "2,813 MiB for four teachers; images beyond the limit are shown to them every time.",
-        lower_bound=0,
-    )
+    classifier_flags.define_cache_flag()
 
 
 def create_model(flags, training=False):
@@ -88,7 +82,7 @@ def create_model(flags, training=False):
         teacher_input=flags.fusion_distill_teacher_input,
         cross_entropy_weight=flags.fusion_distill_cross_entropy_weight,
         stage=flags.fusion_distill_stage,
-        cache_bytes=flags.fusion_distill_cache * 2**20,
+        cache_path=teacher_cache.create_path(flags),
     )
 
 
@@ -124,7 +118,7 @@ class FusionDistill(Classifier):
         teacher_input="clean",
         cross_entropy_weight=1.0,
         stage=None,
-        cache_bytes=0,
+        cache_path=None,
         **kwargs,
     ):
         """Sets the method up; see `Classifier` too.
@@ -139,8 +133,9 @@ class FusionDistill(Classifier):
             teacher_input: "clean" or "degraded".
             cross_entropy_weight: weight of the cross-entropy.
             stage: stage that is compared; `None`: the last one, after its ReLU.
-            cache_bytes: memory for what teachers say about clean images that no flip, crop or
-                Cutout changes; 0: they are asked every time.
+            cache_path: folder for what teachers say about clean images that no flip, crop or
+                Cutout changes (45,000 images of CIFAR need 2.9 GB for four teachers); `None`: they
+                are asked every time.
             **kwargs: for `Method`.
 
         Raises:
@@ -162,10 +157,18 @@ class FusionDistill(Classifier):
         self._blocks = max(len(copies.layers), 1) if copies else 1
         # Only frozen teachers that see unchanged images say the same every time.
         constant = copies and copies.draws_nothing and teacher_input == "clean"
-        self._caches = []
-        if constant and cache_bytes and teachers and None not in teachers:
-            share = cache_bytes // len(teachers)
-            self._caches = [feature_cache.FeatureCache(share) for _ in teachers]
+        self._cached = list(teachers) if constant and None not in teachers else []
+        self._cache_path = cache_path
+        self._outputs = []
+
+    def prepare(self, data):
+        """Looks up, or computes, what the teachers say about all clean images."""
+        if self._cache_path:
+            found = [
+                teacher_cache.open_splits(self._cache_path, teacher, self.stage, data, ["train"])
+                for teacher in self._cached
+            ]
+            self._outputs = [outputs["train"] for outputs in found if outputs]
 
     def train_step(self, batch, seed):
         """Runs one update on {"image", "label"} batches; see `Method.train_step`."""
@@ -176,7 +179,7 @@ class FusionDistill(Classifier):
                 "the blocks of a batch would be torn apart. Give --degrade_on=device."
             )
         copies = self.make_copies(batch, seed)
-        taught = self._teach(copies[self.teacher_input], copies.get("index"))
+        taught = self._teach(copies)
         with tf.GradientTape() as tape:
             student = self._student(copies["degraded"], training=True)
             logits = student["logits"]
@@ -198,10 +201,14 @@ class FusionDistill(Classifier):
             "accuracy": batch_accuracy(copies["label"], logits),
         }
 
-    def _teach(self, images, index=None):
+    def _teach(self, copies):
         """Returns the teachers' features of each block, without gradient."""
-        if self._caches and index is not None:
-            return self._teach_from_cache(images, index)
+        if self._outputs and "index" in copies:
+            numbers = tf.split(copies["index"], self._blocks)
+            outputs = self._outputs * (self._blocks // len(self._outputs))
+            return [rows.get(index) for rows, index in zip(outputs, numbers, strict=True)]
+        clean = self.teacher_input == "image"
+        images = training_copies.clean(copies) if clean else copies["degraded"]
         if len(self.teachers) == 1:
             features = self.teachers[0](images, training=False)[self.stage]
             return [tf.stop_gradient(block) for block in tf.split(features, self._blocks)]
@@ -209,21 +216,6 @@ class FusionDistill(Classifier):
             tf.stop_gradient(teacher(block, training=False)[self.stage])
             for teacher, block in zip(self.teachers, tf.split(images, self._blocks), strict=True)
         ]
-
-    def _teach_from_cache(self, images, index):
-        taught = []
-        blocks = zip(tf.split(images, self._blocks), tf.split(index, self._blocks), strict=True)
-        for number, (block, numbers) in enumerate(blocks):
-            teacher = self.teachers[number % len(self.teachers)]
-
-            def compute(places, teacher=teacher, block=block):
-                features = teacher(tf.gather(block, places), training=False)[self.stage]
-                return tf.cast(features, tf.float32)
-
-            shape = teacher.compute_output_shape(block.shape)[self.stage]
-            cache = self._caches[number % len(self.teachers)]
-            taught.append(cache.get(numbers, compute, shape))
-        return taught
 
 
 def _check_stage(network, stage, student):

@@ -233,11 +233,20 @@ def build(
             if not load_head or stored_classes in (None, num_classes):
                 raise
             raise ValueError(
-                f"{error}\n  The file has {stored_classes} classes, the network {num_classes}; "
-                "load_head=False (with --weights: --noweights_head) leaves the file's last layer "
-                "out."
+                f"{error}\n  The file has {stored_classes} classes, the network {num_classes}. If "
+                "the data are of some of the file's classes, name all of them: --class_names. To "
+                "train for other ones, load_head=False (with --weights: --noweights_head) leaves "
+                "the file's last layer out."
             ) from error
     return model
+
+
+def head_of(model):
+    """Returns the layer of a network that classifies: its last one with weights."""
+    known = NETWORKS.get(model.name)
+    if known is not None:
+        return model.get_layer(known.head)
+    return [layer for layer in model.layers if layer.weights][-1]
 
 
 def with_stages(model, names=None):

@@ -40,14 +40,16 @@ def create_data(flags):
         ImportError: if tensorflow-datasets is not installed.
         ValueError: for a scale that DIV2K has no images of.
     """
-    builders = _builders(flags.scales, flags.div2k_data_dir)
+    scales = [scale for scale in flags.scales if scale != 1]
+    # The HR images, which are those of scale 1, are in every config.
+    builders = _builders(scales or [2], flags.div2k_data_dir)
     prepared = functools.cache(lambda: _prepare(builders))
     cached = False if flags.data_service else flags.data_cached
     cache_path = flags.data_cache_path
     return paired_images.create_patch_data(
         flags,
-        lambda: _build_store(prepared(), cached, cache_path),
-        lambda split: _EvaluationImages(prepared()),
+        lambda: _build_store(prepared(), scales, cached, cache_path),
+        lambda split: _EvaluationImages(prepared(), flags.scales),
     )
 
 
@@ -90,7 +92,7 @@ def _examples(builder, split):
     return dataset.prefetch(2).as_numpy_iterator()
 
 
-def _build_store(builders, cached, cache_path):
+def _build_store(builders, stored_scales, cached, cache_path):
     """Decodes the training images; the same HR image is in every config, in another order."""
     scales = list(builders)
     numbers = {}
@@ -108,7 +110,8 @@ def _build_store(builders, cached, cache_path):
             def decode(example, position=position, scale=scale):
                 number = numbers[_digest(example["hr"])]
                 rows, columns = sizes[position - 1][number][1]
-                write(number, position, _decode(example["lr"])[:rows, :columns])
+                if scale in stored_scales:
+                    write(number, position, _decode(example["lr"])[:rows, :columns])
                 if position == 1:
                     write(number, 0, _decode(example["hr"]))
 
@@ -121,7 +124,8 @@ def _build_store(builders, cached, cache_path):
 
     shapes = [size for found in sizes for _, size in found.values()]
     shapes += [high_size for high_size, _ in sizes[0].values()]
-    key = ["div2k", [builder.info.full_name for builder in builders.values()], list(numbers)]
+    names = [builders[scale].info.full_name for scale in stored_scales]
+    key = ["div2k", names, list(numbers)]
     return pairing.choose_store(
         fill,
         key,
@@ -148,13 +152,17 @@ class _EvaluationImages:
     tensorflow-datasets does not keep the files' names: they are numbered in its order.
     """
 
-    def __init__(self, builders):
+    def __init__(self, builders, scales):
         self._builders = builders
+        self._scales = scales
 
     def __iter__(self):
-        for scale, builder in self._builders.items():
+        any_builder = next(iter(self._builders.values()))
+        for scale in self._scales:
+            builder = self._builders.get(scale, any_builder)
             for number, example in enumerate(_examples(builder, "validation")):
-                low, high = _decode(example["lr"]), _decode(example["hr"])
+                high = _decode(example["hr"])
+                low = high if scale == 1 else _decode(example["lr"])
                 name = f"{number:04d}"
                 rows, columns = pairing.low_size(high.shape[:2], scale, low.shape[:2], name)
                 yield paired_images.make_element(name, scale, low[:rows, :columns], high)

@@ -1,7 +1,8 @@
 """Folders of LR and HR images -> patches for training, whole images for evaluation.
 
-With HR images alone the LR images are made with MATLAB's bicubic; with no folder at all the
-embedded sample photographs are used. Without folders for validation, some pairs are held out.
+With HR images alone the LR images are made with MATLAB's bicubic; at scale 1 they are the HR
+images, which --degradations damage. With no folder at all the embedded sample photographs are used.
+Without folders for validation, some pairs are held out.
 """
 
 import collections.abc
@@ -14,10 +15,11 @@ import numpy as np
 from absl import flags, logging
 
 from degradations import resize
+from degradations.base import Degradation
+from eusr import damage, patches
 from eusr import pairs as pairing
-from eusr import patches
 from misc.images import sample_data, threads
-from misc.training import common_flags, data, memory, settings
+from misc.training import common_flags, data, memory, seeds, settings
 from misc.training.data import Data, check_split
 
 FOLDERS = (
@@ -35,7 +37,10 @@ SERVICE_SECONDS = 10
 def define_flags():
     """Defines the flags of this dataloader."""
     flags.DEFINE_string(
-        "data_input_path", None, "Folder of LR images, with x2/ x4/ x8/; absent: made from HR."
+        "data_input_path",
+        None,
+        "Folder of LR images, with x2/ x4/ x8/, and x1/ where damaged images of the same size are "
+        "stored; absent: made from HR.",
     )
     flags.DEFINE_string(
         "data_truth_path", None, "Folder of HR images; absent: the embedded sample photographs."
@@ -156,8 +161,11 @@ def create_patch_data(flags, build_store, evaluate, settings=None):
         flags.batch_size * 3 * patch**2 * (1 + scale**2),
         f"--batch_size={flags.batch_size} and --input_patch_size={patch} at x{scale}",
     )
+    on_host = flags.get("degrade_on") == "host"
     if flags.data_service:
         check_service(flags.data_service)
+        if on_host:
+            raise ValueError("--data_service leaves damage to the step: --degrade_on=device.")
     return PatchData(
         settings=settings or {},
         images_per_step=flags.batch_size,
@@ -166,6 +174,8 @@ def create_patch_data(flags, build_store, evaluate, settings=None):
         scales=flags.scales,
         patch_size=flags.input_patch_size,
         service=flags.data_service,
+        is_damaged=bool(flags.get("degradations")),
+        damage=damage.create(flags) if on_host else None,
     )
 
 
@@ -199,6 +209,8 @@ class PatchData(Data):
         scales: scale factors.
         patch_size: rows and columns of an LR patch.
         service: dispatcher of a tf.data service, or None.
+        is_damaged: whether LR patches are damaged, here or in the step.
+        damage: degradation of LR patches that is applied here, or None.
     """
 
     build_store: collections.abc.Callable
@@ -206,6 +218,8 @@ class PatchData(Data):
     scales: list
     patch_size: int
     service: str | None = None
+    is_damaged: bool = False
+    damage: Degradation | None = None
 
     def training_batches(self, seed, first_step=0, shard=(0, 1)):
         """Returns the endless batches; see `Data` and this class."""
@@ -218,9 +232,24 @@ class PatchData(Data):
         sampler = patches.PatchSampler(
             self.build_store(), self.scales, self.patch_size, self.images_per_step, seed, shard
         )
+        if sampler.repairs_nothing and not self.is_damaged:
+            raise ValueError(
+                "--scales with 1 trains repair: give --degradations such as jpeg:10-90, or damaged "
+                "images in the folder x1 of --data_input_path."
+            )
         if self.service:
             return sampler.service_batches(self.service, first_step)
-        return sampler.local_batches(first_step)
+        batches = sampler.local_batches(first_step)
+        if self.damage is None:
+            return batches
+
+        def apply(step, batch):
+            # The training loop counts from 1.
+            draws = seeds.of_step(seed, step + 1, host=shard[0])
+            return batch | {"low": self.damage(batch["low"], seed=draws)}
+
+        batches = batches.enumerate(first_step)
+        return batches.map(apply, num_parallel_calls=4, deterministic=True).prefetch(2)
 
     def evaluation_batches(self, split):
         """Returns one pass over whole images; see `Data` and this class."""

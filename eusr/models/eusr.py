@@ -1,12 +1,15 @@
-"""EUSR, pre-trained with the L1 loss.
+"""EUSR, pre-trained with the L1 loss; with --degradations it also repairs what it upscales.
 
 Kim and Lee, "Deep Residual Network with Enhanced Upscaling Module for Super-Resolution",
 CVPR Workshops 2018.
 
     python train.py --model=eusr --scales=2,4,8 --data_input_path=DIV2K/train/LR \\
         --data_truth_path=DIV2K/train/HR --train_path=runs/eusr
+    python train.py --model=eusr --scales=1 --degradations=jpeg:10-90 \\
+        --data_truth_path=DIV2K/train/HR --train_path=runs/deblocking
 """
 
+import collections
 import dataclasses
 import functools
 
@@ -15,16 +18,15 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from degradations import resize
-from eusr import losses, metrics, network, original_checkpoint
+from degradations import random, resize
+from degradations.base import Degradation
+from eusr import damage, losses, metrics, network, original_checkpoint
 from eusr.original_graph import GRAPH
 from misc.export import self_ensemble, tiling
-from misc.training import common_flags
+from misc.training import common_flags, settings, trained_weights
 from misc.training.method import Method, checkpoint_key
 
 DATALOADER = "paired_images"
-# A run that a CPU finishes within the hour.
-SMALL_RECIPE = "eusr/recipes/small.flags"
 # A run that a CPU finishes within the hour.
 SMALL_RECIPE = "eusr/recipes/small.flags"
 # A run of seconds, to try things.
@@ -39,8 +41,26 @@ TINY = {
 
 def define_flags():
     """Defines the flags of EUSR; the names are the original project's."""
-    scales = {"order": "distinct", "at_least": 2}
-    common_flags.define_numbers("scales", [2, 4, 8], "Upscaling factors of this run.", **scales)
+    scales = {"order": "distinct", "at_least": 1}
+    common_flags.define_numbers(
+        "scales",
+        [2, 4, 8],
+        "Upscaling factors of this run, powers of two; 1 repairs images at their size.",
+        **scales,
+    )
+    names = list(trained_weights.paths())
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "Weights that come with the project, instead of --restore_path: "
+        f"{', '.join(names) or 'none here'}.",
+    )
+    flags.register_validator(
+        "weights",
+        lambda value: value is None or value in names,
+        f"it must be one of {', '.join(names) or 'none, as none came with the project'}",
+    )
+    settings.local("weights", changeable=True)
     common_flags.define_numbers(
         "eusr_model_scales",
         None,
@@ -84,6 +104,22 @@ def define_flags():
     flags.DEFINE_bool(
         "compare_bicubic", False, "Also report the figures of MATLAB's bicubic interpolation."
     )
+    flags.DEFINE_string(
+        "degradations",
+        None,
+        "Damage of the LR images, with levels that are drawn per image: jpeg:10-90; "
+        "'jpeg:30-95/noise:0-25', one of them for each image; 'blur:0-2,p=0.5|jpeg:30-95', one "
+        "after the other. Default: none.",
+    )
+    flags.DEFINE_enum(
+        "degrade_on",
+        "device",
+        damage.DEGRADE_ON,
+        "Where training images are degraded: device: in the training step; host: in the input "
+        "pipeline, which codecs need.",
+    )
+    # Whoever uses the network has images that are damaged already.
+    settings.local("degradations", "degrade_on")
     common_flags.define_tiling_flags(default_tile=0)
 
 
@@ -105,7 +141,7 @@ def create_model(flags, training=False):
     if not training:
         return EUSR(generator, evaluation)
     optimizer = create_optimizer(flags, flags.eusr_learning_rate)
-    options = common_flags.create_training_options(flags)
+    options = create_training_options(flags)
     return EUSR(generator, evaluation, {"generator": optimizer}, **options)
 
 
@@ -122,8 +158,18 @@ def create_generator(flags, model_scales):
 
 
 def create_evaluation(flags):
-    """Returns the `Evaluation` that the flags of its fields' names describe."""
-    return Evaluation(*(getattr(flags, field.name) for field in dataclasses.fields(Evaluation)))
+    """Returns the `Evaluation` that the flags describe; a bad --degradations is a ValueError."""
+    names = ("tile", "overlap", "self_ensemble", "shave_size", "compare_bicubic")
+    values = {name: getattr(flags, name) for name in names}
+    # Commands that measure nothing have no --seed.
+    return Evaluation(**values, damage=damage.create(flags), seed=flags.get("seed", 0))
+
+
+def create_training_options(flags):
+    """Returns the arguments of `EUSR` that the flags of training give."""
+    layer = damage.create(flags, training=True)
+    on_device = {} if flags.degrade_on == "host" else {"damage": layer}
+    return on_device | common_flags.create_training_options(flags)
 
 
 def create_optimizer(flags, learning_rate):
@@ -137,13 +183,19 @@ def create_optimizer(flags, learning_rate):
 
 @dataclasses.dataclass
 class Evaluation:
-    """How upscaled images are made and measured: the flags of the same names."""
+    """How upscaled images are made and measured: the flags of the same names.
+
+    Input images are damaged by `damage`, if any, with draws that depend on `seed` and on an image's
+    place among those of its scale.
+    """
 
     tile: int = 0
     overlap: int | None = None
     self_ensemble: bool = False
     shave_size: int = 4
     compare_bicubic: bool = False
+    damage: Degradation | None = None
+    seed: int = 0
 
 
 class EUSR(Method):
@@ -152,12 +204,30 @@ class EUSR(Method):
     objective = "psnr_y"
     higher_is_better = True
 
-    def __init__(self, generator, evaluation=None, optimizers=None, other_networks=None, **kwargs):
-        """Takes a `network.Generator`, an `Evaluation`, other networks, and what `Method` takes."""
+    def __init__(
+        self,
+        generator,
+        evaluation=None,
+        optimizers=None,
+        other_networks=None,
+        damage=None,
+        **kwargs,
+    ):
+        """Sets the method up.
+
+        Args:
+            generator: `network.Generator`.
+            evaluation: `Evaluation`; `None` for its defaults.
+            optimizers: see `Method`.
+            other_networks: {name: network} beside the generator, or `None`.
+            damage: degradation that the step applies to its LR images, or `None`.
+            **kwargs: for `Method`.
+        """
         networks = {"generator": generator} | (other_networks or {})
         super().__init__(networks, optimizers, **kwargs)
         self.generator = generator
         self.evaluation = evaluation or Evaluation()
+        self.damage = damage
         self.scales = generator.scales
         self.export_names = {name: GRAPH[name] for name in ("images", "scale", "outputs")}
         # One trace of each scale serves all image sizes.
@@ -165,17 +235,25 @@ class EUSR(Method):
 
     def train_step(self, batch, seed):
         """Runs one update on {"low", "high"} batches; see `Method.train_step`."""
-        del seed  # this method draws nothing
-        low, high = batch["low"], batch["high"]
+        low, high = self._degrade(batch["low"], seed), batch["high"]
         with tf.GradientTape() as tape:
             output = self.generator(low, scale=_scale(batch))
             loss = losses.reconstruction(output, high)
         self.update_weights("generator", loss, tape)
         return {"loss": loss}
 
+    def _degrade(self, low, seed):
+        """Returns LR images as the step sees them."""
+        return low if self.damage is None else self.damage(low, seed=seed)
+
     def predict(self, images, scale=None):
         """Returns {"output": upscaled images}; see `Method.predict`."""
         return {"output": self.generator(images, scale=scale)}
+
+    def part_of(self, variable):
+        """Returns the branch of a scale, which training may add to a network or leave out."""
+        scale = network.branch_of(variable)
+        return scale and f"the branch of scale {scale}"
 
     def open_checkpoint(self, path):
         """Returns a reader of a checkpoint; also of one by the original project's `save`."""
@@ -193,9 +271,10 @@ class EUSR(Method):
         return f"x{_scale(batch)}"
 
     def pictures(self, batch):
-        """Returns input, output and truth of a training batch."""
-        output = self._upscale_function(_scale(batch))(batch["low"])
-        return {"input": batch["low"], "output": output, "truth": batch["high"]}
+        """Returns input, output and truth of a training batch; the damage is the same each time."""
+        low = self._degrade(batch["low"], 0)
+        output = self._upscale_function(_scale(batch))(low)
+        return {"input": low, "output": output, "truth": batch["high"]}
 
     def upscale(self, low, scale):
         """Returns float32 `[height, width, 3]` in 0-255 upscaled, rounded and clipped to 8 bits."""
@@ -215,10 +294,14 @@ class EUSR(Method):
         """Returns means over the images of each scale, "x2/psnr_y", and over all, "psnr_y".
 
         The batches have "low" `[1, height, width, 3]`, "scale", "name" and, to be measured, "high"
-        `[1, scale * height, scale * width, 3]`; pictures are named x2/NAME.
+        `[1, scale * height, scale * width, 3]`; pictures are named x2/NAME, and input_x2/NAME where
+        input is damaged here.
         """
         rows = []
+        places = collections.Counter()
         for item in batches:
+            item = self._damage_input(item, places[item["scale"]], report)
+            places[item["scale"]] += 1
             for scale in self.evaluated_scales(item):
                 output, row = self._measure(item, scale)
                 rows.append(row)
@@ -227,6 +310,17 @@ class EUSR(Method):
                     report.add_picture(f"x{scale}/{item['name']}", output)
         return _means(rows)
 
+    def _damage_input(self, item, place, report):
+        """Returns an image of the dataloader damaged, and "clean" as it was, where this is due."""
+        layer = self.evaluation.damage
+        if layer is None:
+            return item
+        seed = random.fold_in(self.evaluation.seed, place)
+        low = np.asarray(layer(item["low"], seed=seed))
+        if report is not None:
+            report.add_picture(f"input_x{item['scale']}/{item['name']}", metrics.to_uint8(low[0]))
+        return item | {"low": low, "clean": item["low"]}
+
     def _measure(self, item, scale):
         """Returns an image of the dataloader upscaled, and its figures."""
         low, factor = np.asarray(item["low"][0]), self.factor(scale)
@@ -234,12 +328,20 @@ class EUSR(Method):
         row = {"scale": scale, "name": item["name"]}
         if "high" in item:
             truth = metrics.to_uint8(item["high"][0])[: output.shape[0], : output.shape[1]]
+            if "clean" in item:
+                row |= _measure_input(low, item["clean"][0])
             row |= metrics.compare(output, truth, factor, self.evaluation.shave_size)
             if self.evaluation.compare_bicubic:
                 bicubic = resize.matlab_bicubic(metrics.to_uint8(low), factor)
                 figures = metrics.compare(bicubic, truth, factor, self.evaluation.shave_size)
                 row |= {f"bicubic_{name}": value for name, value in figures.items()}
         return output, row
+
+
+def _measure_input(low, clean):
+    """Returns how near a damaged LR image is to what it was, over all of it."""
+    figures = metrics.compare(metrics.to_uint8(low), metrics.to_uint8(clean), 0, 0)
+    return {f"input_{name}": figures[name] for name in ("psnr_rgb", "psnr_y")}
 
 
 def _scale(batch):

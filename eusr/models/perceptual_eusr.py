@@ -128,7 +128,7 @@ def create_model(flags, training=False):
         weights,
         paths=flags.scales,
         multipass=not flags.eusr_disable_multipass,
-        **common_flags.create_training_options(flags),
+        **eusr.create_training_options(flags),
     )
 
 
@@ -214,7 +214,7 @@ class PerceptualEUSR(eusr.EUSR):
             weights: `Weights`; `None` for the defaults.
             paths: those of `PATHS` that `evaluate` measures.
             multipass: whether to train all paths, or the x4 path alone.
-            **kwargs: for `Method`.
+            **kwargs: for `EUSR`.
         """
         others = {} if discriminator is None else {"discriminator": discriminator}
         super().__init__(generator, evaluation, optimizers, others, **kwargs)
@@ -230,12 +230,11 @@ class PerceptualEUSR(eusr.EUSR):
 
         All images are made and judged once; each network has a tape that follows it alone.
         """
-        del seed  # this method draws nothing
-        high = batch["high"]
+        low, high = self._degrade(batch["low"], seed), batch["high"]
         # Outside the tapes: nothing of what the truth is like can be learned from.
         truth = self._judge(high)
         with _watch(self.generator) as generator_tape:
-            outputs = tf.concat([self._pass(batch["low"], path) for path in self.trained_paths], 0)
+            outputs = tf.concat([self._pass(low, path) for path in self.trained_paths], 0)
             terms = self._compare(outputs, high, truth)
             if self.discriminator is not None:
                 with _watch(self.discriminator) as discriminator_tape:
@@ -272,11 +271,11 @@ class PerceptualEUSR(eusr.EUSR):
 
     def pictures(self, batch):
         """Returns input, outputs of all trained paths and truth of a training batch."""
+        low = self._degrade(batch["low"], 0)
         outputs = {
-            f"output_x{path}": self._upscale_function(path)(batch["low"])
-            for path in self.trained_paths
+            f"output_x{path}": self._upscale_function(path)(low) for path in self.trained_paths
         }
-        return {"input": batch["low"], **outputs, "truth": batch["high"]}
+        return {"input": low, **outputs, "truth": batch["high"]}
 
     def _pass(self, images, path):
         if path == 2:

@@ -3,7 +3,7 @@
 import pathlib
 
 from misc.export import frozen
-from misc.training import registry, run_folder, settings
+from misc.training import registry, run_folder, settings, trained_weights
 
 
 def restore_trained(path):
@@ -15,13 +15,15 @@ def restore_trained(path):
     Args:
         path: a frozen file (.pb, .onnx, .tflite, a SavedModel folder); or a weight file .h5 or a
             checkpoint (FOLDER/model.ckpt-STEP, or the folder) that lies where training wrote it:
-            what it is is read from the run's arguments.json.
+            what it is is read from the run's arguments.json, or from a weight file that tells it;
+            or the name of weights that come with the project.
 
     Raises:
         ValueError: when there is no arguments.json, or the weights do not fit.
         FileNotFoundError: when there is no such checkpoint.
     """
-    path = pathlib.Path(path)
+    name = str(path)
+    path = trained_weights.find(name) if name in trained_weights.paths() else pathlib.Path(path)
     if path.suffix.lower() in frozen.SUFFIXES or (path / "saved_model.pb").is_file():
         return frozen.load(path)
     found = run_folder.find_checkpoint(path)

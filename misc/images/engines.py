@@ -2,12 +2,14 @@
 
 import concurrent.futures
 import contextlib
+import pathlib
 
 from absl import logging
 
 ENGINES = ("local", "dask")
-# Of an address that nobody listens at.
-TIMEOUT = 30
+# Seconds to wait for an address that nobody may listen at.
+TIMEOUT = 10
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
@@ -39,9 +41,7 @@ def open_executor(engine="local", workers=None, scheduler=None):
     try:
         import distributed
     except ImportError as error:
-        raise ValueError(
-            "--engine=dask needs dask.distributed: pip install 'degraded-vision[cluster]'"
-        ) from error
+        raise ValueError("--engine=dask needs dask.distributed: pip install distributed") from error
     try:
         client = distributed.Client(scheduler, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -57,6 +57,30 @@ def open_executor(engine="local", workers=None, scheduler=None):
         )
         executor = client.get_executor(pure=False)
         try:
-            yield executor
+            yield _Cluster(executor)
         finally:
             executor.shutdown(wait=False)
+
+
+class _Cluster(concurrent.futures.Executor):
+    """Sends functions so that only the workers need this project, and find it by themselves."""
+
+    def __init__(self, executor):
+        self._executor = executor
+
+    def submit(self, function, /, *args, **kwargs):
+        """Returns the future of `function(*args, **kwargs)`."""
+        import cloudpickle
+
+        def call(root, content):
+            # Sent with its code, since it is nested: the scheduler cannot import this module.
+            import pickle
+            import sys
+
+            if root not in sys.path:
+                sys.path.insert(0, root)
+            function, args, kwargs = pickle.loads(content)
+            return function(*args, **kwargs)
+
+        content = cloudpickle.dumps((function, args, kwargs))
+        return self._executor.submit(call, str(ROOT), content)

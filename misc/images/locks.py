@@ -12,6 +12,10 @@ import socket
 LOCK = ".lock"
 
 
+class InUseError(OSError):
+    """Another process holds the lock of a folder."""
+
+
 @contextlib.contextmanager
 def hold(folder):
     """Keeps other processes out of a folder, which is made if missing, while the context lasts.
@@ -24,7 +28,7 @@ def hold(folder):
         folder: path of a folder; whatever may be written in it is up to the caller.
 
     Raises:
-        OSError: when another process holds the lock; the message names the folder and the process.
+        InUseError: when another process holds the lock; names the folder and the process.
     """
     folder = pathlib.Path(folder)
     is_new = not folder.exists()
@@ -55,7 +59,7 @@ def _acquire(path, folder):
                 return file  # some network disks lock nothing
             owner = os.read(file, 200).decode(errors="replace").strip() or "another process"
             os.close(file)
-            raise OSError(
+            raise InUseError(
                 f"{folder} is in use by {owner}, which writes there; wait for it or end it."
             ) from error
         if _is_still(path, file):

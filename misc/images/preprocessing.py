@@ -23,9 +23,10 @@ from misc.images import degraded_copies, files, image_files, stored_sets
 from misc.images.stored_sets import STREAM, Manifest
 
 RECORD_FOLDER = ".dataset_preprocessing"
+STATISTICS = "statistics.json"
 SPLITS = ("train", "val", "validation", "test")
 # Of a slow codec a shard takes seconds, of a fast one it is longer than what starting it costs.
-SHARD_SIZE = 64
+SHARD_SIZE = 32
 # What all images depend on, whatever the codec.
 PACKAGES = ("pillow", "opencv-python-headless")
 
@@ -198,7 +199,7 @@ def describe_codec(degradation):
     if program:
         versions["bpgenc"] = hashlib.sha256(pathlib.Path(program).read_bytes()).hexdigest()[:12]
     return {
-        "codec": getattr(layer, "codec_name", None),
+        "codec": getattr(codec or layer, "codec_name", None),
         # The codec's own come first: it may stand in for another one.
         "options": {
             name: getattr(codec, name, getattr(layer, name, parameter.default))
@@ -217,7 +218,8 @@ def parse(degradation):
 def forget(output_path):
     """Removes what says that anything in a set is done; its images are then replaced one by one."""
     folder = pathlib.Path(output_path)
-    (folder / stored_sets.MANIFEST).unlink(missing_ok=True)
+    for name in (stored_sets.MANIFEST, STATISTICS):
+        (folder / name).unlink(missing_ok=True)
     for index in [*folder.glob(stored_sets.INDEX), *folder.glob(f"*/{stored_sets.INDEX}")]:
         index.unlink()
     shutil.rmtree(folder / RECORD_FOLDER, ignore_errors=True)
@@ -241,7 +243,8 @@ def prepare(output_path, manifest):
         before = stored_sets.read_manifest(folder)
         # A split may come later; those that are there stay as they are.
         expected = dataclasses.replace(before, splits=manifest.splits | before.splits)
-        manifest = dataclasses.replace(manifest, splits=before.splits | manifest.splits)
+        splits = dict(sorted((before.splits | manifest.splits).items()))
+        manifest = dataclasses.replace(manifest, splits=splits)
         others = manifest.differences(expected)
         if "" in manifest.splits and len(manifest.splits) > 1:
             others.append("it has splits, or gets some")

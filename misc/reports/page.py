@@ -1,17 +1,26 @@
 """Pages of results: HTML with tables and pictures, and the same tables as lines of text."""
 
+import base64
 import html
+import io
 import re
+
+import PIL.Image
 
 from misc.images import files, image_files
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 body {{ font-family: sans-serif; margin: 2em; max-width: 1800px; }}
 td, th {{ padding: 2px 1em 2px 0; text-align: right; }}
 th:first-child {{ text-align: left; }}
 img {{ max-width: 100%; }}
+td img {{ max-width: 19vw; }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
+@media (max-width: 700px) {{ body {{ margin: .7em; font-size: 13px; }}
+  td, th {{ padding: 1px 4px 1px 0; }} }}
 </style>
 <h1>{title}</h1>
 {body}
@@ -35,9 +44,22 @@ def table(rows):
     return "\n".join(["<table>", *lines, "</table>"])
 
 
+def commands(lines):
+    """Returns command lines as HTML, one below the other."""
+    return f"<pre>{html.escape(chr(10).join(lines))}</pre>"
+
+
 def picture(path, alt):
     """Returns an image as HTML; `path` is relative to the page."""
     return f'<img src="{path}" alt="{html.escape(alt)}">'
+
+
+def embedded_picture(image, alt):
+    """Returns a uint8 RGB image `[H, W, 3]` as HTML that holds its pixels, as PNG."""
+    content = io.BytesIO()
+    PIL.Image.fromarray(image).save(content, "PNG")
+    encoded = base64.b64encode(content.getvalue()).decode()
+    return picture(f"data:image/png;base64,{encoded}", alt)
 
 
 def enlarged_window(page, name, image, window):

@@ -1,19 +1,24 @@
 """Plots of results as pictures, uint8 RGB `[height, width, 3]`."""
 
 import math
+import typing
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 # Hues that colour-blind readers can tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
 LINE_COLOURS = (BLUE, ORANGE, "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-INCH = 100
-# More points of a curve than these are drawn without marks.
+# Lines differ in colour and mark, and beyond so many in their strokes, too.
+MARKS = "os^Dv*"
+STROKES = ("-", "--", "-.", ":")
+# Of a curve with many points so many are marked.
 MARKED_POINTS = 12
+PERCENT = (0, 100)
+INCH = 100
 # Sides in inches of a heat map's cell: with a number in it, and as small as can be seen.
 NUMBERED_CELL = 0.55, 0.36
 SMALL_CELL = 0.3
@@ -68,45 +73,81 @@ def draw_histograms(panels, labels):
     return _render(figure)
 
 
-def draw_curves(panels, y_label, reference=None, y_scale="linear"):
+class Panel(typing.NamedTuple):
+    """What `draw_curves` draws beside each other.
+
+    Attributes:
+        x_label: label of the horizontal axis, with the unit.
+        curves: {name: list of (x, y)}.
+        title: text above.
+        reference: `None`, or (name, value) of a horizontal line.
+    """
+
+    x_label: str
+    curves: dict
+    title: str = ""
+    reference: tuple | None = None
+
+
+def draw_curves(panels, y_label, y_scale="linear", y_limits=None, x_scale="linear", width=3.6):
     """Draws lines, in panels side by side that share the vertical axis.
 
     Args:
-        panels: list of (label of the horizontal axis, {name: list of (x, y)}).
+        panels: list of `Panel`.
         y_label: label of the vertical axis.
-        reference: `None`, or (name, value) of a horizontal line in all panels.
         y_scale: "linear" or "log".
+        y_limits: `None`, or (lowest, highest) value of the vertical axis, such as `PERCENT`.
+        x_scale: "linear" or "log".
+        width: of a panel in inches.
     """
     columns = min(4, math.ceil(math.sqrt(len(panels))) if len(panels) > 3 else len(panels))
     rows = math.ceil(len(panels) / columns)
-    most = max(len(curves) for _, curves in panels)
-    size = 0.8 + 3.6 * columns, (2.8 + 0.17 * (most + 1)) * rows
+    most = max(len(panel.curves) for panel in panels)
+    size = 0.8 + width * columns, (0.5 + 0.64 * width + 0.17 * (most + 1)) * rows
     figure, grid = _grid(len(panels), rows, columns, size)
-    for axes, (x_label, curves) in zip(grid.flat, panels, strict=False):
-        for number, (name, points) in enumerate(curves.items()):
-            axes.plot(
-                *zip(*points, strict=True),
-                color=LINE_COLOURS[number % len(LINE_COLOURS)],
-                linestyle="-" if number < len(LINE_COLOURS) else "--",
-                marker="o" if len(points) <= MARKED_POINTS else None,
-                markersize=4,
-                linewidth=1.6,
-                label=_shortened(name),
-            )
-        if reference is not None:
-            axes.axhline(reference[1], color=GREY, linestyle=":", label=reference[0])
-        axes.set_xlabel(x_label, fontsize=9)
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _draw_panel(axes, panel)
         axes.set_yscale(y_scale)
-        axes.tick_params(labelsize=8, labelleft=True)
-        axes.xaxis.set_major_locator(
-            MaxNLocator(6, steps=[1, 2, 5, 10], integer=_are_whole(curves))
-        )
-        axes.grid(alpha=0.25)
-        # Below the lines, which may be anywhere in the panel.
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8, frameon=False)
+        if y_limits is not None:
+            axes.set_ylim(*y_limits)
+        axes.set_xscale(x_scale)
+        if x_scale == "log":
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            whole = _are_whole(panel.curves)
+            axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole))
     for axes in grid[:, 0]:
         axes.set_ylabel(y_label, fontsize=9)
     return _render(figure)
+
+
+def _draw_panel(axes, panel):
+    for number, (name, points) in enumerate(panel.curves.items()):
+        style = line_style(number, len(points))
+        axes.plot(*zip(*points, strict=True), **style, label=_shortened(name))
+    if panel.reference is not None:
+        name, value = panel.reference
+        axes.axhline(value, color=GREY, linestyle=":", label=f"{name}: {value:.1f}")
+    axes.set_title(panel.title, fontsize=10)
+    axes.set_xlabel(panel.x_label, fontsize=9)
+    axes.tick_params(labelsize=8, labelleft=True)
+    axes.grid(alpha=0.25)
+    # Below the lines, which may be anywhere in the panel.
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8, frameon=False)
+
+
+def line_style(number, points):
+    """Returns matplotlib's settings of the line with that number, which has so many points."""
+    return {
+        "color": LINE_COLOURS[number % len(LINE_COLOURS)],
+        "marker": MARKS[number % len(MARKS)],
+        "linestyle": STROKES[number // len(LINE_COLOURS) % len(STROKES)],
+        "markevery": math.ceil(points / MARKED_POINTS),
+        "markersize": 4,
+        "linewidth": 1.6,
+    }
 
 
 def draw_heat_map(
@@ -121,6 +162,7 @@ def draw_heat_map(
     numbers=True,
     colours="viridis",
     gamma=1.0,
+    unit="",
 ):
     """Draws a table of numbers as coloured cells.
 
@@ -136,6 +178,7 @@ def draw_heat_map(
         numbers: whether cells show their number.
         colours: name of a colour map of matplotlib.
         gamma: exponent of the colour scale; below 1 it tells small values apart.
+        unit: of the values, beside the colour scale.
     """
     values = np.asarray(values, np.float64)
     width, height = NUMBERED_CELL if numbers else (SMALL_CELL, SMALL_CELL)
@@ -161,7 +204,9 @@ def draw_heat_map(
                 colour = _text_colour(image.cmap(norm(value)))
                 text = f"{value:.{decimals}f}"
                 axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    figure.colorbar(image, ax=axes, fraction=0.05).ax.tick_params(labelsize=8)
+    bar = figure.colorbar(image, ax=axes, fraction=0.05)
+    bar.ax.tick_params(labelsize=8)
+    bar.set_label(unit, fontsize=9)
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x_label, fontsize=9)
     axes.set_ylabel(y_label, fontsize=9)

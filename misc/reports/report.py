@@ -1,6 +1,7 @@
 """Results of an evaluation: lines on the screen, pictures, JSON and CSV."""
 
 import csv
+import io
 import pathlib
 
 from misc.images import files, image_files
@@ -140,6 +141,19 @@ def write_table(path, rows):
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_table(path):
+    """Returns the rows of a CSV file as a list of dicts of texts.
+
+    Raises:
+        ValueError: if it is no CSV file with a header.
+    """
+    reader = csv.DictReader(io.StringIO(files.read_text(path), newline=""))
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise ValueError(f"{path} is no CSV file: {error}") from error
 
 
 def _cells(row, widths, header=False):

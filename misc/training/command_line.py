@@ -15,6 +15,8 @@ from absl import flags
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROJECT = "degraded-vision"
+# Packages with models, dataloaders and trained weights.
+PACKAGES = ("eusr", "score_predictors", "classifiers")
 # Packages whose modules define flags of their own.
 LIBRARIES = ("absl", "tensorflow")
 LARGEST_INTEGER = 2**63 - 1  # TensorFlow's

@@ -92,7 +92,7 @@ FLAGS = flags.FLAGS
 SIZES = ("batch_size", "input_patch_size", "evaluation_batch_size", "tile")
 
 
-def run(main, with_model=True, with_dataloader=False, for_use=True):
+def run(main, with_model=True, with_dataloader=False, for_use=True, default_weights=None):
     """Parses the command line, runs `main(settings, selection)` and exits with its status.
 
     Errors that the user can mend (a wrong flag, file or value) are printed as one message; with
@@ -105,6 +105,7 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
         with_dataloader: whether it reads data through a dataloader module.
         for_use: whether a model is restored to be used: the settings of the run that trained it
             then become the defaults of the flags of model and dataloader.
+        default_weights: name of trained weights for a command line that names no model; or `None`.
     """
     _catch_signals()  # again: what was loaded since may have handlers of its own
     # Names of files need not be text in the encoding of what they are printed to.
@@ -116,7 +117,7 @@ def run(main, with_model=True, with_dataloader=False, for_use=True):
     try:
         if with_model:
             common_flags.define_selection_flags(with_dataloader)
-            selected.append(registry.select(sys.argv, with_dataloader, for_use))
+            selected.append(registry.select(sys.argv, with_dataloader, for_use, default_weights))
     except ValueError as error:
         if command_line.asks_for(sys.argv, "help"):
             known = "\n  ".join(registry.list_names("models"))

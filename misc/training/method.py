@@ -221,6 +221,21 @@ class Method(abc.ABC):
         """Loads what training starts from, if nothing is restored; returns whether there is any."""
         return False
 
+    def prepare(self, data):
+        """Sets up what the method takes from the run's `Data` before the first step."""
+        del data
+
+    def epoch_rows(self, results):
+        """Returns what epochs.csv is to say of what was trained on since the last validation.
+
+        Called once for each validation with its results, before `after_validation`; here: nothing.
+
+        Returns:
+            List of {"epoch": number, "split": name, column: number or `None`}, all with the same
+            columns.
+        """
+        return []
+
     def tag(self, batch):
         """Returns the group under which TensorBoard shows this batch, such as "x2"."""
         return "train"
@@ -384,13 +399,21 @@ class Method(abc.ABC):
             **{group.replace("/", "_"): variables for group, variables in self.state().items()}
         )
 
+    def part_of(self, variable):
+        """Returns the part of a network that weights which training starts from may lack.
+
+        The variable is named as in `state`; `None`: they must have it.
+        """
+        del variable  # no part may be missing
+
     def restore(self, path, target=None, use_averages=False):
         """Loads a checkpoint, or a weight file, which holds networks alone.
 
         Args:
             path: path of the checkpoint, without .index; or of a weight file.
             target: `None` for the whole state, or a list of networks to load, without optimizers
-                and step.
+                and step; if they are to be trained, they may have other parts than the file: see
+                `part_of`.
             use_averages: load the networks from the averaged weights where the checkpoint has any.
 
         Raises:
@@ -405,7 +428,8 @@ class Method(abc.ABC):
         if weight_files.is_weight_file(path):
             target = list(self.networks) if target is None else target
             networks = {name: self.networks[name] for name in target}
-            self.restored_step = weight_files.restore(path, networks)
+            options = {"part_of": self.part_of} if self.optimizers else {}
+            self.restored_step = weight_files.restore(path, networks, **options)
             self._restart_averages(target)
             return
         reader = self.open_checkpoint(path)
@@ -413,7 +437,7 @@ class Method(abc.ABC):
         groups = self.state()
         if target is not None:
             groups = {f"networks/{name}": groups[f"networks/{name}"] for name in target}
-        problems, assignments = [], []
+        problems, assignments, lacking = [], [], []
         for group, variables in groups.items():
             for name, variable in variables.items():
                 key = checkpoint_key(group, name)
@@ -425,6 +449,9 @@ class Method(abc.ABC):
                     key = checkpoint_key(group.replace("averages", "networks", 1), name)
                 if key not in shapes and group == "progress":
                     continue  # of a checkpoint that is older than the variable
+                if key not in shapes and target and self.optimizers and self.part_of(name):
+                    lacking.append(self.part_of(name))
+                    continue
                 problems += weight_files.misfits(f"{group}/{name}", shapes.get(key), variable)
                 assignments.append((variable, key))
         if problems:
@@ -433,6 +460,7 @@ class Method(abc.ABC):
                 "Check the model's flags (network, sizes, scales), or load single networks with "
                 "--restore_target."
             )
+        weight_files.describe_lacking(path, lacking)
         for variable, key in assignments:
             variable.assign(reader.get_tensor(key))
         self.restored_step = int(reader.get_tensor(checkpoint_key("progress", "step")))

@@ -90,12 +90,11 @@ class SGD(_Decaying):
 
 
 @keras.saving.register_keras_serializable(package="misc")
-class RAdam(_Decaying):
-    """Rectified Adam, as `torch.optim.RAdam`.
+class Adam(_Decaying):
+    """Adam, as `torch.optim.Adam`.
 
-    Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020, algorithm 2;
-    steps are adaptive where its rho exceeds 5, as in PyTorch (4 in the paper). `epsilon` is added
-    to the root of the second mean before its bias is corrected.
+    Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 1: `epsilon` is
+    added to the root of the corrected second mean, in Keras' own Adam to that of the plain one.
     """
 
     SLOTS = ("mean", "square")
@@ -108,24 +107,59 @@ class RAdam(_Decaying):
         epsilon=1e-8,
         decay=0.0,
         decay_kind="l2",
-        name="radam",
+        name="adam",
     ):
         super().__init__(learning_rate, decay, decay_kind, name)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
     def _step(self, gradient, learning_rate, mean, square):
+        self._follow(gradient, mean, square)
+        first, second = (
+            ops.cast(1.0 - self._power(beta), mean.dtype) for beta in (self.beta_1, self.beta_2)
+        )
+        return learning_rate * (mean / first) / (ops.sqrt(square / second) + self.epsilon)
+
+    def _follow(self, gradient, mean, square):
         self.assign(mean, self.beta_1 * mean + (1 - self.beta_1) * gradient)
         self.assign(square, self.beta_2 * square + (1 - self.beta_2) * gradient * gradient)
+
+    def _power(self, beta):
+        """Returns beta to the power of the number of the step, from 1 on."""
+        # In float64: the differences that are made of it cancel nearly all digits at first.
+        return ops.exp(ops.cast(self.iterations + 1, "float64") * math.log(beta))
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return super().get_config() | {
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+        }
+
+
+@keras.saving.register_keras_serializable(package="misc")
+class RAdam(Adam):
+    """Rectified Adam, as `torch.optim.RAdam`.
+
+    Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020, algorithm 2;
+    steps are adaptive where its rho exceeds 5, as in PyTorch (4 in the paper). `epsilon` is added
+    to the root of the second mean before its bias is corrected.
+    """
+
+    def __init__(self, learning_rate=1e-3, *args, name="radam", **kwargs):
+        super().__init__(learning_rate, *args, name=name, **kwargs)
+
+    def _step(self, gradient, learning_rate, mean, square):
+        self._follow(gradient, mean, square)
         plain, adaptive = (ops.cast(factor, mean.dtype) for factor in self._factors())
         scale = plain + adaptive / (ops.sqrt(square) + self.epsilon)
         return learning_rate * mean * scale
 
     def _factors(self):
         """Returns the factors of the mean in a plain and in an adaptive step; one of them is 0."""
-        # In float64: the difference that gives rho cancels nearly all digits of the first steps.
         step = ops.cast(self.iterations + 1, "float64")
-        first = 1.0 - ops.exp(step * math.log(self.beta_1))
-        power = ops.exp(step * math.log(self.beta_2))
+        first = 1.0 - self._power(self.beta_1)
+        power = self._power(self.beta_2)
         second = 1.0 - power
         limit = 2.0 / (1.0 - self.beta_2) - 1.0
         rho = limit - 2.0 * step * power / second
@@ -140,11 +174,3 @@ class RAdam(_Decaying):
             rectified, rectification * ops.sqrt(second) / first, ops.zeros_like(first)
         )
         return plain, adaptive
-
-    def get_config(self):
-        """Returns the arguments of the constructor."""
-        return super().get_config() | {
-            "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
-        }

@@ -11,10 +11,9 @@ import types
 
 from absl import flags
 
-from misc.training import run_folder, settings
-from misc.training.command_line import ROOT, parse_into, suggest
+from misc.training import run_folder, settings, trained_weights
+from misc.training.command_line import PACKAGES, ROOT, parse_into, suggest
 
-PACKAGES = ("eusr", "score_predictors", "classifiers")
 # Names of the original projects for what is called otherwise here, and data sets of one layout.
 ALIASES = {
     "4pp_eusr": "perceptual_eusr",
@@ -68,7 +67,7 @@ class Selection:
                 raise ValueError(f"--{own} is missing: the models that this one is made of.")
             raise ValueError(
                 "--restore_path is missing: a checkpoint, or the folder of a run"
-                + (f"; or --{own}, a file of weights." if own else ".")
+                + (f"; or --{own}, a file of weights." if own else f"{trained_weights.describe()}.")
                 + f" Without any: {WITHOUT_FILES}."
             )
         path = run_folder.find_checkpoint(flags.restore_path, flags.restore_global_step)
@@ -145,12 +144,13 @@ def load_parts(name):
     ]
 
 
-def select(argv, with_dataloader, for_use=True):
+def select(argv, with_dataloader, for_use=True, default_weights=None):
     """Finds model and dataloader on the command line, and defines their flags.
 
     A model that is not named is taken from the arguments.json beside `--restore_path`, or from what
     the dataloader is usually used with; a dataloader that is not named from the same arguments.json
-    when the model is to be used, or from what the model is usually used with.
+    when the model is to be used, or from what the model is usually used with. Trained weights that
+    --weights names are such a `--restore_path`, too.
 
     Args:
         argv: command line with the program's name first.
@@ -158,18 +158,30 @@ def select(argv, with_dataloader, for_use=True):
         for_use: whether the settings in that arguments.json become the defaults of the flags of the
             same model and dataloader: a restored model then has the shape that it was trained with,
             and its data mean what they meant there.
+        default_weights: name of trained weights for a command line that names nothing; or `None`.
 
     Raises:
         ValueError: when no model is named, a name is unknown, or they are of different packages.
     """
-    chosen = parse_some(argv, "model", "dataloader", "restore_path")
-    trained = run_folder.read_arguments(chosen.restore_path) if chosen.restore_path else {}
+    chosen = parse_some(argv, "model", "dataloader", "restore_path", "weights")
+    is_named = any((chosen.model, chosen.dataloader, chosen.restore_path, chosen.weights))
+    weights = chosen.weights if is_named else default_weights
+    restore_path = chosen.restore_path
+    if weights in trained_weights.paths():
+        if restore_path:
+            raise ValueError("--weights and --restore_path are two ways to say the same: give one.")
+        restore_path = str(trained_weights.find(weights))
+        flags.FLAGS.set_default("restore_path", restore_path)
+    trained = run_folder.read_arguments(restore_path) if restore_path else {}
     dataloader_name = chosen.dataloader
     model_name = chosen.model or trained.get("model")
     if model_name is None and dataloader_name:
         model_name = load("dataloaders", dataloader_name).MODEL
+    if model_name is None and weights and not restore_path:
+        names = ", ".join(trained_weights.paths()) or "none here"
+        raise ValueError(f"--weights={weights} needs --model, or comes with the project: {names}.")
     if model_name is None:
-        raise ValueError(_describe_missing_model(for_use, chosen.restore_path))
+        raise ValueError(_describe_missing_model(for_use, restore_path))
 
     selection = Selection(model_name, load("models", model_name))
     taken = _define(selection.model)
@@ -209,6 +221,7 @@ def _describe_missing_model(for_use, restore_path):
             f"or give --model. Known: {known}."
         )
     run = " or --restore_path, a run's folder, which tells it" if for_use else ""
+    run += trained_weights.describe() if for_use else ""
     others = "; python -m misc.degrade_folder needs no model" if for_use else ""
     without = "trained weights" if for_use else "data of your own"
     return f"--model is missing{run}. Known: {known}. Without {without}: {WITHOUT_FILES}{others}."

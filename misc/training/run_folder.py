@@ -10,7 +10,7 @@ import tempfile
 import tensorflow as tf
 
 from misc.images import files
-from misc.training import checkpoints, summaries, weight_files
+from misc.training import checkpoints, epochs, summaries, weight_files
 from misc.training import settings as settings_of_flags
 
 ARGUMENTS = "arguments.json"
@@ -151,6 +151,7 @@ class RunFolder:
             self._sweep()
             last = step if self.latest_checkpoint() else -1
             _cut_history(self.path / HISTORY, last)
+            epochs.cut(self.path / epochs.FILE, last)
             summaries.cut(self.path, last)
             self._remove_old(step)
 
@@ -237,6 +238,11 @@ class RunFolder:
             with files.naming(path), open(path, "a") as file:
                 file.write(json.dumps({"step": step, **scalars}) + "\n")
 
+    def append_epoch(self, step, rows):
+        """Appends the rows of a validation to epochs.csv; see `Method.epoch_rows`."""
+        if self.is_chief and rows:
+            epochs.append(self.path / epochs.FILE, step, rows)
+
 
 def _cut_history(path, step):
     """Removes what comes after a step, and lines that a killed run did not finish."""
@@ -275,7 +281,8 @@ def read_arguments(restore_path):
     """Returns the flags of the run that a checkpoint belongs to, {} where none are stored.
 
     It is a checkpoint `FOLDER/model.ckpt-STEP`, or its folder; or a weight file `PATH/NAME.h5` or
-    `PATH/NAME_best.h5`, whose run is in `PATH/NAME`. One that is no JSON object is a ValueError.
+    `PATH/NAME_best.h5`, whose run is in `PATH/NAME`, or which tells them itself. One that is no
+    JSON object is a ValueError.
     """
     path = pathlib.Path(restore_path)
     folders = [path if path.is_dir() else path.parent]
@@ -287,7 +294,8 @@ def read_arguments(restore_path):
         file = folder / ARGUMENTS
         if file.exists():
             return _read_object(file)
-    return {}
+    is_file = weight_files.is_weight_file(path) and path.is_file()
+    return weight_files.read_arguments(path) if is_file else {}
 
 
 def _read_object(file):

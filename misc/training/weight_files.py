@@ -7,6 +7,7 @@ Names that end with .weights.h5 are files in Keras 3's own layout. Reading never
 """
 
 import io
+import json
 import math
 import pathlib
 import re
@@ -14,6 +15,7 @@ import re
 import h5py
 import keras
 import numpy as np
+from absl import logging
 from keras.src.legacy.saving import legacy_h5_format
 from keras.src.saving import saving_lib
 
@@ -23,6 +25,8 @@ from misc.training import hdf5_files
 SUFFIX = ".h5"
 KERAS_SUFFIX = ".weights.h5"
 LISTED_PROBLEMS = 8
+# Attribute of files that tell what their network is: flags of the run, as JSON.
+ARGUMENTS = "arguments"
 
 
 def is_weight_file(path):
@@ -44,10 +48,18 @@ def check_name(name):
         )
 
 
-def write(path, networks, step=0):
+def write(path, networks, step=0, dtype=None, arguments=None):
     """Writes the weights of {name: keras.Model} and their training step atomically.
 
     Files .weights.h5, of Keras 3's layout, hold a single network: several are a ValueError.
+
+    Args:
+        path: weight file.
+        networks: {name: network}.
+        step: number of the training step.
+        dtype: number format of the weights in the classic layout, such as "float16"; `None`: as
+            they are. A weight beyond its range is a ValueError.
+        arguments: {flag: JSON value} that `read_arguments` gives back, or `None`.
     """
     # In memory first: a disk that is full while HDF5 writes to it ends the whole process.
     content = io.BytesIO()
@@ -62,11 +74,46 @@ def write(path, networks, step=0):
             for name, network in networks.items():
                 group = file if len(networks) == 1 else file.create_group(name)
                 legacy_h5_format.save_weights_to_hdf5_group(group, network)
+            if arguments is not None:
+                file.attrs[ARGUMENTS] = json.dumps(arguments, default=list)
+        if dtype is not None:
+            content = _with_dtype(content, np.dtype(dtype))
     with files.write_atomically(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 
-def restore(path, networks, partly=False):
+def _with_dtype(content, dtype):
+    """Returns an HDF5 file in memory as another one, whose floating-point arrays have the dtype."""
+    narrow = io.BytesIO()
+
+    def copy(source, target):
+        target.attrs.update(source.attrs)
+        for name, item in source.items():
+            if isinstance(item, h5py.Group):
+                copy(item, target.create_group(name))
+                continue
+            values = item[()]
+            if values.dtype.kind == "f":
+                if values.size and np.abs(values).max() > np.finfo(dtype).max:
+                    raise ValueError(f"{name} holds values that {dtype} cannot")
+                values = values.astype(dtype)
+            target.create_dataset(name, data=values)
+
+    with h5py.File(content, "r") as source, h5py.File(narrow, "w") as target:
+        copy(source, target)
+    return narrow
+
+
+def read_arguments(path):
+    """Returns {flag: value} of the run that a weight file is of, {} where it does not say."""
+    with hdf5_files.open_file(path) as file, hdf5_files.naming(path):
+        found = json.loads(file.attrs.get(ARGUMENTS, "{}"))
+        if not isinstance(found, dict):
+            raise OSError(f"its {ARGUMENTS} are none")
+        return found
+
+
+def restore(path, networks, partly=False, part_of=lambda name: None):
     """Assigns the weights in a file to {name: keras.Model}.
 
     Weights are found by their names. Where those differ, as in files by other programs, the order
@@ -76,6 +123,8 @@ def restore(path, networks, partly=False):
         path: weight file.
         networks: {name: network}: all of the file's, or some of several.
         partly: whether the file may hold more layers than a network, such as another head.
+        part_of: function of a variable's name: which part of a network it belongs to that either
+            side may lack, else `None`; see `describe_lacking`.
 
     Returns:
         The training step of the weights, 0 if the file does not say.
@@ -95,7 +144,7 @@ def restore(path, networks, partly=False):
             else:
                 stored = {name: _read_network(file, name) for name in networks}
         if stored is not None:
-            pairs = _match_all(path, stored, networks, partly)
+            pairs = _match_all(path, stored, networks, partly, part_of)
             with hdf5_files.naming(path):
                 assignments = [(variable, np.asarray(dataset)) for variable, dataset in pairs]
     if stored is None:
@@ -139,6 +188,13 @@ def misfits(name, shape, variable):
     if list(shape) != list(variable.shape):
         return [f"{name} has shape {list(shape)}, the model's is {list(variable.shape)}"]
     return []
+
+
+def describe_lacking(path, parts):
+    """Tells which parts of a network start at random because the weights of a path lack them."""
+    if parts:
+        names = " and ".join(dict.fromkeys(parts))
+        logging.info("Starts at random, because %s lacks it: %s", path, names)
 
 
 def listed(problems):
@@ -191,11 +247,12 @@ def _read_network(file, name):
     return layers
 
 
-def _match_all(path, stored, networks, partly):
+def _match_all(path, stored, networks, partly, part_of):
     """Returns [(variable, dataset)] for all variables, or raises ValueError with all problems."""
-    problems, pairs = [], []
+    problems, pairs, lacking = [], [], []
     for name, network in networks.items():
-        found, of_network = _match(stored[name], network, partly)
+        found, of_network, parts = _match(stored[name], network, partly, part_of)
+        lacking += parts
         prefix = "" if len(networks) == 1 else f"{name}/"
         problems += [prefix + problem for problem in found]
         pairs += of_network
@@ -204,11 +261,12 @@ def _match_all(path, stored, networks, partly):
             f"The weight file {path} does not fit this model:{listed(problems)}\n"
             "Check the model's flags (sizes, number of scores)."
         )
+    describe_lacking(path, lacking)
     return pairs
 
 
-def _match(stored, network, partly):
-    """Returns a list of problems, and [(variable, dataset)] for all variables of the network."""
+def _match(stored, network, partly, part_of):
+    """Returns a list of problems, [(variable, dataset)] of the network, and what the file lacks."""
     variables = {_plain(v.path): v for _, layer in _layers(network) for v in layer}
     arrays = {_plain(name): array for _, layer in stored for name, array in layer}
     if partly:
@@ -217,16 +275,24 @@ def _match(stored, network, partly):
     if not same_names and not partly:
         shapes = [[tuple(v.shape) for v in layer] for _, layer in _layers(network)]
         if shapes == [[array.shape for _, array in layer] for _, layer in stored]:
-            return [], [
-                (variable, array)
-                for (_, ours), (_, theirs) in zip(_layers(network), stored, strict=True)
-                for variable, (_, array) in zip(ours, theirs, strict=True)
-            ]
+            return (
+                [],
+                [
+                    (variable, array)
+                    for (_, ours), (_, theirs) in zip(_layers(network), stored, strict=True)
+                    for variable, (_, array) in zip(ours, theirs, strict=True)
+                ],
+                [],
+            )
+    lacking = {name: part_of(name) for name in variables if name not in arrays}
+    variables = {name: v for name, v in variables.items() if not lacking.get(name)}
+    arrays = {name: a for name, a in arrays.items() if name in variables or not part_of(name)}
     problems = []
     for name, variable in variables.items():
         problems += misfits(name, arrays[name].shape if name in arrays else None, variable)
     problems += [f"{name} is in the file alone" for name in arrays if name not in variables]
-    return problems, [(variable, arrays.get(name)) for name, variable in variables.items()]
+    pairs = [(variable, arrays.get(name)) for name, variable in variables.items()]
+    return problems, pairs, [part for part in lacking.values() if part]
 
 
 def _plain(name):

@@ -53,7 +53,8 @@ def test_everything_is_written_with_class_names(tmp_path):
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
     assert written == {
         "curves.png",
-        "grid.png",
+        "grid/severity.png",
+        "grid/standard_deviation_in_grey_levels_of_0-255.png",
         "confusion/clean.png",
         "confusion/noise_0-40,step=20.png",
         "confusion/contrast@1-3.png",

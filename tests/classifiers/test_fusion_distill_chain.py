@@ -56,6 +56,7 @@ def test_every_stage_finds_what_it_needs(tmp_path):
     chain = Chain(tmp_path, "quick", {"dataloader": ["digits"], "classifier_momentum": ["0.5"]})
     stages = chain.stages()
     assert len(stages) == 12 + 13
+    assert stages == [stage for wave in chain.waves() for stage in wave]
     made = set()
     for stage in stages:
         for flag in ("restore_path", "teacher_weights", "fuse_with", "ensemble_weights"):
@@ -65,6 +66,15 @@ def test_every_stage_finds_what_it_needs(tmp_path):
         assert value(stage, "dataloader") == "digits"
         is_ensemble = value(stage, "model") == "ensemble"
         assert value(stage, "classifier_momentum") == (None if is_ensemble else "0.5")
+    # Those of a wave may run side by side: none needs another one of it.
+    for wave in chain.waves():
+        folders = {str(stage.product.parent) for stage in wave}
+        needed = [part for stage in wave for part in ",".join(stage.command).split(",")]
+        assert not folders & {
+            n.partition("=")[2].removesuffix("/best")
+            for n in needed
+            if not n.startswith(("--train_path", "--output_path", "--save_path"))
+        }
     distill = next(stage for stage in stages if "FusionDistill" in stage.title)
     teachers = value(distill, "teacher_weights").split(",")
     assert [path.split("/")[-2] for path in teachers] == values(distill, "degradations")

@@ -8,6 +8,7 @@ import tensorflow as tf
 from classifiers import levels, losses, networks, training_copies
 from classifiers.dataloaders import digits
 from classifiers.evaluation import Evaluation
+from classifiers.labelled_images import LabelledData, LabelledImages
 from classifiers.models import classifier, ensemble, fusion_distill
 from classifiers.models.classifier import Classifier
 from classifiers.models.ensemble import Ensemble
@@ -127,46 +128,49 @@ def test_a_student_that_is_its_teacher_has_no_distance():
     method = FusionDistill(network, copies=copies(["noise:0"]), optimizers=sgd(), teachers=[None])
     network.layers[3].momentum = 0.0
     method.train_step(BATCH, SEED)  # the moving statistics are now those of the batch
-    taught = method._teach(BATCH["image"])[0]
+    taught = method._teach({"image": BATCH["image"]})[0]
     features = method._student(BATCH["image"], training=False)["stage1"]
     assert float(losses.cosine_embedding(features, taught)) == pytest.approx(0, abs=1e-6)
 
 
-def test_cached_teachers_say_the_same_and_are_asked_once():
+def labelled_data():
+    """The six images, all of them for training."""
+    images = LabelledImages(IMAGES.astype(np.uint8), LABELS, [*"abcde"])
+    return LabelledData(
+        images_per_step=6,
+        read=lambda split: images,
+        evaluation_batch_size=4,
+        validation="held_out",
+        held_out=0.0,
+    )
+
+
+def test_cached_teachers_say_the_same_and_are_not_asked(tmp_path):
     made = copies(["noise:40", "saltpepper:0.2"])
     assert made.draws_nothing
     teachers = [tiny_network(), tiny_network(2.0)]
     asked = FusionDistill(tiny_network(), copies=made, optimizers=sgd(), teachers=teachers)
     cached = FusionDistill(
-        tiny_network(), copies=made, optimizers=sgd(), teachers=teachers, cache_bytes=2**20
+        tiny_network(), copies=made, optimizers=sgd(), teachers=teachers, cache_path=tmp_path
     )
+    cached.prepare(labelled_data())
     teach = tf.function(cached._teach)
     images, index = np.tile(IMAGES, [2, 1, 1, 1]), np.tile(np.arange(6), 2)
-    expected = [np.asarray(block) for block in asked._teach(images)]
-    for _ in range(2):
-        for one, other in zip(
-            teach(tf.constant(images), tf.constant(index)), expected, strict=True
-        ):
-            np.testing.assert_allclose(one, other, atol=1e-6)
-    # What is remembered is returned, whatever the images are now.
-    remembered = teach(tf.constant(0 * images), tf.constant(index))
-    np.testing.assert_allclose(remembered[1], expected[1], atol=1e-6)
+    expected = asked._teach({"image": images})
+    # Whatever the images are now.
+    taught = teach({"image": tf.constant(0 * images), "index": tf.constant(index)})
+    for one, other in zip(taught, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
     figures = tf.function(cached.train_step)(BATCH | {"index": tf.range(6)}, SEED)
     assert np.isfinite(float(figures["loss"]))
-    # Without room for more, only what is not there is computed.
-    cached._caches[0].limit_bytes = 0
-    other = np.where(np.arange(12) % 2, index + 50, index)
-    mixed = teach(tf.constant(0 * images), tf.constant(other))[0]
-    np.testing.assert_allclose(mixed[::2], expected[0][::2], atol=1e-6)
-    assert np.abs(mixed[1::2] - expected[0][1::2]).max(axis=(1, 2, 3)).min() > 1e-3
-    assert 51 not in cached._caches[0]._features
     augmented = FusionDistill(
         tiny_network(),
         copies=copies(["noise:40"], flip=True),
         teachers=teachers[:1],
-        cache_bytes=99,
+        cache_path=tmp_path,
     )
-    assert not augmented._caches
+    augmented.prepare(labelled_data())
+    assert not augmented._outputs
 
 
 def test_the_number_of_teachers_must_fit():

@@ -51,45 +51,50 @@ def test_curves_stand_in_a_panel_for_each_unit(drawn):
     units = {"noise": "grey levels", "jpeg": "quality factor", "fog": "severity"}
     picture = pictures.draw_curves(found, units)
     assert picture.dtype == np.uint8
-    ((panels, _, reference), _) = drawn[0]
-    assert reference == ("clean images", 90.0)
-    assert [(unit, list(curves)) for unit, curves in panels] == [
+    ((panels, _), options) = drawn[0]
+    assert {panel.reference for panel in panels} == {("clean images", 90.0)}
+    assert options["y_limits"] == (0, 100)
+    assert [(panel.x_label, list(panel.curves)) for panel in panels] == [
         ("grey levels", ["noise"]),
         ("quality factor", ["jpeg"]),
         ("severity", ["fog", "snow"]),
     ]
-    assert panels[1][1]["jpeg"] == [(10.0, 49.0), (30.0, 48.0), (50.0, 50.0)]
+    assert panels[1].curves["jpeg"] == [(10.0, 49.0), (30.0, 48.0), (50.0, 50.0)]
 
 
 def test_many_curves_share_panels_equally(drawn):
     found = with_top5([row for i in range(15) for row in rows(f"corruption{i}", range(1, 6))])
     pictures.draw_curves(found, {})
-    ((panels, _, reference), _) = drawn[0]
-    assert [len(curves) for _, curves in panels] == [5, 5, 5]
-    assert reference is None
+    ((panels, _), _) = drawn[0]
+    assert [len(panel.curves) for panel in panels] == [5, 5, 5]
+    assert panels[0].reference is None
 
 
 def test_nothing_is_drawn_without_levels():
     random = {"name": "noise", "level": NAN, "top1": 40.0, "top5": 80.0}
     for found in ([CLEAN], [CLEAN, random]):
         assert pictures.draw_curves(found, {}) is None
-        assert pictures.draw_grid(found, {}) is None
+        assert pictures.draw_grids(found, {}) == {}
     single = with_top5([CLEAN, *rows("fog", [3])])
     assert pictures.draw_curves(single, {}) is None
-    assert pictures.draw_grid(single, {}) is not None
+    assert list(pictures.draw_grids(single, {})) == ["severity"]
     # A hundred columns are no table; the curves show them.
-    assert pictures.draw_grid(with_top5(rows("noise", range(100))), {}) is None
+    assert pictures.draw_grids(with_top5(rows("noise", range(100))), {}) == {}
 
 
 def test_a_grid_holds_every_level_and_the_means(drawn):
     found = with_top5([CLEAN, *rows("fog", [1, 2, 3]), *rows("snow", [2, 5], 80.0)])
-    assert pictures.draw_grid(found, {}).ndim == 3
+    assert pictures.draw_grids(found, {})["severity"].ndim == 3
     ((cells, names, columns, x_label, *_), _) = drawn[0]
     assert (names, columns) == (["fog", "snow"], ["1", "2", "3", "5", "mean"])
     np.testing.assert_array_equal(cells, [[50, 49, 48, np.nan, 49], [np.nan, 80, np.nan, 79, 79.5]])
     assert x_label == "severity"
-    pictures.draw_grid(found, {"fog": "amount"})
-    assert drawn[1][0][3] == "level"
+    # Levels of different meaning are never columns of one table.
+    assert list(pictures.draw_grids(found, {"fog": "amount"})) == ["amount", "severity"]
+    assert [(args[1], args[3]) for args, _ in drawn[1:]] == [
+        (["fog"], "amount"),
+        (["snow"], "severity"),
+    ]
 
 
 def test_confusion_is_in_percent_of_the_right_class(drawn):

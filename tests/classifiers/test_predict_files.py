@@ -68,7 +68,9 @@ def test_images_are_resized_and_cut_as_in_evaluation(tmp_path):
     np.testing.assert_array_equal(seen, resize_and_crop(pixels, 20, 16))
     as_it_is = predict_files.FileClassifier(model, resize=0, crop=24)
     np.testing.assert_array_equal(as_it_is.prepare(tmp_path / "a.png"), pixels[3:27, 12:36])
-    with pytest.raises(ValueError, match=r"a\.png has 30x47 pixels, less than the square of 31"):
+    with pytest.raises(
+        ValueError, match=r"a\.png: it has 30x47 pixels, less than the square of 31"
+    ):
         predict_files.FileClassifier(model, resize=0, crop=31).prepare(tmp_path / "a.png")
 
 

@@ -26,10 +26,34 @@ def test_curves_take_any_number_of_panels_and_lines():
     points = [(x, 90 - x) for x in range(5)]
     for panels, lines in ((1, 1), (2, 6), (5, 3)):
         curves = {f"degradation {number}": points for number in range(lines)}
-        picture = plots.draw_curves([("severity", curves)] * panels, "accuracy", ("clean", 91.0))
+        panel = plots.Panel("severity", curves, reference=("clean", 91.0))
+        picture = plots.draw_curves([panel] * panels, "accuracy")
         assert picture.dtype == np.uint8
         blue = picture[..., 2].astype(int) - picture[..., 0] > 60
         assert blue.sum() > 50 * panels
+
+
+def test_lines_differ_in_more_than_colour():
+    styles = [plots.line_style(number, 5) for number in range(24)]
+    looks = {(style["marker"], style["linestyle"]) for style in styles}
+    assert len(looks) == len(styles)
+    # Of many points some are marked, so that marks tell lines apart there, too.
+    assert plots.line_style(0, 100)["markevery"] == 9
+
+
+def test_curves_keep_their_limits():
+    """Accuracies between 70 and 71 % do not look like a fall."""
+    near = {"a": [(1, 70.0), (10, 71.0), (100, 70.5)]}
+    panels = [plots.Panel("bytes", near, "top 1")]
+    free = plots.draw_curves(panels, "accuracy", x_scale="log")
+    fixed = plots.draw_curves(panels, "accuracy", y_limits=plots.PERCENT, x_scale="log")
+
+    def extent(picture):
+        blue = picture[..., 2].astype(int) - picture[..., 0] > 100
+        # Without the sample of the line in the legend.
+        return np.ptp(np.flatnonzero(blue[: int(0.7 * len(blue))].any(axis=1)))
+
+    assert extent(fixed) < 20 < extent(free)
 
 
 def test_heat_maps_take_any_size_and_gaps():
