@@ -17,7 +17,7 @@ td, th {{ padding: 2px 1em 2px 0; text-align: right; }}
 th:first-child {{ text-align: left; }}
 img {{ max-width: 100%; }}
 td img {{ max-width: 19vw; }}
-pre {{ overflow-x: auto; }}
+pre {{ white-space: pre-wrap; }}
 </style>
 <h1>{title}</h1>
 {body}
