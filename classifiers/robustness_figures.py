@@ -170,7 +170,7 @@ def _means(rows, points, samples):
         values = [
             np.mean([row[figure] for row in own]) for own in by_name.values() if figure in own[0]
         ]
-        if values:
+        if values and np.isfinite(values).all():
             name = "accuracy_present" if figure == "top1_present" else figure
             found[name] = float(np.mean(values))
     return found

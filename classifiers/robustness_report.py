@@ -58,16 +58,25 @@ def define_flags():
         "models, or one for each.",
         repeats=True,
     )
-    for name, what in (("mean", "Mean"), ("deviation", "Standard deviation")):
-        common_flags.define_numbers(
-            f"input_{name}",
-            None,
-            f"{what} of R, G and B in 0-255 that --models are fed with, instead of the preset's.",
-            float,
-            length=3,
-            at_least=0,
-            at_most=255,
-        )
+    common_flags.define_numbers(
+        "input_mean",
+        None,
+        "Mean of R, G and B in 0-255 that --models are fed with, instead of the preset's.",
+        float,
+        length=3,
+        at_least=0,
+        at_most=255,
+    )
+    common_flags.define_numbers(
+        "input_deviation",
+        None,
+        "Standard deviation of R, G and B in 0-255, by which values are divided, instead of the "
+        "preset's.",
+        float,
+        length=3,
+        above=0,
+        at_most=255,
+    )
     flags.DEFINE_enum(
         "input_order", None, input_values.ORDERS, "Order of the channels, instead of the preset's."
     )
@@ -109,8 +118,6 @@ def create_report(flags, data, command):
     Raises:
         ValueError: for models, degradations or data that cannot be used.
     """
-    if flags.input_deviation and min(flags.input_deviation) <= 0:
-        raise ValueError(f"--input_deviation is above 0. Received: {flags.input_deviation}")
     chosen = flags.degradations
     if "data_corruptions" in flags and "degradations" not in flags.given:  # they are degraded
         chosen = []
