@@ -12,7 +12,8 @@ import pytest
 
 from classifiers import robustness_report
 from classifiers.dataloaders import digits, imagenet_c
-from classifiers.robustness_report import Report, short_names
+from classifiers.robustness_content import short_names
+from classifiers.robustness_report import Report
 from misc.images import sample_data
 from tests import commands, flag_values
 
@@ -85,7 +86,7 @@ def test_a_report_has_a_page_figures_and_every_image(model, tmp_path):
     assert not list((tmp_path / "report").rglob("*.npz"))
     with pytest.raises(FileExistsError, match="holds a report already"):
         create_report(model, tmp_path / "report").run()
-    other = {"levels": "5,3", "degradations": ["contrast"]}
+    other = {"levels": "5,3", "degradations": ["contrast"], "overwrite": True}
     create_report(model, tmp_path / "report", **other).run(overwrite=True)
     results = json.loads((tmp_path / "report/results.json").read_text())
     assert [row["level"] for row in results["images"][1:]] == [3, 5]
