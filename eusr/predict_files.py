@@ -173,7 +173,9 @@ class FileUpscaler:
             overlap = _exact_overlap(model, self.scale, tile)
         self.overlap = overlap
         self.tile = tile
-        self._output_bytes = model.output_bytes(self.scale)
+        # An accelerator has a memory of its own.
+        on_cpu = not tf.config.list_physical_devices("GPU")
+        self._output_bytes = model.output_bytes(self.scale) if on_cpu else None
         tiling.check(tile or 0, self.overlap)
         self._function = model.compiled("output", self.scale)
         if ensemble:

@@ -15,7 +15,7 @@ from misc.images import pixel_store
 # Output pixels along one side; see `python -m benchmarks.tiling` for what sizes cost.
 OUTPUT_TILE = 1152
 # Larger tiles, of which less overlaps, take no more than this part of the memory.
-MEMORY_SHARE = 1 / 4
+MEMORY_SHARE = 1 / 2
 
 
 @dataclasses.dataclass(frozen=True)

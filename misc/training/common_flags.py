@@ -263,7 +263,7 @@ def define_tiling_flags(default_tile):
         "tile",
         default_tile,
         "Side of the tiles that larger images are cut into, in input pixels; 0: whole images"
-        + ("." if default_tile is not None else "; default: what a quarter of the memory takes."),
+        + ("." if default_tile is not None else "; default: what half of the memory takes."),
         lower_bound=0,
     )
     flags.DEFINE_integer(

@@ -146,12 +146,13 @@ def test_more_memory_makes_larger_tiles(monkeypatch):
     amounts = []
     monkeypatch.setattr(tiling.pixel_store, "available_memory", lambda: amounts[-1])
     wastes = []
-    for gigabytes in (1, 12, 100):
-        amounts.append(gigabytes * 10**9)
+    for gigabytes in (0.5, 6, 100):
+        amounts.append(int(gigabytes * 10**9))
         tile = tiling.choose_tile((750, 1000), 4, 45, output_bytes=512)
         sides = [t or n for t, n in zip(tile, (750, 1000), strict=True)]
         parts = [len(tiling.split(n, t, 45)) for n, t in zip((750, 1000), tile, strict=True)]
-        assert 16 * np.prod(sides) * 512 <= max(amounts[-1] / 4, 512 * tiling.OUTPUT_TILE**2)
+        most = max(amounts[-1] / 2, 512 * tiling.OUTPUT_TILE**2)
+        assert 16 * np.prod(sides) * 512 <= most
         wastes.append(np.prod(sides) * np.prod(parts) / (750 * 1000))
     assert wastes == sorted(wastes, reverse=True)
     assert wastes[1] < 1.25
