@@ -152,8 +152,11 @@ class Evaluation:
         return self._functions[function]
 
     def _report(self, grid, means, report, names):
+        # Which codec really ran: there are stand-ins.
+        codecs = {tested.name: tested.layer.codec_name or "" for tested in self.tested}
         for row in grid.rows():
-            report.add_row(row)
+            coded = {"codec": codecs.get(row["name"], "")} if "bytes" in row else {}
+            report.add_row(row | coded)
         report.add_note(
             "accuracy", "percent; mean over the degradations of each one's mean over its levels"
         )

@@ -48,6 +48,7 @@ class Chain:
         factor: factor of the recipes' steps.
         statistics: moving statistics of the fused weights to go on from.
         names: degradations, in the order of the batch's blocks.
+        clean_weights: file of the clean model's weights, which is then not trained; or `None`.
     """
 
     folder: pathlib.Path
@@ -56,6 +57,7 @@ class Chain:
     factor: float = 1.0
     statistics: str = "reestimated"
     names: tuple = DEGRADATIONS
+    clean_weights: str | None = None
 
     def __post_init__(self):
         """Checks the settings, where a later stage would stop."""
@@ -71,6 +73,11 @@ class Chain:
         if "," in str(self.folder):
             # Flags that list the models of several degradations separate them by commas.
             raise ValueError(f"--output_path must not hold commas. Received: {self.folder}")
+        if self.clean_weights:
+            path = pathlib.Path(self.clean_weights).resolve()
+            if not path.is_file() or "," in str(path):
+                raise ValueError(f"--clean_weights={path} is no file, or its path holds commas.")
+            object.__setattr__(self, "clean_weights", str(path))
         if len({_folder_name(name) for name in self.names}) < len(self.names):
             raise ValueError(
                 f"--degradations must differ from each other. Received: {', '.join(self.names)}"
@@ -95,6 +102,7 @@ class Chain:
             "steps_factor": self.factor,
             "fused_statistics": self.statistics,
             "degradations": list(self.names),
+            "clean_weights": self.clean_weights,
             "passed": {n: values for n, values in self.passed.items() if n not in changeable},
         }
         check_settings(self.folder, chosen, begun=any(stage.product.exists() for stage in stages))
@@ -119,10 +127,16 @@ class Chain:
         every = {"degradations": list(self.names)}
         teachers = ",".join(str(self._best(name)) for name in self.names)
         fused = f"fused_{self.statistics}"
-        clean = self._train("clean", "clean", "Step 1: clean model")
+        clean = [self._train("clean", "clean", "Step 1: clean model")]
+        tested = {"restore_path": self._best("clean")}
+        if self.clean_weights:
+            clean = []
+            network = self.passed.get("network", [self.recipe("clean")["network"]])
+            tested = {"weights": self.clean_weights, "network": network}
         separate = []
         for name in self.names:
-            taught = {"degradations": name, "teacher_weights": self._best("clean")}
+            teacher = self.clean_weights or self._best("clean")
+            taught = {"degradations": name, "teacher_weights": teacher}
             title = f"Step 2: model of {name}"
             separate.append(self._train(name, "separate", title, taught, "clean"))
         separate += [
@@ -138,8 +152,9 @@ class Chain:
         # Fused weights bear the settings of the models that they are made of.
         soups = [f"fused_{statistics}" for statistics in MOVING_STATISTICS]
         taught = [(name, "fusion_distill") for name in (*soups, "fusion_distill")]
-        trained = [(name, "classifier") for name in ("clean", "scratch", "vanilla", "fusing")]
-        evaluations = [
+        trained = [(name, "classifier") for name in ("scratch", "vanilla", "fusing")]
+        evaluations = [self._evaluate("clean", "classifier", every | tested)]
+        evaluations += [
             self._evaluate(name, model, every | {"restore_path": self._best(name)})
             for name, model in trained + taught
         ]
@@ -148,7 +163,8 @@ class Chain:
             evaluations.append(self._evaluate(name, "fusion_distill", tested))
         voting = every | {"ensemble_weights": teachers}
         evaluations.append(self._evaluate("ensemble", "ensemble", voting))
-        return [[clean], separate, fusions, distilled, evaluations]
+        waves = [clean, separate, fusions, distilled, evaluations]
+        return [wave for wave in waves if wave]
 
     def recipe(self, name):
         """Returns the flags of a step; see `read_recipe`."""
@@ -160,7 +176,9 @@ class Chain:
         folder = self.folder / _folder_name(name)
         # Written out: a flag that is in the recipe and given again might add to it.
         values = chosen | course | self._passed(chosen["model"]) | (values or {})
-        if start:
+        if start == "clean" and self.clean_weights:
+            values |= {"weights": self.clean_weights}
+        elif start:
             values |= {"restore_path": self._best(start), "restore_target": "classifier"}
         command = ("train.py", *_arguments(values | {"train_path": folder}))
         return Stage(title, command, _last_file(folder, course["max_steps"]))

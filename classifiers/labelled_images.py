@@ -292,8 +292,11 @@ class LabelledData(Data):
             # The training loop counts from 1.
             draws = seeds.of_step(seed, step + 1, host=shard[0])
             copies = self.copies(batch["image"], batch["label"], draws, batch.get("index"))
-            # Of stored images there is one copy.
-            return {name: batch[name] for name in ("bytes",) if name in batch} | copies
+            if "bytes" in batch:
+                # Of stored images there is no clean copy.
+                copies = batch | copies
+                del copies["image"]
+            return copies
 
         batches = batches.enumerate(first_step)
         return batches.map(make, num_parallel_calls=4, deterministic=True).prefetch(2)

@@ -149,12 +149,12 @@ def _load_weights(text, name, path, values, image_size):
             name, network.output_shape[-1], None, mean=mean, std=std, image_size=image_size
         )
         other.set_weights(network.get_weights())
-        return _compiled(lambda images: other(images, training=False))
+        return compiled(lambda images: other(images, training=False))
 
     return Subject(
         name,
         text,
-        _compiled(lambda images: network(images, training=False)),
+        compiled(lambda images: network(images, training=False)),
         f"{values} ({values.source})",
         variant=variant,
     )
@@ -169,13 +169,13 @@ def _load_run(text, path):
     return Subject(
         name or text,
         text,
-        _compiled(lambda images: model.predict(images)["logits"]),
+        compiled(lambda images: model.predict(images)["logits"]),
         "as its run was trained",
         model.metadata.get("class_names"),
     )
 
 
-def _compiled(function):
+def compiled(function):
     """Returns a function of images of any size whose weights are constants; see `frozen_graph`."""
     traced = {}
 
@@ -184,8 +184,9 @@ def _compiled(function):
         if size not in traced:
             # The networks say what sizes they take where they are traced.
             signature = [tf.TensorSpec([None, *size], tf.float32)]
-            compiled = tf.function(function, input_signature=signature, autograph=False)
-            traced[size] = frozen_graph.with_constants(compiled)
+            traced[size] = frozen_graph.with_constants(
+                tf.function(function, input_signature=signature, autograph=False)
+            )
         return np.asarray(tf.nest.flatten(traced[size](tf.convert_to_tensor(images)))[0])
 
     return classify
@@ -207,26 +208,26 @@ def check(subjects, images, labels, answers, classes):
     """
     found = {}
     for number, subject in enumerate(subjects):
-        right = int((answers.ranks[number] == 0).sum())
-        said = _describe_chance(right, labels, classes)
+        right = answers.ranks[number] == 0
+        said = _describe_chance(right.mean(), labels, classes)
         best = _best_preset(subject, images, labels, right)
         if best:
-            said = (said or f"{100 * right / len(labels):.1f} % of them are right") + f"; {best}"
+            said = (said or f"{100 * right.mean():.1f} % of them are right") + f"; {best}"
         if said:
             found[subject.name] = f"Of the first {len(labels)} clean images: {said}."
             logging.warning("%s: %s", subject.name, found[subject.name])
     return found
 
 
-def _describe_chance(right, labels, classes):
+def _describe_chance(accuracy, labels, classes):
     """Returns what to say where no more answers are right than guesses would be, else `None`."""
     # Whoever always says the same is right as often as the most frequent class.
     chance = max(1 / classes, np.bincount(labels).max() / len(labels) if classes < 100 else 0)
     deviation = np.sqrt(chance * (1 - chance) / len(labels))
-    if right / len(labels) > chance + _DEVIATIONS * deviation:
+    if accuracy > chance + _DEVIATIONS * deviation:
         return None
     return (
-        f"{100 * right / len(labels):.1f} % of them are right, which is chance "
+        f"{100 * accuracy:.1f} % of them are right, which is chance "
         f"({100 * chance:.1f} %): check what the model is fed with (--input_preset, --input_mean, "
         "--input_order), and the order of its classes"
     )
@@ -236,13 +237,14 @@ def _best_preset(subject, images, labels, right):
     """Returns what to say of a preset that does far better, `None` if none does."""
     if subject.variant is None:
         return None
-    counts = {}
+    found = {}
     for name, values in input_values.PRESETS.items():
         if values.order == "RGB" or isinstance(subject.classify, foreign_models.ForeignModel):
             logits = np.asarray(subject.variant(values)(images))
-            counts[name] = int((logits.argmax(axis=1) == labels).sum())
-    name = max(counts, key=counts.get)
-    # Of two counts on the same images at most these differ: a sign test.
-    if counts[name] - right <= _DEVIATIONS * np.sqrt(counts[name] + right + 1):
+            found[name] = logits.argmax(axis=1) == labels
+    name = max(found, key=lambda name: found[name].sum())
+    # McNemar's test, of the images that only one of the two is right on.
+    gained, lost = (found[name] & ~right).sum(), (right & ~found[name]).sum()
+    if gained - lost <= _DEVIATIONS * np.sqrt(gained + lost):
         return None
-    return f"with --input_preset={name} it would be {100 * counts[name] / len(labels):.1f} %"
+    return f"with --input_preset={name} it would be {100 * found[name].mean():.1f} %"

@@ -35,6 +35,11 @@ def define_flags():
         "Which settings: quick (ResNet20, minutes on a CPU), cifar10, cifar100 or tiny_imagenet "
         f"(published): {fusion_distill_chain.RECIPES}/NAME_*.flags.",
     )
+    flags.DEFINE_string(
+        "clean_weights",
+        None,
+        "File of weights of a trained clean model, PyTorch's or Keras': step 1 is then left out.",
+    )
     common_flags.define_float(
         "steps_factor", 1.0, "Factor of the recipes' numbers of steps.", above=0
     )
@@ -86,6 +91,7 @@ def main(chosen, selection):
         chosen.steps_factor,
         chosen.fused_statistics,
         names,
+        chosen.clean_weights,
     )
     # What can't be read, trained on or tested is found now, and not after hours of training.
     defaults = {"levels": "all", "network": chain.recipe("clean")["network"]}

@@ -12,10 +12,12 @@ from misc.training import common_flags, registry, settings
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "originals.md"
 RECIPES = {path.stem: path for path in ROOT.glob("*/recipes/*.flags")}
-# Recipes that others include, and those that other pages describe: SyMPIE's, those of repair and of
-# trained weights, which no authors have values for.
+# Recipes that others include, and those that other pages describe: SyMPIE's, expert training's, and
+# those of repair and of trained weights, which no authors have values for.
 SHARED = {"fusion_distill", "tiny_imagenet", "sympie", "sympie_cifar10", "sympie_evaluation"}
 SHARED |= {"deblocking", "denoising", "photo", "eusr_small", "eusr_photo"}
+SHARED |= {"expert_training", "expert_training_mnasnet"}
+SHARED |= {"stability_training", "stability_training_mnasnet"}
 # Whose values the authors' are, for the recipes that are this project's own.
 PUBLISHED = {
     **{f"quick_{run}": f"cifar10_{run}" for run in ("clean", "separate", "distill")},
@@ -67,7 +69,26 @@ PREDICTOR = {
     "mobilenetv2_alpha": 1.0,
     "mobilenetv2_train_last_only": False,
 }
+TUNED = {
+    "network": "resnet50",
+    "batch_size": 384,
+    "epochs": 45,
+    "plateau_factor": 0.2,
+    "augment_flip": False,
+    "augment_padding": 0,
+    "data_validation": "test",
+    "data_crop": 224,
+    "data_interpolation": "bicubic",
+}
 ORIGINALS = {
+    ("--model=expert_training", "--dataloader=class_folders"): TUNED
+    | {"degradations": ["jpeg:10"], "plateau_patience": 3, "expert_training_reduction": "sum"},
+    ("--model=stability_training", "--dataloader=class_folders"): TUNED
+    | {
+        "plateau_patience": 4,
+        "stability_training_lambda": 5e-3,
+        "stability_training_reduction": "sum",
+    },
     ("--model=eusr", "--dataloader=basic_loader"): EUSR | {"eusr_model_scales": [2, 4, 8]},
     ("--model=4pp_eusr", "--dataloader=basic_loader"): EUSR
     | {

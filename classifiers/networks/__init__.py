@@ -233,9 +233,10 @@ def build(
             if not load_head or stored_classes in (None, num_classes):
                 raise
             raise ValueError(
-                f"{error}\n  The file has {stored_classes} classes, the network {num_classes}; "
-                "load_head=False (with --weights: --noweights_head) leaves the file's last layer "
-                "out."
+                f"{error}\n  The file has {stored_classes} classes, the network {num_classes}. If "
+                "the data are of some of the file's classes, name all of them: --class_names. To "
+                "train for other ones, load_head=False (with --weights: --noweights_head) leaves "
+                "the file's last layer out."
             ) from error
     return model
 

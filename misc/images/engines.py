@@ -41,9 +41,7 @@ def open_executor(engine="local", workers=None, scheduler=None):
     try:
         import distributed
     except ImportError as error:
-        raise ValueError(
-            "--engine=dask needs dask.distributed: pip install 'degraded-vision[cluster]'"
-        ) from error
+        raise ValueError("--engine=dask needs dask.distributed: pip install distributed") from error
     try:
         client = distributed.Client(scheduler, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:

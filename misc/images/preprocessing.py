@@ -143,6 +143,7 @@ def create_manifest(
     crop=224,
     size=224,
     interpolation="bicubic",
+    upright=True,
     seed=0,
 ):
     """Returns the `Manifest` of a set that this machine would make.
@@ -156,6 +157,7 @@ def create_manifest(
         crop: see there.
         size: see there.
         interpolation: see there.
+        upright: see there.
         seed: see there.
 
     Raises:
@@ -176,6 +178,7 @@ def create_manifest(
         crop=crop,
         size=size,
         interpolation=interpolation,
+        upright=upright,
         seed=seed,
         splits={
             name: {"images": len(names), "list": stored_sets.digest(names)}
@@ -310,7 +313,7 @@ def _check_here(manifest):
 
 
 def _read(path, manifest):
-    pixels = image_files.read_rgb(path)
+    pixels = image_files.read_rgb(path, manifest.upright)
     shape = manifest.resize, manifest.crop, manifest.interpolation, manifest.size
     try:
         return degraded_copies.resize_and_crop(pixels, *shape)

@@ -11,13 +11,16 @@ from misc.images import files, image_files
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 body {{ font-family: sans-serif; margin: 2em; max-width: 1800px; }}
 td, th {{ padding: 2px 1em 2px 0; text-align: right; }}
 th:first-child {{ text-align: left; }}
 img {{ max-width: 100%; }}
 td img {{ max-width: 19vw; }}
-pre {{ white-space: pre-wrap; }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
+@media (max-width: 700px) {{ body {{ margin: .7em; font-size: 13px; }}
+  td, th {{ padding: 1px 4px 1px 0; }} }}
 </style>
 <h1>{title}</h1>
 {body}

@@ -1,5 +1,7 @@
 """Training on files: random windows, decoding side by side, broken images."""
 
+import functools
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -7,6 +9,8 @@ import tensorflow as tf
 
 from classifiers import random_resized_crop
 from classifiers.dataloaders import class_folders, imagenet_c, tiny_imagenet
+from misc import dataset_preprocessing
+from misc.images import engines, preprocessing
 from misc.training.settings import Settings
 
 # Every image has one colour of its own, whatever is cut out of it.
@@ -223,3 +227,120 @@ def test_the_folders_tell_the_number_of_classes(folder, tmp_path):
             (tmp_path / "stored" / "fog" / str(severity) / name).mkdir(parents=True)
     stored = settings(tmp_path / "stored", num_classes=None, data_corruptions=None, data_resize=0)
     assert imagenet_c.create_data(stored).settings == {"num_classes": 3}
+
+
+def store(folder, output, degradation, kind="decoded", **values):
+    """Stores the images of a folder of classes as misc.dataset_preprocessing does."""
+    splits = preprocessing.find_splits(folder)
+    shape = {"resize": 20, "crop": 16, "size": 16} | values
+    manifest = preprocessing.create_manifest(splits, degradation, kind, **shape)
+    executor = functools.partial(engines.open_executor, "local", 2)
+    dataset_preprocessing.preprocess(
+        folder, output, splits, manifest, (1, 1), executor, False, False
+    )
+
+
+def paint_noise(folder):
+    random = np.random.default_rng(0)
+    for path in folder.glob("*/*.png"):
+        pixels = random.integers(0, 256, (6, 8, 3), np.uint8)
+        PIL.Image.fromarray(pixels).resize((40, 30), PIL.Image.Resampling.BICUBIC).save(path)
+
+
+def collect(data):
+    batches = {split: data.evaluation_batches(split) for split in ("validation", "test")}
+    batches["train"] = data.training_batches(1).take(4)
+    return {
+        split: [{name: np.asarray(value) for name, value in batch.items()} for batch in found]
+        for split, found in batches.items()
+    }
+
+
+def assert_equal_batches(first, second, names):
+    for split, batches in first.items():
+        for one, other in zip(batches, second[split], strict=True):
+            for name in names:
+                np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_stored_images_are_read_instead_of_clean_ones(folder, tmp_path_factory):
+    paint_noise(folder)
+    clean = settings(
+        folder,
+        data_test_path=str(folder),
+        data_training_crop="centre",
+        data_interpolation="bicubic",
+        data_resize=20,
+    )
+    on_the_fly = collect(class_folders.create_data(clean))
+    outputs = {}
+    for kind in ("decoded", "bitstreams"):
+        output = tmp_path_factory.mktemp(kind)
+        store(folder, output, "jpeg:20,p=0.7", kind)
+        # Size and interpolation are the set's, whatever the flags' defaults are.
+        flags = clean | {"data_degraded_path": str(output), "data_interpolation": "bilinear"}
+        for cached in (False, True) if kind == "decoded" else (False,):
+            data = class_folders.create_data(flags | {"data_cached": cached})
+            outputs[kind, cached] = collect(data)
+            assert_equal_batches(outputs[kind, cached], on_the_fly, ["label", "index"])
+        assert_equal_batches(collect(data.clean()), on_the_fly, ["image", "label", "index"])
+        assert data.settings["data_interpolation"] == "bicubic"
+        assert data.settings["stored_degradation"] == "jpeg:20,p=0.7"
+        assert data.describe()["resize"] == 20
+    for others in outputs.values():
+        assert_equal_batches(outputs["decoded", False], others, ["image", "bytes"])
+    for split, batches in outputs["decoded", False].items():
+        sizes = np.concatenate([batch["bytes"] for batch in batches])
+        assert 0 < np.count_nonzero(sizes) < len(sizes)
+        for batch, before in zip(batches, on_the_fly[split], strict=True):
+            same = (batch["image"] == before["image"]).all(axis=(1, 2, 3))
+            np.testing.assert_array_equal(same, batch["bytes"] == 0)
+    data = class_folders.create_data(clean)
+    assert data.clean() is data
+
+
+def test_places_in_the_split_stay_when_some_or_others_come_first(folder):
+    # Every image has one colour of its own.
+    flags = settings(folder, data_test_path=str(folder), data_training_crop="centre")
+    for values in ({}, {"quick": True}, {"reestimated_prior": 4}):
+        data = class_folders.create_data(flags | values)
+        for batch in data.evaluation_batches("test"):
+            label, number = divmod(batch["index"].numpy(), PER_CLASS)
+            np.testing.assert_array_equal(batch["label"], label)
+            np.testing.assert_array_equal(batch["image"][:, 3, 5, 1], 30 * number)
+    assert (number[1:] < number[:-1]).any()
+
+
+def test_what_does_not_fit_a_stored_set_is_refused(folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("set")
+    store(folder, output, "jpeg:20")
+    stored = settings(folder, data_degraded_path=str(output), data_training_crop="centre")
+    for values, message in (
+        ({"data_training_crop": "random"}, "--data_degraded_path takes whole central squares"),
+        ({"degradations": ["jpeg:5"]}, "--degradations would degrade the stored images"),
+        ({"data_degraded_path": str(folder / "none")}, "there is no such folder"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            class_folders.create_data(stored | values)
+    given = Settings((stored | {"data_crop": 32}).to_dict(), given=["data_crop"])
+    with pytest.raises(ValueError, match=r"was made with --data_crop=16\. Received: 32"):
+        class_folders.create_data(given)
+    store(folder, output / "turned", "jpeg:20", upright=False)
+    with pytest.raises(ValueError, match="images that were not turned as EXIF says"):
+        take(stored | {"data_degraded_path": str(output / "turned")}, 1)
+    (folder / "cat" / "0.png").rename(folder / "cat" / "9.png")
+    with pytest.raises(ValueError, match=r"1 of these are not in the set, such as cat/9\.png"):
+        take(stored, 1)
+
+
+def test_squares_are_resized_for_networks_that_take_less(folder):
+    paint_noise(folder)
+    values = {"data_resize": 24, "data_crop": 20, "data_size": 8, "data_interpolation": "bicubic"}
+    flags = settings(folder, data_test_path=str(folder), data_training_crop="centre", **values)
+    batch = take(flags, 1, "test")[0]
+    for image, path in zip(batch["image"], sorted(folder.glob("*/*.png")), strict=False):
+        expected = PIL.Image.open(path).resize((32, 24), PIL.Image.Resampling.BICUBIC)
+        expected = expected.crop((6, 2, 26, 22)).resize((8, 8), PIL.Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(image, np.asarray(expected))
+    with pytest.raises(ValueError, match="--data_size takes whole central squares"):
+        class_folders.create_data(flags | {"data_training_crop": "random"})

@@ -52,10 +52,33 @@ def test_steps_are_scaled_together():
     assert fusion_distill_chain.scale_steps({"max_steps": "100"}, 0.001) == {"max_steps": "1"}
 
 
+def test_a_clean_model_that_is_there_is_not_trained(tmp_path):
+    file = tmp_path / "clean.pth"
+    with pytest.raises(ValueError, match=r"--clean_weights=.*clean\.pth is no file"):
+        Chain(tmp_path, "quick", {}, clean_weights=str(file))
+    file.touch()
+    chain = Chain(tmp_path, "quick", {}, clean_weights=str(file))
+    stages = {stage.title: stage for stage in chain.stages()}
+    assert len(stages) == 11 + 13
+    assert not any("Step 1" in title for title in stages)
+    for name in ("Step 2: model of jpeg", "Baseline: vanilla fine-tuning"):
+        assert value(stages[name], "weights") == str(file)
+        assert value(stages[name], "restore_path") is None
+    assert value(stages["Step 2: model of jpeg"], "teacher_weights") == str(file)
+    assert value(stages["Baseline: scratch"], "weights") is None
+    assert value(stages["Evaluation of clean"], "weights") == str(file)
+    assert value(stages["Evaluation of clean"], "network") == "cifar_resnet20"
+    assert f"{tmp_path}/clean/best" not in " ".join(sum((s.command for s in stages.values()), ()))
+    chain = Chain(tmp_path, "quick", {"network": ["resnet18"]}, clean_weights=str(file))
+    (clean,) = (stage for stage in chain.stages() if stage.title == "Evaluation of clean")
+    assert values(clean, "network") == ["resnet18"]
+
+
 def test_every_stage_finds_what_it_needs(tmp_path):
     chain = Chain(tmp_path, "quick", {"dataloader": ["digits"], "classifier_momentum": ["0.5"]})
     stages = chain.stages()
     assert len(stages) == 12 + 13
+    assert stages == [stage for wave in chain.waves() for stage in wave]
     made = set()
     for stage in stages:
         for flag in ("restore_path", "teacher_weights", "fuse_with", "ensemble_weights"):
@@ -65,6 +88,15 @@ def test_every_stage_finds_what_it_needs(tmp_path):
         assert value(stage, "dataloader") == "digits"
         is_ensemble = value(stage, "model") == "ensemble"
         assert value(stage, "classifier_momentum") == (None if is_ensemble else "0.5")
+    # Those of a wave may run side by side: none needs another one of it.
+    for wave in chain.waves():
+        folders = {str(stage.product.parent) for stage in wave}
+        needed = [part for stage in wave for part in ",".join(stage.command).split(",")]
+        assert not folders & {
+            n.partition("=")[2].removesuffix("/best")
+            for n in needed
+            if not n.startswith(("--train_path", "--output_path", "--save_path"))
+        }
     distill = next(stage for stage in stages if "FusionDistill" in stage.title)
     teachers = value(distill, "teacher_weights").split(",")
     assert [path.split("/")[-2] for path in teachers] == values(distill, "degradations")

@@ -140,6 +140,28 @@ def test_levels_are_drawn_per_image():
     assert len(np.unique(sizes)) > 3
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["jpeg:10-90,p=0.5", "jpeg:99-101", "jpeg@0-5:step=1", "webp:10-90,p=0.5", "jpeg_host:7"],
+)
+def test_the_level_of_a_single_image_is_the_one_that_is_drawn_for_it(text):
+    layer, image = degradations.parse(text), photo()
+    levels = []
+    for seed in range(12):
+        levels.append(layer.draw_level(np.array([seed, 7], np.int32)))
+        decoded, sizes = layer.call_with_bytes(np.float32(image[None]), [seed, 7])
+        if levels[-1] is None:
+            np.testing.assert_array_equal(decoded[0], image)
+            assert sizes[0] == 0
+        else:
+            stream = layer.codec.encode(image, levels[-1])
+            assert sizes[0] == len(stream)
+            np.testing.assert_array_equal(layer.codec.decode(stream), decoded[0])
+    fixed = text == "jpeg_host:7"
+    assert (len(set(levels)) == 1) == fixed
+    assert (None in levels) != fixed
+
+
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(
         bitstreams.importlib, "import_module", lambda name: __import__(f"missing_{name}")

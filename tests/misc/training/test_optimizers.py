@@ -106,3 +106,21 @@ def test_milestones_act_from_the_step_after_them():
         schedules.create("milestones", 1.0, 0.2, None, None)
     with pytest.raises(ValueError, match="--milestones"):
         schedules.create("milestones", 1.0, 0.2, None, None, milestones=[5, 3])
+
+
+def test_adam_follows_its_algorithm():
+    rate, beta_1, beta_2 = 0.1, 0.5, 0.99
+    random = np.random.default_rng(0)
+    gradients = random.normal(size=(6, 5))
+    variable = keras.Variable(np.zeros(5, np.float32))
+    optimizer = optimizers.Adam(rate, beta_1, beta_2)
+    weights, mean, square = np.zeros(5), np.zeros(5), np.zeros(5)
+    for step, gradient in enumerate(gradients, 1):
+        mean = beta_1 * mean + (1 - beta_1) * gradient
+        square = beta_2 * square + (1 - beta_2) * gradient**2
+        corrected = square / (1 - beta_2**step)
+        weights -= rate * mean / (1 - beta_1**step) / (np.sqrt(corrected) + 1e-8)
+        optimizer.apply([keras.ops.convert_to_tensor(gradient, "float32")], [variable])
+        np.testing.assert_allclose(variable.numpy(), weights, atol=1e-6)
+    again = optimizers.Adam.from_config(optimizer.get_config())
+    assert (again.beta_1, again.beta_2, again.epsilon) == (beta_1, beta_2, 1e-8)

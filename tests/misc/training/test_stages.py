@@ -1,8 +1,10 @@
 import signal
 import sys
+import time
 
 import pytest
 
+from misc.images import engines
 from misc.training import stages
 from tests import commands
 
@@ -66,3 +68,71 @@ def test_the_parts_of_a_command_line_keep_the_spaces_of_values():
         "A stage", "train.py --train_path={folder}/run", folder="my runs"
     )
     assert stage.command == ("train.py", "--train_path=my runs/run")
+
+
+def side_by_side(folder, codes, workers=2):
+    found = [
+        stages.Stage(f"Stage {name}", ("-c", code), folder / name) for name, code in codes.items()
+    ]
+    with engines.open_executor("local", workers) as executor:
+        stages.run_side_by_side(found, executor, folder / "logs")
+
+
+def test_stages_run_side_by_side(tmp_path, capsys):
+    # Each waits for the other one.
+    code = (
+        "import pathlib, time\nprint('here')\npathlib.Path({0!r}).touch()\n"
+        "while not pathlib.Path({1!r}).exists(): time.sleep(0.01)"
+    )
+    names = [str(tmp_path / name) for name in "ab"]
+    codes = {"a": code.format(*names), "b": code.format(*names[::-1])}
+    side_by_side(tmp_path, codes)
+    assert (tmp_path / "logs" / "stage_a.log").read_text() == "here\n"
+    output = capsys.readouterr().out
+    assert "Stage a: ended" in output
+    assert "$ python -c" in output
+    side_by_side(tmp_path, codes)
+    assert "Stage b: done" in capsys.readouterr().out
+
+
+def test_one_that_fails_lets_the_others_end(tmp_path):
+    codes = {
+        "a": "raise SystemExit(3)",
+        "b": f"import time; time.sleep(0.3); open({str(tmp_path / 'b')!r}, 'w')",
+    }
+    with pytest.raises(ValueError, match=r"Stage a ended with status 3.*logs/stage_a\.log"):
+        side_by_side(tmp_path, codes)
+    assert (tmp_path / "b").exists()
+
+
+def test_stages_side_by_side_end_with_the_chain(tmp_path):
+    # Stopped, it asks them to end; killed, it takes them with it.
+    stage = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(print('saved'))); "
+        "print('started', flush=True); time.sleep(60)"
+    )
+    for number, stop in enumerate((signal.SIGTERM, signal.SIGKILL)):
+        folder = tmp_path / str(number)
+        chain = commands.start(
+            "-c",
+            "import signal, sys\n"
+            "from pathlib import Path\n"
+            "from misc.images import engines\n"
+            "from misc.training import stages\n"
+            "signal.signal(15, lambda *_: sys.exit(1))\n"
+            "def stage(n):\n"
+            f"    return stages.Stage(n, ('-c', {stage!r}), Path({str(folder)!r}, n))\n"
+            "with engines.open_executor('local', 2) as executor:\n"
+            f"    stages.run_side_by_side(map(stage, 'ab'), executor, {str(folder)!r})\n",
+        )
+        logs = [folder / "a.log", folder / "b.log"]
+        deadline = time.monotonic() + 60
+        while not all(log.exists() and "started" in log.read_text() for log in logs):
+            assert time.monotonic() < deadline
+            assert chain.poll() is None
+            time.sleep(0.01)
+        chain.send_signal(stop)
+        chain.communicate(timeout=30)
+        found = [log.read_text().splitlines() for log in logs]
+        expected = ["started", "saved"] if stop == signal.SIGTERM else ["started"]
+        assert found == [expected, expected]
