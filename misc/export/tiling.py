@@ -141,7 +141,9 @@ def from_float(values, dtype):
     if dtype.kind == "f":
         return values.astype(dtype)
     maximum = np.iinfo(dtype).max
-    return np.clip(np.rint(values * (maximum / 255)), 0, maximum).astype(dtype)
+    # In place, because arrays of large images cost more than what is done with them.
+    rounded = np.rint(values if maximum == 255 else values * (maximum / 255))
+    return np.clip(rounded, 0, maximum, out=rounded).astype(dtype)
 
 
 def _to_float(values):
