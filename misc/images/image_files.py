@@ -392,6 +392,9 @@ def _write_8_bits(path, temporary, extension, pixels, alpha, icc_profile):
         options |= {"quality": LOSSY_QUALITY}
     elif extension in (".tif", ".tiff"):
         options |= {"compression": "tiff_lzw"}
+    elif extension == ".png":
+        # Less than half the time of Pillow's own level, 6, for files that are 5 % larger.
+        options |= {"compress_level": 4}
     # Given a path, Pillow does not notice that the disk took a part alone.
     content = io.BytesIO()
     try:
