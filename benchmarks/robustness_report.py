@@ -149,12 +149,14 @@ def run_report(subjects, courses, photos, degrader=None):
             kept={},
             command="",
         )
-        report.degrader = degrader or DEGRADER
+        report.degrader = degrader or shared_degrader()
         report.run()
 
 
-# Of all reports, so that it compiles once.
-DEGRADER = robustness.Degrader(seed=0)
+@functools.cache
+def shared_degrader():
+    """Returns the one of all reports, so that it compiles once."""
+    return robustness.Degrader(seed=0)
 
 
 class RecordedDegrader:
@@ -165,7 +167,7 @@ class RecordedDegrader:
 
     def __call__(self, tested, value, images, places):
         self.calls.append(("degrade", tested, value, np.array(places)))
-        return DEGRADER(tested, value, images, places)
+        return shared_degrader()(tested, value, images, places)
 
 
 def recorded(subject, calls):
@@ -183,7 +185,7 @@ class BareLoop:
 
     def __init__(self, subject, photos, calls):
         self.classify, self.steps, self.functions = subject.classify, [], {}
-        images = tf.constant(photos.astype(np.float32))
+        self.images = images = tf.constant(photos.astype(np.float32))
         for kind, *call in calls:
             if kind == "classify":
                 self.steps.append((call[0], None))
@@ -207,7 +209,7 @@ class BareLoop:
         return self.functions[tested.name]
 
     def run(self):
-        images, seed = self.steps[1][0], random.make_seed(1)
+        images, seed = self.images, random.make_seed(1)
         for step, function in self.steps:
             if function is None:
                 self.classify(images[:step])

@@ -1,7 +1,7 @@
-"""How long is a training step: with real input, in bfloat16, and beside PyTorch?
+"""How long is a training step: with real input, with damage, in bfloat16, and beside PyTorch?
 
     python -m benchmarks.training_step            # all questions
-    python -m benchmarks.training_step input      # one of: input, precision, pytorch
+    python -m benchmarks.training_step input      # one of: input, damage, precision, pytorch
 
 Each line ends with a ratio of two times that were measured in turn, in one run.
 """
@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import degradations
 from eusr import network, pairs, patches
 from eusr.models.eusr import EUSR
 from misc.images import sample_data
@@ -26,12 +27,12 @@ from misc.images import sample_data
 REPEATS = 8
 
 
-def create_method(scales, features, shared_blocks, precision="float32"):
+def create_method(scales, features, shared_blocks, precision="float32", damage=None):
     keras.config.set_dtype_policy(precision)
     generator = network.Generator(scales, features, shared_blocks)
     optimizer = keras.optimizers.Adam(1e-4, epsilon=1e-8)
     keras.config.set_dtype_policy("float32")
-    return EUSR(generator, optimizers={"generator": optimizer})
+    return EUSR(generator, optimizers={"generator": optimizer}, damage=damage)
 
 
 def random_batch(batch_size, patch_size, scale):
@@ -50,8 +51,9 @@ def seconds(function, clock=time.perf_counter):
 
 
 def compile_step(method):
-    step = tf.function(lambda batch: method.train_step(batch, None))
-    return lambda batch: step(batch)["loss"].numpy()
+    step = tf.function(method.train_step)
+    seed = tf.constant([0, 1])
+    return lambda batch: step(batch, seed)["loss"].numpy()
 
 
 def measure_input():
@@ -73,6 +75,31 @@ def measure_input():
         f"EUSR x2, 64 features, 8 blocks, batch 16 of 48x48: fixed batch {min(alone):.3f} s, "
         f"with input {min(loaded):.3f} s, ratio {ratio:.3f} (goal: at most 1.05)"
     )
+
+
+def measure_damage():
+    """A step of the size of `eusr_photo` with --degradations on the device, against one without.
+
+    Processor time, which other load on the machine disturbs less than time on the wall.
+    """
+    for text in ("jpeg:30-95/noise:0-25", "blur:0-2,p=0.5|noise:0-25,p=0.5|jpeg:30-95,p=0.7"):
+        for scale in (1, 2, 4):
+            batch = random_batch(16, 48, scale)
+            layers = None, degradations.parse(text)
+            steps = [compile_step(create_method((scale,), 32, 8, damage=one)) for one in layers]
+            for step in steps:
+                step(batch)
+            times = [
+                [seconds(functools.partial(step, batch), time.process_time) for step in steps]
+                for _ in range(REPEATS)
+            ]
+            plain, damaged = np.min(times, axis=0)
+            print(
+                f"EUSR x{scale}, 32 features, 8 blocks, batch 16 of 48x48, {text}: "
+                f"{damaged:.3f} s, without {plain:.3f} s, ratio {damaged / plain:.3f} "
+                "(goal: at most 1.15)",
+                flush=True,
+            )
 
 
 def measure_precision():
@@ -218,6 +245,7 @@ def create_pytorch_network(torch, features, blocks):
 
 QUESTIONS = {
     "input": measure_input,
+    "damage": measure_damage,
     "precision": measure_precision,
     "pytorch": measure_pytorch,
     "tensorflow-worker": tensorflow_worker,
@@ -225,5 +253,5 @@ QUESTIONS = {
 }
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["input", "precision", "pytorch"]:
+    for name in sys.argv[1:] or ["input", "damage", "precision", "pytorch"]:
         QUESTIONS[name]()

@@ -152,8 +152,11 @@ class Evaluation:
         return self._functions[function]
 
     def _report(self, grid, means, report, names):
+        # Which codec really ran: there are stand-ins.
+        codecs = {tested.name: tested.layer.codec_name or "" for tested in self.tested}
         for row in grid.rows():
-            report.add_row(row)
+            coded = {"codec": codecs.get(row["name"], "")} if "bytes" in row else {}
+            report.add_row(row | coded)
         report.add_note(
             "accuracy", "percent; mean over the degradations of each one's mean over its levels"
         )
@@ -161,7 +164,8 @@ class Evaluation:
             report.add_note("levels", f"{self.levels}, draws from seed {self.seed}")
         report.add_note("mean_error", "100 - accuracy: not normalised, no mCE")
         if np.isfinite(grid.mean_corruption_error() or np.nan):
-            report.add_note("mce_alexnet", "ImageNet-C's mCE: errors divided by AlexNet's")
+            partly = "; AlexNet's are of all classes" if "accuracy_present" in means else ""
+            report.add_note("mce_alexnet", f"ImageNet-C's mCE: errors divided by AlexNet's{partly}")
         rows = grid.rows()
         if "accuracy_present" in means:
             report.add_note(

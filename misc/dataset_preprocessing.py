@@ -24,6 +24,7 @@ import re
 
 from absl import flags, logging
 
+from classifiers import class_names
 from misc.images import (
     degraded_copies,
     engines,
@@ -110,8 +111,15 @@ def main(settings):
     if settings.overwrite and part != (1, 1):
         raise ValueError("--overwrite would remove what other --shard have made: use it without.")
     splits = find_splits(settings.input_path, settings.output_path, settings.splits)
+    classes = {name.partition("/")[0] for names in splits.values() for name in names}
     manifest = preprocessing.create_manifest(
-        splits, settings.degradations, settings.store, settings.format, **_shape(settings)
+        splits,
+        settings.degradations,
+        settings.store,
+        settings.format,
+        # As evaluations read them: ImageNet's figures are of images that nobody turned.
+        upright=not class_names.are_imagenet(classes),
+        **_shape(settings),
     )
     counts, rows = preprocess(
         settings.input_path,

@@ -202,6 +202,12 @@ def create_stored_set(flags):
 def _degraded(clean, folder, stored):
     """Returns the `LabelledImages` of a stored set that stand for clean ones of a folder."""
     names = [path.relative_to(folder).as_posix() for path in clean.images]
+    if stored.manifest.upright != clean.upright:
+        turned = "turned as EXIF says" if stored.manifest.upright else "not turned as EXIF says"
+        raise ValueError(
+            f"--data_degraded_path holds images that were {turned}; those of {folder} are read "
+            "otherwise, as ImageNet's names of classes decide."
+        )
     paths, sizes = stored.find(folder, names)
     return dataclasses.replace(clean, images=paths, read=stored.read, bytes=sizes)
 

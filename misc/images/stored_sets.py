@@ -45,6 +45,7 @@ class Manifest:
         crop: side of the central square that was cut out.
         size: side of the stored images, which the square was then resized to.
         interpolation: one of `degraded_copies.INTERPOLATIONS`.
+        upright: whether images were turned as their EXIF orientation says.
         seed: seed of all draws.
         splits: {name: {"images": their number, "list": digest of their names}}; the name is "" for
             a folder of classes without splits.
@@ -60,6 +61,7 @@ class Manifest:
     crop: int
     size: int
     interpolation: str
+    upright: bool
     seed: int
     splits: dict
 
@@ -100,7 +102,7 @@ def read_manifest(folder):
     known = {field.name: field.type for field in dataclasses.fields(Manifest)}
     try:
         right = set(content) == set(known) and all(
-            isinstance(content[name], kind) and not isinstance(content[name], bool)
+            isinstance(content[name], kind) and isinstance(content[name], bool) == (kind is bool)
             for name, kind in known.items()
         )
         right = right and content["store"] in STORES and content["format"] in SUFFIXES

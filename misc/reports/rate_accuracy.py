@@ -25,7 +25,7 @@ class Point:
     """One level of a codec.
 
     Attributes:
-        degradation: its text.
+        codec: name of the codec that ran, or of the degradation.
         level: its level, NaN where the text itself names it.
         bytes: mean length of the images' bit streams.
         bits_per_pixel: the same per pixel.
@@ -33,7 +33,7 @@ class Point:
         top5: accuracy in percent.
     """
 
-    degradation: str
+    codec: str
     level: float
     bytes: float
     bits_per_pixel: float
@@ -69,7 +69,8 @@ def read(path):
         }
         if size > 0 and not math.isnan(accuracies["top1"]):
             per_pixel = _number(row, "bits_per_pixel")
-            point = Point(name, _number(row, "level"), size, per_pixel, **accuracies)
+            codec = row.get("codec") or name
+            point = Point(codec, _number(row, "level"), size, per_pixel, **accuracies)
             series.setdefault(_codec(name), []).append(point)
         elif name == CLEAN:
             clean = {figure: _number(row, figure) for figure in FIGURES}
@@ -228,7 +229,7 @@ def _point_cells(points):
     table = [header]
     for point in points:
         numbers = [_text(point[name], f".{digits}f") for name, digits in decimals.items()]
-        table.append([point["series"], point["degradation"], _text(point["level"], "g"), *numbers])
+        table.append([point["series"], point["codec"], _text(point["level"], "g"), *numbers])
     return table
 
 

@@ -255,6 +255,10 @@ class Method(abc.ABC):
     def receptive_radius(self, scale=None):
         """Returns how many input pixels away an input can change an output, for tiling."""
 
+    def output_bytes(self, scale=None):
+        """Returns the memory in bytes that each output pixel needs, `None` if that is unknown."""
+        del scale  # not known
+
     def factor(self, scale=None):
         """Returns the output's size divided by the input's."""
         return 1 if scale is None else scale

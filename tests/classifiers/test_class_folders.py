@@ -229,10 +229,10 @@ def test_the_folders_tell_the_number_of_classes(folder, tmp_path):
     assert imagenet_c.create_data(stored).settings == {"num_classes": 3}
 
 
-def store(folder, output, degradation, kind="decoded"):
+def store(folder, output, degradation, kind="decoded", **values):
     """Stores the images of a folder of classes as misc.dataset_preprocessing does."""
     splits = preprocessing.find_splits(folder)
-    shape = {"resize": 20, "crop": 16, "size": 16}
+    shape = {"resize": 20, "crop": 16, "size": 16} | values
     manifest = preprocessing.create_manifest(splits, degradation, kind, **shape)
     executor = functools.partial(engines.open_executor, "local", 2)
     dataset_preprocessing.preprocess(
@@ -285,6 +285,7 @@ def test_stored_images_are_read_instead_of_clean_ones(folder, tmp_path_factory):
             assert_equal_batches(outputs[kind, cached], on_the_fly, ["label", "index"])
         assert_equal_batches(collect(data.clean()), on_the_fly, ["image", "label", "index"])
         assert data.settings["data_interpolation"] == "bicubic"
+        assert data.settings["stored_degradation"] == "jpeg:20,p=0.7"
         assert data.describe()["resize"] == 20
     for others in outputs.values():
         assert_equal_batches(outputs["decoded", False], others, ["image", "bytes"])
@@ -324,6 +325,9 @@ def test_what_does_not_fit_a_stored_set_is_refused(folder, tmp_path_factory):
     given = Settings((stored | {"data_crop": 32}).to_dict(), given=["data_crop"])
     with pytest.raises(ValueError, match=r"was made with --data_crop=16\. Received: 32"):
         class_folders.create_data(given)
+    store(folder, output / "turned", "jpeg:20", upright=False)
+    with pytest.raises(ValueError, match="images that were not turned as EXIF says"):
+        take(stored | {"data_degraded_path": str(output / "turned")}, 1)
     (folder / "cat" / "0.png").rename(folder / "cat" / "9.png")
     with pytest.raises(ValueError, match=r"1 of these are not in the set, such as cat/9\.png"):
         take(stored, 1)

@@ -197,7 +197,7 @@ def test_a_flat_folder_with_a_table(name, photos):
         ("1_0.png,n01443537\nx.png,n01443537\n", r"line 2 names 'x\.png', which is not in"),
         ("1_0.png,n09999999\n", "line 1 has the class 'n09999999', which is none of the 5"),
         ("1_0.png,5\n", "line 1 has the class '5'"),
-        ("490\n361\n", "line 1 should hold a file's name and its class.*development kit"),
+        ("490\n361\n", "line 1 should hold a file's name and its class.*sort_into_classes"),
         ("", "None of its lines"),
         ("file,class\n", "None of its lines"),
     ],

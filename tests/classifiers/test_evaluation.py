@@ -183,6 +183,8 @@ def test_dataloaders_describe_their_data(tmp_path):
         "class_names": [str(digit) for digit in range(10)],
         "resize": 32,
         "crop": 32,
+        "size": None,
+        "interpolation": "bilinear",
     }
     for name in ("cat", "dog"):
         for number in range(2):
@@ -190,8 +192,9 @@ def test_dataloaders_describe_their_data(tmp_path):
             image_files.write_image(tmp_path / "folders" / name / f"{number}.png", pixels)
     folders = {"data_path": str(tmp_path / "folders"), "data_test_path": None, "data_cached": True}
     folders |= {"data_resize": 18, "data_crop": 16, "data_training_crop": "centre"}
-    folders |= {"data_interpolation": "bilinear"}
+    folders |= {"data_interpolation": "bicubic", "data_size": 8}
     described = {"class_names": ["cat", "dog"], "resize": 18, "crop": 16}
+    described |= {"size": 8, "interpolation": "bicubic"}
     assert describe(class_folders, **folders) == described
     assert describe(class_folders, **folders | {"data_resize": 0})["resize"] is None
     for name in ("n01", "n02"):
@@ -201,4 +204,5 @@ def test_dataloaders_describe_their_data(tmp_path):
     image_files.write_image(tmp_path / "tiny/val/images/v.png", pixels)
     (tmp_path / "tiny/val/val_annotations.txt").write_text("v.png\tn01\t0\n")
     described = {"class_names": ["n01", "n02"], "resize": 64, "crop": 64}
+    described |= {"size": None, "interpolation": "bilinear"}
     assert describe(tiny_imagenet, data_path=str(tmp_path / "tiny")) == described

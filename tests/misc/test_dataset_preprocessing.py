@@ -22,7 +22,16 @@ import skimage.data
 
 import degradations
 from misc import dataset_preprocessing
-from misc.images import engines, files, image_files, locks, preprocessing, stored_sets
+from misc.images import (
+    degraded_copies,
+    engines,
+    files,
+    image_files,
+    locks,
+    preprocessing,
+    stored_sets,
+)
+from misc.training.settings import Settings
 from tests import commands, forks
 
 CLASSES = ("n01", "n02")
@@ -135,8 +144,6 @@ def test_any_degradation_is_what_its_layer_gives(tree, tmp_path, text, store, ou
         name = f"{CLASSES[number // 2]}/{number % 2}.png"
         pixels, expected_size = np.asarray(prepared(tree / "val" / name)), 0
         if text:
-            from misc.images import degraded_copies
-
             seed = degraded_copies.make_seed(0, name, text)
             batch, counts = degradations.parse(text).call_with_bytes(
                 np.float32(pixels[None]), seed=seed
@@ -242,12 +249,42 @@ def test_lost_and_cut_off_files_are_made_again(tree, tmp_path):
     records = tmp_path / preprocessing.RECORD_FOLDER / "train" / "000000.jsonl"
     lines = records.read_text().splitlines()
     records.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
-    left = tmp_path / "train" / "n01" / ".degraded-vision.x1y2z3ab.tmp"
+    left = tmp_path / ".degraded-vision.x1y2z3ab.tmp"
     left.mkdir()
     (left / "3.ppm").write_bytes(b"P6")
     counts, _ = make(tree, tmp_path)
     assert counts == {"made": 3, "present": 11, "broken": []}
     assert contents(tmp_path) == whole
+
+
+def test_images_are_turned_unless_they_are_imagenets(tree, tmp_path):
+    turned = PIL.Image.open(tree / "val" / "n01" / "0.png")
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "a.png", exif=exif)
+    for name in ("cat", "n01440764"):
+        image_files.write_image(tmp_path / name / name / "b.png", np.zeros((40, 40, 3), np.uint8))
+        shutil.copy(tmp_path / "a.png", tmp_path / name / name)
+        settings = {"degradations": "", "resize": 0, "crop": 32, "size": 32}
+        values = {"input_path": tmp_path / name, "output_path": tmp_path / "sets" / name}
+        names = ("store", "format", "splits", "interpolation", "seed", "engine", "workers")
+        defaults = ("decoded", "ppm", None, "bicubic", 0, "local", 1)
+        values |= dict(zip(names, defaults, strict=True)) | settings
+        values |= {"dask_scheduler": None, "shard": "1/1"}
+        values |= {"overwrite": False, "skip_broken": False}
+        assert dataset_preprocessing.main(Settings(values)) == 0
+    pixels = {
+        name: stored_sets.read_ppm(tmp_path / "sets" / name / name / "a.ppm", 32)
+        for name in ("cat", "n01440764")
+    }
+    upright = image_files.read_rgb(tmp_path / "a.png")
+    height, width = upright.shape[:2]
+    top, left = round((height - 32) / 2), round((width - 32) / 2)
+    np.testing.assert_array_equal(pixels["cat"], upright[top : top + 32, left : left + 32])
+    np.testing.assert_array_equal(
+        pixels["n01440764"],
+        np.asarray(PIL.Image.open(tmp_path / "a.png"))[left : left + 32, top : top + 32],
+    )
 
 
 def test_broken_images_are_named_or_left_out(tree, tmp_path):
@@ -321,7 +358,7 @@ def test_what_cannot_be_is_refused(tree, tmp_path):
 def test_sizes_are_those_of_expert_training():
     def shape(**values):
         given = {"size": 224, "crop": None, "resize": None, "interpolation": "bicubic", "seed": 0}
-        found = dataset_preprocessing._shape(dataset_preprocessing_settings(given | values))
+        found = dataset_preprocessing._shape(Settings(given | values))
         return found["resize"], found["crop"], found["size"]
 
     assert shape() == (256, 224, 224)
@@ -330,12 +367,6 @@ def test_sizes_are_those_of_expert_training():
     assert shape(size=32, crop=32, resize=0) == (None, 32, 32)
     with pytest.raises(ValueError, match="--resize=100 leaves less"):
         shape(resize=100)
-
-
-def dataset_preprocessing_settings(values):
-    from misc.training.settings import Settings
-
-    return Settings(values)
 
 
 def arguments(tree, output, **values):

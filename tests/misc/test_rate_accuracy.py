@@ -12,12 +12,13 @@ from misc.reports import bjontegaard, rate_accuracy, report
 from misc.training.settings import Settings
 
 CLEAN = {"name": "clean", "level": "nan", "top1": 90.0, "top5": 99.0}
-CLEAN |= {"bytes": "nan", "bits_per_pixel": "nan"}
+CLEAN |= {"bytes": "nan", "bits_per_pixel": "nan", "codec": ""}
 
 
 def row(name, size, top1, level=math.nan, **more):
     sizes = {"bytes": size, "bits_per_pixel": size / 128}
-    return {"name": name, "level": level, "top1": top1, "top5": top1 + 5} | sizes | more
+    accuracies = {"top1": top1, "top5": top1 + 5}
+    return {"name": name, "level": level} | accuracies | sizes | {"codec": ""} | more
 
 
 def write(folder, *rows):
@@ -38,7 +39,9 @@ def measured(tmp_path):
     """JPEG at four levels in one folder; BPG in a folder and a text for each level."""
     jpeg = [(100, 20), (200, 50), (400, 70), (800, 80)]
     bpg = [(60, 30), (150, 60), (300, 75)]
-    rows = [row("jpeg:1-100", size, top1, level=size / 10) for size, top1 in jpeg]
+    rows = [
+        row("jpeg:1-100", size, top1, level=size / 10, codec="JPEG 4:2:0") for size, top1 in jpeg
+    ]
     write(tmp_path / "jpeg", CLEAN, *rows)
     for number, (size, top1) in enumerate(bpg):
         write(tmp_path / f"b{number}", CLEAN, row(f"bpg:{51 - 5 * number}", size, top1))
@@ -65,6 +68,7 @@ def test_a_page_of_several_results(measured, capsys):
     page = (folder / "out/index.html").read_text()
     assert "data:image/png;base64," in page
     assert "BPG &amp; co" in page
+    assert "JPEG 4:2:0" in page
     assert "http" not in page
     picture = image_files.read_rgb(folder / "out/rate_accuracy.png")
     assert picture.std() > 5

@@ -21,3 +21,9 @@ def test_a_page_shows_its_table_and_its_window(tmp_path):
     shown = image_files.read_rgb(tmp_path / "page" / "x2_input.png")
     np.testing.assert_array_equal(shown[::2, ::2], image[2:7, 3:8])
     assert shown.shape == (10, 10, 3)
+
+
+def test_commands_stand_below_each_other():
+    assert page.commands(["python a.py", "python b.py --c=<d>"]) == (
+        "<pre>python a.py\npython b.py --c=&lt;d&gt;</pre>"
+    )
