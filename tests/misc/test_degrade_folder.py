@@ -217,7 +217,6 @@ def test_images_are_prepared_as_for_imagenet_c(tree, tmp_path):
         degrade_folder.degrade_folder(tree, tmp_path / "other", variants, crop=21)
 
 
-@pytest.mark.slow
 def test_pictures_are_prepared_as_their_pixels_are(tmp_path):
     photo = PIL.Image.fromarray(skimage.data.chelsea()[:90, :120])
     exif = photo.getexif()
@@ -247,6 +246,7 @@ def test_pictures_are_prepared_as_their_pixels_are(tmp_path):
         degraded_copies.read_and_crop(tmp_path / "turned.png", crop=100)
 
 
+@pytest.mark.slow
 def test_compiled_for_one_size_or_any_gives_the_same_pixels():
     image = np.ascontiguousarray(skimage.data.chelsea()[100:124, 150:182])
     seed = degraded_copies.make_seed(0, "a", "b")
