@@ -1,6 +1,5 @@
 """Classifiers in files of any origin, as functions of images in 0-255 that return logits."""
 
-import contextlib
 import pathlib
 
 import numpy as np
@@ -51,7 +50,7 @@ class ForeignModel:
             ValueError: for images of another size, or when the file gives nothing like `[B, K]`.
         """
         self._check_size(images)
-        with _naming(self.path):
+        with frozen.naming(self.path, "model"):
             outputs = self._run(images)
         if self._output is None:
             self._output = _choose(outputs, len(images), self.path)
@@ -125,11 +124,11 @@ def load(path, values=None, layout=None, threads=0):
     read = None
     if kind in frozen.FORMATS:
         _check_packages(path, kind)
-        with _naming(path):
+        with frozen.naming(path, "model"):
             text, read = frozen.FORMATS[kind].module.read(path)
         if text is not None:
             return _own(path, frozen.load(path, threads))
-    with _naming(path):
+    with frozen.naming(path, "model"):
         opened = foreign_formats.OPENERS[kind](path, read, threads)
         if len(opened.shape) != 4:
             raise ValueError(f"its input has the shape {list(opened.shape)}, which is no image's")
@@ -205,15 +204,3 @@ def _are_probabilities(values):
     values = np.asarray(values, np.float64)
     sums = values.reshape(len(values), -1).sum(axis=1)
     return bool(values.min() >= 0 and np.abs(sums - 1).max() <= _TOLERANCE)
-
-
-@contextlib.contextmanager
-def _naming(path):
-    """Turns what opening or running a file raises into a ValueError of one line that names it."""
-    try:
-        yield
-    except (MemoryError, tf.errors.ResourceExhaustedError):
-        raise
-    except Exception as error:  # the libraries that run files have no common base
-        reason = (str(error) or type(error).__name__).strip().partition("\n")[0]
-        raise ValueError(f"The model {path} cannot be used: {reason}") from error

@@ -229,22 +229,22 @@ def load(path, threads=0):
         )
     _check_packages(name)
     module = FORMATS[name].module
-    with _naming(path):
+    with naming(path):
         text, found = module.read(path)
     if text is None and name != "pb":
         raise ValueError(f"{path} holds no description: it was not written by freeze.py")
     if text is None:
         description = _original_description(path, found)
     else:
-        with _naming(path):
+        with naming(path):
             description = Description.from_json(text)
-    with _naming(path):
+    with naming(path):
         run = module.open_model(found, description, threads)
     return FrozenMethod(path, description, run)
 
 
 @contextlib.contextmanager
-def _naming(path):
+def naming(path, what="frozen model"):
     """Turns what opening or running a file raises into a ValueError of one line that names it."""
     try:
         yield
@@ -253,7 +253,7 @@ def _naming(path):
     except Exception as error:  # the libraries that run files have no common base
         reason = (str(error) or type(error).__name__).strip().partition("\n")[0]
         raise ValueError(
-            f"The frozen model {path} cannot be used (if it is damaged, copy it again): {reason}"
+            f"The {what} {path} cannot be used (if it is damaged, copy it again): {reason}"
         ) from error
 
 
@@ -304,7 +304,7 @@ class FrozenMethod:
             is_tensor = tf.is_tensor(images)
             images = tf.cast(images, "float32") if is_tensor else np.asarray(images, np.float32)
             images = (images - np.float32(offset)) / np.float32(divisor)
-        with _naming(self.path):
+        with naming(self.path):
             return self._run(images, scale)
 
     __call__ = predict

@@ -6,21 +6,24 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from misc.reports.plots import LINE_COLOURS
+from misc.reports.plots import LINE_COLOURS, MARKED_POINTS, MARKS, STROKES
 
-# Lines are told apart without colours, too. A sign of matplotlib, and the same as text.
-MARKERS = (("o", "●"), ("s", "■"), ("^", "▲"), ("D", "◆"), ("v", "▼"), ("P", "✚"))
-STYLES = ("-", "--")
-# More points of a curve than these have marks at some of them.
-_MARKED_POINTS = 12
+# The marks and strokes of lines as text.
+SIGNS = dict(zip(MARKS, "●■▲◆▼★", strict=True))
+LINES = dict(zip(STROKES, "─╌╍┈", strict=True))
 _SIZE = 3.6, 2.7
 
 
 def style(number):
-    """Returns (colour, marker, its sign as text, line style) of the line of that number."""
-    marker, sign = MARKERS[number % len(MARKERS)]
-    lines = STYLES[number // len(MARKERS) % len(STYLES)]
-    return LINE_COLOURS[number % len(LINE_COLOURS)], marker, sign, lines
+    """Returns (colour, mark, stroke) of the line of that number."""
+    stroke = STROKES[number // len(MARKS) % len(STROKES)]
+    return LINE_COLOURS[number % len(LINE_COLOURS)], MARKS[number % len(MARKS)], stroke
+
+
+def legend(number):
+    """Returns (colour, text that looks like the line of that number)."""
+    colour, mark, stroke = style(number)
+    return colour, LINES[stroke] + SIGNS[mark] + LINES[stroke]
 
 
 def draw(series, title, x_label, y_label, references=(), limits=(0, 100), falling=False):
@@ -38,13 +41,13 @@ def draw(series, title, x_label, y_label, references=(), limits=(0, 100), fallin
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
     for number, points in enumerate(series):
-        colour, marker, _, lines = style(number)
+        colour, mark, stroke = style(number)
         x, y = [point[0] for point in points], [point[1] for point in points]
-        every = max(1, len(x) // _MARKED_POINTS)
+        every = max(1, len(x) // MARKED_POINTS)
         # Of curves that coincide, those below show.
         more = min(len(series) - 1 - number, 3)
         sizes = {"linewidth": 1.3 + 1.2 * more, "markersize": 3.5 + 1.5 * more}
-        axes.plot(x, y, lines, color=colour, marker=marker, markevery=every, **sizes)
+        axes.plot(x, y, stroke, color=colour, marker=mark, markevery=every, **sizes)
         if len(points[0]) == 4:
             low, high = [point[2] for point in points], [point[3] for point in points]
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)

@@ -91,11 +91,9 @@ def _with_interval(means, figure):
 def _legend(models, more=""):
     entries = []
     for number, model in enumerate(models):
-        colour, _, sign, lines = line_charts.style(number)
-        line = "─" if lines == "-" else "╌"
+        colour, line = line_charts.legend(number)
         entries.append(
-            f'<span><span style="color:{colour};margin:0">{line}{sign}{line}</span> '
-            f"{escape(model)}</span>"
+            f'<span><span style="color:{colour};margin:0">{line}</span> {escape(model)}</span>'
         )
     return f'<p class="legend">{"".join(entries)}<small>{escape(more)}</small></p>'
 
