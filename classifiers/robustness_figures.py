@@ -170,7 +170,7 @@ def _means(rows, points, samples):
         values = [
             np.mean([row[figure] for row in own]) for own in by_name.values() if figure in own[0]
         ]
-        if values:
+        if values and np.isfinite(values).all():
             name = "accuracy_present" if figure == "top1_present" else figure
             found[name] = float(np.mean(values))
     return found
@@ -230,11 +230,11 @@ def image_rows(measured, names, class_names=None):
     for model, name in enumerate(names):
         for image, right_class in enumerate(measured.labels):
             place = int(measured.index[image])
-            row = {"model": name, "image": place, "class": _class_name(right_class, class_names)}
+            row = {"model": name, "image": place, "class": class_name(right_class, class_names)}
             if clean is not None:
                 answer = measured.answers.classes[model, clean, image]
                 row |= {
-                    "answer": _class_name(answer, class_names),
+                    "answer": class_name(answer, class_names),
                     "confidence": round(float(measured.answers.confidence[model, clean, image]), 6),
                     "right": int(answer == right_class),
                 }
@@ -249,7 +249,8 @@ def image_rows(measured, names, class_names=None):
     return rows
 
 
-def _class_name(number, class_names):
+def class_name(number, class_names):
+    """Returns the name of a class, or its number where there are no names."""
     if class_names and 0 <= number < len(class_names):
         return class_names[number]
     return str(int(number))

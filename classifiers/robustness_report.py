@@ -2,21 +2,19 @@
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import pathlib
 import shutil
 
 import numpy as np
 from absl import flags
 
-import degradations
 from classifiers import (
-    bootstrap,
-    calibration,
     class_names,
+    fragile_images,
     levels,
     metrics,
     robustness,
+    robustness_content,
     robustness_figures,
     subjects,
 )
@@ -36,7 +34,6 @@ DEGRADATIONS = (
     "blur:0.1-5,step=0.1",
     "noise:1-50,step=1",
 )
-SHOWN_FRAGILE = 8
 # What changes neither the figures nor the parts that they are made of.
 _FREE_FLAGS = ("output_path", "overwrite", "cuda_device", "data_cached")
 
@@ -58,16 +55,25 @@ def define_flags():
         "models, or one for each.",
         repeats=True,
     )
-    for name, what in (("mean", "Mean"), ("deviation", "Standard deviation")):
-        common_flags.define_numbers(
-            f"input_{name}",
-            None,
-            f"{what} of R, G and B in 0-255 that --models are fed with, instead of the preset's.",
-            float,
-            length=3,
-            at_least=0,
-            at_most=255,
-        )
+    common_flags.define_numbers(
+        "input_mean",
+        None,
+        "Mean of R, G and B in 0-255 that --models are fed with, instead of the preset's.",
+        float,
+        length=3,
+        at_least=0,
+        at_most=255,
+    )
+    common_flags.define_numbers(
+        "input_deviation",
+        None,
+        "Standard deviation of R, G and B in 0-255, by which values are divided, instead of the "
+        "preset's.",
+        float,
+        length=3,
+        above=0,
+        at_most=255,
+    )
     flags.DEFINE_enum(
         "input_order", None, input_values.ORDERS, "Order of the channels, instead of the preset's."
     )
@@ -109,8 +115,7 @@ def create_report(flags, data, command):
     Raises:
         ValueError: for models, degradations or data that cannot be used.
     """
-    if flags.input_deviation and min(flags.input_deviation) <= 0:
-        raise ValueError(f"--input_deviation is above 0. Received: {flags.input_deviation}")
+    check_free(flags.output_path, flags.overwrite)
     chosen = flags.degradations
     if "data_corruptions" in flags and "degradations" not in flags.given:  # they are degraded
         chosen = []
@@ -127,7 +132,7 @@ def create_report(flags, data, command):
     if batches is None:
         raise ValueError("The data have no test images.")
     kept = {name: value for name, value in flags.to_dict().items() if name not in _FREE_FLAGS} | {
-        "model_contents": [_fingerprint(text) for text in flags.models]
+        "models' contents": [_fingerprint(text) for text in flags.models]
     }
     return Report(
         subjects=found,
@@ -142,18 +147,24 @@ def create_report(flags, data, command):
     )
 
 
+def check_free(folder, overwrite):
+    """Raises FileExistsError if a folder holds a finished report and `overwrite` is false."""
+    if (pathlib.Path(folder) / RESULTS).exists() and not overwrite:
+        raise FileExistsError(
+            f"--output_path={folder} holds a report already. Give another folder, or --overwrite."
+        )
+
+
 def _fingerprint(text):
-    """Returns what changes with the weights in a file or run."""
-    path = pathlib.Path(text.partition(":")[2] if not pathlib.Path(text).exists() else text)
-    if path.is_file():
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    if (path / "saved_model.pb").is_file():
-        return _fingerprint(str(path / "saved_model.pb"))
-    try:
+    """Returns what changes with the weights in a file, a SavedModel folder or a run."""
+    path = pathlib.Path(text if pathlib.Path(text).exists() else text.partition(":")[2])
+    if path.is_dir() and not (path / "saved_model.pb").is_file():
         return str(run_folder.find_checkpoint(path))
-    except (OSError, ValueError):
-        return ""
+    found = [path] if path.is_file() else sorted(path.rglob("*"))
+    digest = hashlib.sha256()
+    for file in filter(pathlib.Path.is_file, found):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:12]
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -185,7 +196,6 @@ class Report:
     def __post_init__(self):
         self.folder = pathlib.Path(self.folder)
         self.degrader = robustness.Degrader(self.seed, self.final_jpeg)
-        self.warnings = {}
 
     @property
     def names(self):
@@ -199,9 +209,13 @@ class Report:
             FileExistsError: if the folder holds a report and `overwrite` is false.
             ValueError: if it holds parts of one with other settings, or models and data do not fit.
         """
-        self._check_free(overwrite)
-        record = self.folder / RECORD
+        check_free(self.folder, overwrite)
+        record, results = self.folder / RECORD, self.folder / RESULTS
         classes = self._count_classes()
+        if results.exists():
+            # What was begun before is not gone on with.
+            shutil.rmtree(record, ignore_errors=True)
+            results.unlink()
         result_folder.keep_settings(record, self.kept, replaced=not result_folder.is_kept(record))
         measurement = robustness.Measurement(
             [subject.classify for subject in self.subjects],
@@ -214,18 +228,6 @@ class Report:
         measured = robustness.read(measurement.folder, self.courses)
         self._write(measured, classes, self._read_warnings(record))
         measurement.remove_parts()
-
-    def _check_free(self, overwrite):
-        results = self.folder / RESULTS
-        if results.exists() and not overwrite:
-            raise FileExistsError(
-                f"--output_path={self.folder} holds a report already. Give another folder, or "
-                "--overwrite."
-            )
-        if results.exists():
-            # What was begun before is not gone on with.
-            shutil.rmtree(self.folder / RECORD, ignore_errors=True)
-            results.unlink()
 
     def _count_classes(self):
         """Returns the number of classes of the models, which must be that of the data."""
@@ -250,14 +252,6 @@ class Report:
         """Returns whether the models know classes that there are no images of."""
         return 0 < len(getattr(self.batches, "classes_present", None) or ()) < classes
 
-    def _class_names(self):
-        own = [subject.class_names for subject in self.subjects if subject.class_names]
-        names = getattr(self.batches, "class_names", None) or (own[0] if own else None)
-        if names and class_names.are_imagenet(names):
-            words = class_names.read(class_names.IMAGENET)
-            return [words[name] for name in names]
-        return names
-
     def _check(self, record, images, labels, answers, classes):
         warnings = subjects.check(self.subjects, images, labels, answers, classes)
         files.write_json(record / "warnings.json", warnings)
@@ -267,140 +261,43 @@ class Report:
         return files.read_json(path) if path.exists() else {}
 
     def _write(self, measured, classes, warnings):
+        some = self._has_some_classes(classes)
         alexnet = classes == metrics.IMAGENET_CLASSES and self.size == 224
-        figures = robustness_figures.compute(
-            measured, self.names, self.seed, alexnet, self._has_some_classes(classes)
-        )
+        figures = robustness_figures.compute(measured, self.names, self.seed, alexnet, some)
         names = self._class_names()
-        content = self._content(measured, figures, classes, warnings)
-        report.write_table(self.folder / TABLE, figures.rows)
         rows = robustness_figures.image_rows(measured, self.names, names)
+        report.write_table(self.folder / TABLE, figures.rows)
         report.write_table(self.folder / IMAGES, rows)
-        short = short_names([course.name for course in self.courses])
-        fragile = self._draw_fragile(measured, names, short)
+        content = robustness_content.describe(
+            measured, figures, self.subjects, self.courses, classes
+        )
+        content |= {
+            "command": self.command,
+            "warnings": [f"{name}: {text}" for name, text in warnings.items()],
+            "notes": robustness_content.list_notes(
+                self.courses, len(measured.labels), self.seed, self.size, self.final_jpeg
+            ),
+        }
+        texts = robustness_content.short_names([course.name for course in self.courses])
+        drawn = (self.batches, self.courses, self.degrader, names)
+        fragile = fragile_images.draw(
+            measured, self.subjects, *drawn, lambda text: texts.get(text, text)
+        )
         robustness_page.write(
-            self.folder / PAGE, content, fragile, lambda text: short.get(text, text)
+            self.folder / PAGE, content, fragile, lambda text: texts.get(text, text)
         )
         # Last: where it is, the report is complete.
         files.write_json(self.folder / RESULTS, content)
         self._print(figures)
 
-    def _content(self, measured, figures, classes, warnings):
-        cells = sum(name != metrics.CLEAN for name, _ in measured.cells)
-        degraded = {name for name, _ in measured.cells} - {metrics.CLEAN}
-        images = len(measured.labels)
-        return {
-            "title": "How robust: " + ", ".join(self.names),
-            "description": (
-                f"{images} images of {len(np.unique(measured.labels))} classes, clean and at "
-                f"{cells} levels of {len(degraded)} degradations."
-            ),
-            "command": self.command,
-            "models": [
-                {
-                    "name": subject.name,
-                    "source": subject.source,
-                    "classes": classes,
-                    "values": subject.values,
-                }
-                for subject in self.subjects
-            ],
-            "warnings": [f"{name}: {text}" for name, text in warnings.items()],
-            "mean": figures.means,
-            "differences": figures.differences,
-            "units": {course.name: course.tested.unit for course in self.courses},
-            "falling": [
-                course.name
-                for course in self.courses
-                if course.breaking and course.breaking[0] > course.breaking[-1]
-            ],
-            "resamples": bootstrap.RESAMPLES,
-            "bins": calibration.BINS,
-            "breaking": figures.breaking,
-            "notes": self._notes(images),
-            "images": figures.rows,
-        }
-
-    def _notes(self, images):
-        notes = []
-        if self.courses:
-            notes.append(
-                "Degraded here, as 8-bit values. The draws of an image depend on the seed "
-                f"({self.seed}), the degradation, the level and the image's place in the data: "
-                "they are the same for all models and whatever else is measured."
-            )
-            notes.append(f"Severities are those for images of {self.size} pixels.")
-        else:
-            notes.append("Stored images, as they are.")
-        if self.final_jpeg is not None:
-            notes.append(
-                f"Each degraded image was then coded as JPEG of quality {self.final_jpeg}; the "
-                "clean ones were not."
-            )
-        for course in self.courses:
-            if course.tested.layer.codec_name:
-                notes.append(f"{course.name}: {course.tested.layer.codec_name}.")
-            if "frost" in course.name and not getattr(course.tested.layer, "folder", None):
-                notes.append(
-                    "frost: textures made here instead of the original's photos, which are easier; "
-                    """--degradations='imagenet_c:folder="PHOTOS"' takes those."""
-                )
-        packages = ("tensorflow", "keras", "onnxruntime", "ai-edge-litert")
-        notes.append("Versions: " + ", ".join(filter(None, map(_version, packages))) + ".")
-        if images < 1000:
-            notes.append(f"Only {images} images: mind the intervals.")
-        return notes
-
-    def _draw_fragile(self, measured, names, short):
-        """Returns {model: list of pairs of photos}; see `robustness_page.write`."""
-        chosen = {
-            name: robustness_figures.most_fragile(measured, model, SHOWN_FRAGILE)
-            for model, name in enumerate(self.names)
-        }
-        wanted = {one.image for found in chosen.values() for one in found}
-        if not wanted:
-            return chosen
-        pixels, place = {}, 0
-        for batch in self.batches:
-            count = len(batch["label"])
-            for image in sorted(wanted):
-                if place <= image < place + count:
-                    pixels[image] = np.asarray(batch["image"][image - place])
-            place += count
-            if len(pixels) == len(wanted):
-                break
-        courses = {course.name: course for course in self.courses}
-        return {
-            name: [
-                self._draw_pair(
-                    model, one, pixels[one.image], courses[one.degradation], names, short
-                )
-                for one in found
-                if one.degradation in courses
-            ]
-            for model, (name, found) in enumerate(chosen.items())
-        }
-
-    def _draw_pair(self, model, one, clean, course, names, short):
-        level = course.breaking[one.place]
-        broken = np.asarray(self.degrader(course.tested, level, clean[None], [one.image]))[0]
-        said = [self._say(model, image, names) for image in (clean, broken)]
-        return {
-            "clean": _to_8_bits(clean),
-            "broken": _to_8_bits(broken),
-            "caption_clean": [f"clean: {said[0]}"],
-            "caption_broken": [
-                f"{short[course.name]} at {level:g}: {said[1]}",
-                f"holds {100 * one.score:.0f} % of all levels",
-            ],
-        }
-
-    def _say(self, model, image, names):
-        logits = self.subjects[model].classify(image[None].astype(np.float32))
-        answers = robustness.Answers.of([logits], np.zeros(1, int))
-        number = int(answers.classes[0, 0])
-        said = names[number] if names and 0 <= number < len(names) else str(number)
-        return f"{said} ({100 * answers.confidence[0, 0]:.0f} %)"
+    def _class_names(self):
+        """Returns names of the classes for people, `None` if there are none."""
+        own = [subject.class_names for subject in self.subjects if subject.class_names]
+        names = getattr(self.batches, "class_names", None) or (own[0] if own else None)
+        if names and class_names.are_imagenet(names):
+            words = class_names.read(class_names.IMAGENET)
+            return [words[name] for name in names]
+        return names
 
     def _print(self, figures):
         width = max(len(name) for name in self.names)
@@ -414,24 +311,3 @@ class Report:
             print(f"{name:<{width}}  {'  '.join(shown)}")
         print(f"Results: {self.folder / RESULTS}, {self.folder / TABLE}, {self.folder / IMAGES}")
         print(f"Page: {self.folder / PAGE}")
-
-
-def short_names(texts):
-    """Returns {text: the degradation's name, or its text without folders if that is not enough}."""
-    labels = [degradations.label(text) for text in texts]
-    names = [label.partition(":")[0] for label in labels]
-    return {
-        text: name if names.count(name) == 1 and "|" not in text and "/" not in label else label
-        for text, label, name in zip(texts, labels, names, strict=True)
-    }
-
-
-def _to_8_bits(image):
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
-
-
-def _version(package):
-    try:
-        return f"{package} {importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -41,10 +41,10 @@ def draw(series, title, x_label, y_label, references=(), limits=(0, 100), fallin
         colour, marker, _, lines = style(number)
         x, y = [point[0] for point in points], [point[1] for point in points]
         every = max(1, len(x) // _MARKED_POINTS)
-        axes.plot(
-            x, y, color=colour, linestyle=lines, marker=marker, markersize=3.5, markevery=every,
-            linewidth=1.3,
-        )  # fmt: skip
+        # Of curves that coincide, those below show.
+        more = min(len(series) - 1 - number, 3)
+        sizes = {"linewidth": 1.3 + 1.2 * more, "markersize": 3.5 + 1.5 * more}
+        axes.plot(x, y, lines, color=colour, marker=marker, markevery=every, **sizes)
         if len(points[0]) == 4:
             low, high = [point[2] for point in points], [point[3] for point in points]
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)

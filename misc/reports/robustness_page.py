@@ -71,9 +71,9 @@ def _summary(models, content):
     text = self_contained.table(rows)
     text += EXPLANATION.format(resamples=content["resamples"], bins=content["bins"])
     lines = [
-        f"<li>{escape(one['second'])} is right on {one['accuracy']:+.1f} % of the degraded images "
-        f"compared with {escape(one['first'])} ({one['low']:+.1f} to {one['high']:+.1f}, on the "
-        "same images).</li>"
+        f"<li>{escape(one['second'])}: {one['accuracy']:+.1f} points of accuracy on degraded "
+        f"images against {escape(one['first'])}; interval {one['low']:+.1f} to {one['high']:+.1f}, "
+        "on the same images.</li>"
         for one in content["differences"]
     ]
     return text + (f"<ul>{''.join(lines)}</ul>" if lines else "")

@@ -42,7 +42,7 @@ img.pixels {{ image-rendering: pixelated; }}
   td, th {{ padding: 1px 3px; }} .heat {{ font-size: 11px; }}
   .heat th:first-child {{ max-width: 8em; }} }}
 @media print {{ body {{ font-size: 10pt; max-width: none; padding: 0; }}
-  .flow > img {{ width: 31%; }} .heat {{ font-size: 8pt; }} }}
+  .flow > img {{ width: 47%; }} .heat {{ font-size: 8pt; }} }}
 </style></head><body>
 <h1>{title}</h1>
 {body}

@@ -204,8 +204,10 @@ def test_cached_teachers_train_as_those_that_are_asked(tmp_path):
     # Stored images come without clean ones.
     stored = BATCH | {"bytes": tf.ones([6], tf.int32), "index": tf.range(6)}
     assert np.isfinite(float(cached.train_step(stored, SEED)["loss"]))
+    made = {"degraded": stored.pop("image")} | stored  # in the input pipeline
+    assert np.isfinite(float(cached.train_step(made, SEED)["loss"]))
     with pytest.raises(ValueError, match="--data_degraded_path: this needs the clean images"):
-        asked.train_step(stored, SEED)
+        asked.train_step(made, SEED)
 
 
 def test_a_resumed_run_is_exact(tmp_path):

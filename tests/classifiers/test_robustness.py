@@ -9,8 +9,15 @@ from classifiers import levels, robustness
 from classifiers.evaluation import Evaluation
 from classifiers.metrics import CLEAN
 
-TEXTS = ["noise:2-40,step=2", "jpeg:5-95,step=5"]
-MORE_TEXTS = ["gaussian_noise", "fog", "jpeg2000:2-32,step=2", "blur:0.2-4,step=0.2"]
+TEXTS = ["noise:4-40,step=4", "jpeg:5-95,step=10"]
+MORE_TEXTS = [
+    "noise:1-40,step=1",
+    "jpeg:1-99,step=2",
+    "gaussian_noise",
+    "fog",
+    "jpeg2000:2-32,step=2",
+    "blur:0.2-4,step=0.2",
+]
 COUNT, SIDE, CLASSES = 70, 12, 6
 
 
@@ -57,7 +64,7 @@ def test_draws_do_not_depend_on_what_is_beside(text, images):
     whole = degrader(tested, value, tf.constant(images), np.arange(COUNT)).numpy()
     # As validate.py degrades them.
     evaluation = Evaluation([text], "all", seed=3)
-    expected, _ = evaluation._degrade(evaluation.tested[0], value, tf.constant(images), 0)
+    expected, _ = evaluation.degrade(evaluation.tested[0], value, tf.constant(images), 0)
     np.testing.assert_array_equal(whole, expected)
     for some in ([0, 7, 49, 50, 69], [55], range(10, 60)):
         some = np.array(some)
@@ -102,8 +109,10 @@ def test_breaking_points_are_those_of_brute_force(texts, images, classifiers, tm
         assert 0 < (places < len(ordered)).sum() < places.size
     # Between the shown levels fewer and fewer images are looked at.
     shown = sum(len(course.shown) for course in planned) + 1
-    assert sum(asked) > COUNT * shown
-    assert sum(asked) < COUNT * (1 + sum(len(course.breaking) for course in planned))
+    assert COUNT * shown <= sum(asked)
+    if texts is MORE_TEXTS:
+        assert COUNT * shown < sum(asked)
+        assert sum(asked) < COUNT * (1 + sum(len(course.breaking) for course in planned))
 
 
 @pytest.mark.slow
@@ -133,6 +142,7 @@ def test_accuracies_are_those_of_an_evaluation(images, classifiers, tmp_path):
                 assert found == pytest.approx(expected[name, float(level)])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_stopped(images, classifiers, tmp_path):
     planned = courses(["noise:10-40,step=10", "jpeg:20-80,step=20"])
     left = [9]

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from classifiers import robustness_report
-from classifiers.dataloaders import digits
-from classifiers.robustness_report import Report, short_names
+from classifiers.dataloaders import digits, imagenet_c
+from classifiers.robustness_content import short_names
+from classifiers.robustness_report import Report
 from misc.images import sample_data
 from tests import commands, flag_values
 
@@ -41,27 +42,28 @@ def arguments(model, folder, *more):
     ]
 
 
-def create_report(model, folder, **values):
+def create_report(model, folder, dataloader=digits, **values):
     """Returns a report as the command creates it."""
 
     class Module:
         @staticmethod
         def define_flags():
             robustness_report.define_flags()
-            digits.define_flags()
+            dataloader.define_flags()
 
     values = {
         "models": [str(model)],
         "input_preset": ["0-1"],
         "output_path": str(folder),
-        "degradations": ["noise:20-100,step=20", "contrast"],
         "evaluation_batch_size": 20,
         "quick": True,
         "seed": 0,
     } | values
+    if dataloader is digits:
+        values.setdefault("degradations", ["noise:20-100,step=20", "contrast"])
     flags = flag_values.of(Module, **values)
     flags.__dict__["given"] = frozenset(values)
-    return robustness_report.create_report(flags, digits.create_data(flags), "the command")
+    return robustness_report.create_report(flags, dataloader.create_data(flags), "the command")
 
 
 def test_a_report_has_a_page_figures_and_every_image(model, tmp_path):
@@ -84,12 +86,13 @@ def test_a_report_has_a_page_figures_and_every_image(model, tmp_path):
     assert not list((tmp_path / "report").rglob("*.npz"))
     with pytest.raises(FileExistsError, match="holds a report already"):
         create_report(model, tmp_path / "report").run()
-    other = {"levels": "5,3", "degradations": ["contrast"]}
+    other = {"levels": "5,3", "degradations": ["contrast"], "overwrite": True}
     create_report(model, tmp_path / "report", **other).run(overwrite=True)
     results = json.loads((tmp_path / "report/results.json").read_text())
     assert [row["level"] for row in results["images"][1:]] == [3, 5]
 
 
+@pytest.mark.slow
 def test_what_was_begun_with_other_settings_stays(model, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
@@ -112,6 +115,35 @@ def test_classes_that_do_not_fit(tmp_path):
         ValueError, match=r"data have 10 classes, and seven.keras has 7.*class_names"
     ):
         report.run()
+
+
+@pytest.mark.slow
+def test_levels_that_are_drawn_have_no_order(model, tmp_path):
+    create_report(model, tmp_path, levels="random").run()
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [row["level"] for row in results["images"]] == ["nan"] * 3
+    assert results["breaking"] == []
+    assert "levels drawn at random" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_stored_corruptions_are_measured_as_they_are(model, tmp_path):
+    images, labels = sample_data.sample_digits("test")
+    images, labels = images[:30], labels[:30]
+    stored = [(images * strength).astype(np.uint8) for strength in (0.9, 0.8, 0.7, 0.4, 0.1)]
+    (tmp_path / "stored").mkdir()
+    np.save(tmp_path / "stored/darkness.npy", np.concatenate(stored))
+    np.save(tmp_path / "stored/labels.npy", np.tile(labels, 5))
+    report = create_report(
+        model, tmp_path / "report", imagenet_c, data_path=str(tmp_path / "stored"), quick=False
+    )
+    report.run()
+    results = json.loads((tmp_path / "report/results.json").read_text())
+    (subject,) = report.subjects
+    for row, pixels in zip(results["images"], stored, strict=True):
+        right = subject.classify(pixels.astype(np.float32)).argmax(axis=1) == labels
+        assert row["top1"] == pytest.approx(100 * right.mean())
+    assert set(results["mean"]["nearest.keras"]) & {"clean", "agreement", "mce"} == set()
 
 
 def test_short_names():

@@ -96,7 +96,7 @@ def test_a_page_is_one_file(content, tmp_path):
         "How robust: &lt;these&gt;",
         "small &amp; fast",
         "90.0 (80.5-95.2)",
-        "+1.5 % of the degraded images",
+        "+1.5 points of accuracy",
         "large: at chance",
         "fog at 1: &lt;dog&gt;",
         "python -m misc.robustness_report --models=&#x27;a b&#x27;",
