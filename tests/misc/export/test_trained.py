@@ -120,5 +120,5 @@ def test_wrong_scales_and_sources_are_named(eusr, tmp_path):
     save(tmp_path / "x2", "eusr", scales=[2])
     with pytest.raises(ValueError, match="repairs nothing: that takes weights for scale 1"):
         load(tmp_path / "x2").repair(photo())
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*nothing"):
         load(tmp_path / "nothing")
