@@ -99,6 +99,9 @@ def define_flags():
         "those whose answer still holds, for breaking points.",
     )
     classifier_flags.define_degradation_flags()
+    flags.FLAGS["degradations"].help += (
+        " Default: ImageNet-C's 15, and JPEG, JPEG 2000, blur and noise over their ranges."
+    )
 
 
 def create_report(flags, data, command):
