@@ -99,8 +99,10 @@ def define_flags():
         "those whose answer still holds, for breaking points.",
     )
     classifier_flags.define_degradation_flags()
-    flags.FLAGS["degradations"].help += (
-        " Default: ImageNet-C's 15, and JPEG, JPEG 2000, blur and noise over their ranges."
+    flags.FLAGS["degradations"].help = (
+        "One degradation to measure: a name, 'noise:0-50,step=5', fog@3, 'blur:2|jpeg:10', or a "
+        "group such as imagenet_c. Repeat the flag for several. Default: ImageNet-C's 15, and "
+        "JPEG, JPEG 2000, blur and noise over their ranges."
     )
 
 
