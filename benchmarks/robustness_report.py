@@ -135,8 +135,10 @@ def plan(texts, size):
 
 def run_report(subjects, courses, photos, degrader=None):
     """Writes a whole report into a temporary folder."""
-    labels = np.zeros(len(photos), np.int32)
-    data = {"image": photos.astype(np.float32), "label": labels}
+    images = photos.astype(np.float32)
+    # As if the first were right, so that no report warns of accuracies at chance.
+    labels = subjects[0].classify(images).argmax(axis=1).astype(np.int32)
+    data = {"image": images, "label": labels}
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         report = Report(
             subjects=subjects,

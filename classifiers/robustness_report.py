@@ -26,14 +26,12 @@ from misc.training import common_flags, run_folder
 
 RESULTS, TABLE, IMAGES, PAGE = "results.json", "results.csv", "images.csv", "index.html"
 RECORD = ".robustness_report"
-# ImageNet-C's 15, and ranges from mild to hard, whose steps are those of breaking points.
-DEGRADATIONS = (
-    "imagenet_c",
-    "jpeg:1-100",
-    "jpeg2000:10-200,step=10",
-    "blur:0.1-5,step=0.1",
-    "noise:1-50,step=1",
-)
+# Ratios at which JPEG 2000 leaves something of images of so many pixels: its header has 250 bytes.
+_JPEG2000 = {
+    224: "jpeg2000:10-200,step=10",
+    64: "jpeg2000:2-30,step=1",
+    32: "jpeg2000:1-8,step=0.5",
+}
 # What changes neither the figures nor the parts that they are made of.
 _FREE_FLAGS = ("output_path", "overwrite", "cuda_device", "data_cached")
 
@@ -101,7 +99,11 @@ def define_flags():
         "those whose answer still holds, for breaking points.",
     )
     classifier_flags.define_degradation_flags()
-    flags.FLAGS.set_default("degradations", list(DEGRADATIONS))
+    flags.FLAGS["degradations"].help = (
+        "One degradation to measure: a name, 'noise:0-50,step=5', fog@3, 'blur:2|jpeg:10', or a "
+        "group such as imagenet_c. Repeat the flag for several. Default: ImageNet-C's 15, and "
+        "JPEG, JPEG 2000, blur and noise over their ranges."
+    )
 
 
 def create_report(flags, data, command):
@@ -117,8 +119,8 @@ def create_report(flags, data, command):
     """
     check_free(flags.output_path, flags.overwrite)
     chosen = flags.degradations
-    if "data_corruptions" in flags and "degradations" not in flags.given:  # they are degraded
-        chosen = []
+    if not chosen and "data_corruptions" not in flags:  # those images are degraded already
+        chosen = default_degradations(flags.degradation_size)
     tested = levels.test_degradations(chosen, flags.levels, flags.degradation_size)
     found = subjects.load(
         flags.models,
@@ -145,6 +147,12 @@ def create_report(flags, data, command):
         kept=kept,
         command=command,
     )
+
+
+def default_degradations(size):
+    """Returns ImageNet-C's 15, and ranges from mild to hard, for images of `size` pixels."""
+    ranges = "jpeg:1-100", _JPEG2000[size], "blur:0.1-5,step=0.1", "noise:1-50,step=1"
+    return ["imagenet_c", *ranges]
 
 
 def check_free(folder, overwrite):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from classifiers import robustness_report
+from classifiers import levels, robustness, robustness_report
 from classifiers.dataloaders import digits, imagenet_c
 from classifiers.robustness_content import short_names
 from classifiers.robustness_report import Report
@@ -144,6 +144,16 @@ def test_stored_corruptions_are_measured_as_they_are(model, tmp_path):
         right = subject.classify(pixels.astype(np.float32)).argmax(axis=1) == labels
         assert row["top1"] == pytest.approx(100 * right.mean())
     assert set(results["mean"]["nearest.keras"]) & {"clean", "agreement", "mce"} == set()
+
+
+@pytest.mark.parametrize("size", levels.SIZES)
+def test_what_is_measured_by_default(size):
+    tested = levels.test_degradations(robustness_report.default_degradations(size), "all", size)
+    courses = robustness.plan(tested)
+    assert len(courses) == 19
+    for course in courses:
+        assert 5 <= len(course.shown) <= 11
+        assert len(course.breaking) >= len(course.shown)
 
 
 def test_short_names():

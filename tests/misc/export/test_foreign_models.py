@@ -26,8 +26,8 @@ def build(channels_first=False, ends=("softmax",)):
     return keras.Model(inputs, x)
 
 
-def write_onnx(network, path):
-    shape = [None, *network.input_shape[1:]]
+def write_onnx(network, path, batch=None):
+    shape = [batch, *network.input_shape[1:]]
     signature = [tf.TensorSpec(shape, tf.float32, name="pixels")]
     function = tf.function(lambda pixels: network(pixels), input_signature=signature)
     model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=18)
@@ -75,6 +75,26 @@ def test_one_network_in_every_format_answers_the_same(kind, network, folder, ima
         np.testing.assert_allclose(np.exp(logits), expected[:count], atol=2e-6)
     assert model.gives_probabilities
     assert model.size == (SIDE, SIDE)
+
+
+def test_a_batch_that_is_fixed_is_filled_up(network, tmp_path, images):
+    write_onnx(network, tmp_path / "three.onnx", batch=3)
+    model = foreign_models.load(tmp_path / "three.onnx", PRESETS["0-1"])
+    expected = network.predict(images / 255, verbose=0)
+    np.testing.assert_allclose(np.exp(model(images)), expected, atol=2e-6)
+
+
+@pytest.mark.slow
+def test_a_quantised_network_is_fed_in_its_own_numbers(network, folder, tmp_path, images):
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved"))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([one[None] / 255] for one in images)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    (tmp_path / "eight.tflite").write_bytes(converter.convert())
+    model = foreign_models.load(tmp_path / "eight.tflite", PRESETS["0-1"])
+    expected = network.predict(images / 255, verbose=0)
+    np.testing.assert_allclose(np.exp(model(images)), expected, atol=0.05)
 
 
 def test_other_values_give_other_answers(network, folder, images):
