@@ -344,19 +344,19 @@ def _read_set(path):
 
 
 def _make_notes(folder):
-    from misc.images import preprocessing
+    from misc.images import preprocessing, shard_records
 
     shard = preprocessing.Shard("", 0, tuple(f"a/{n}.png" for n in range(4)))
     path = shard.records(folder)
     for name in shard.names:
-        preprocessing._add_record(path, preprocessing.Record(name, name, 7, 9))
+        shard_records.add(path, shard_records.Record(name, name, 7, 9))
     return path
 
 
 def _read_notes(path):
-    from misc.images import preprocessing
+    from misc.images import shard_records
 
-    preprocessing.read_records(path)
+    shard_records.read(path)
 
 
 def _make_chain(folder):
