@@ -164,7 +164,8 @@ class Evaluation:
             report.add_note("levels", f"{self.levels}, draws from seed {self.seed}")
         report.add_note("mean_error", "100 - accuracy: not normalised, no mCE")
         if np.isfinite(grid.mean_corruption_error() or np.nan):
-            report.add_note("mce_alexnet", "ImageNet-C's mCE: errors divided by AlexNet's")
+            partly = "; AlexNet's are of all classes" if "accuracy_present" in means else ""
+            report.add_note("mce_alexnet", f"ImageNet-C's mCE: errors divided by AlexNet's{partly}")
         rows = grid.rows()
         if "accuracy_present" in means:
             report.add_note(

@@ -62,8 +62,8 @@ def _rows(path):
         if len(cells) < 2:
             raise ValueError(
                 f"--data_test_labels={path}: line {number} should hold a file's name and its "
-                f"class. Received: {line.strip()[:80]!r}. Of a list of classes alone, as "
-                "ImageNet's development kit has it, python -m misc.sort_into_classes makes folders."
+                f"class. Received: {line.strip()[:80]!r}. For a list of classes alone, such as "
+                "ImageNet's development kit has, see python -m misc.sort_into_classes."
             )
         image, name = (cell.strip() for cell in cells[:2])
         boxes = _BOXES.fullmatch(name)

@@ -14,8 +14,8 @@ from absl import flags
 
 from classifiers import class_names, random_resized_crop, subsets, training_copies
 from classifiers.training_copies import TrainingCopies
-from misc.images import image_files, pixel_store, threads
-from misc.images.degraded_copies import INTERPOLATIONS, resize_and_crop
+from misc.images import pixel_store, threads
+from misc.images.degraded_copies import INTERPOLATIONS, read_and_crop
 from misc.training import common_flags, memory, reader, seeds, settings
 from misc.training.data import Data, check_split
 from misc.training.sampler import Sampler
@@ -198,11 +198,14 @@ class LabelledImages:
     def _read_centre(self, number):
         if self.read is not None:
             return self.read(self.images[number])
-        pixels = image_files.read_rgb(self.images[number], self.upright)
-        try:
-            return resize_and_crop(pixels, self.resize, self.crop, self.interpolation, self.size)
-        except ValueError as error:
-            raise ValueError(f"{self.images[number]}: {error}") from error
+        return read_and_crop(
+            self.images[number],
+            self.upright,
+            resize=self.resize,
+            crop=self.crop,
+            interpolation=self.interpolation,
+            size=self.size,
+        )
 
 
 def from_files(

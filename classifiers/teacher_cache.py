@@ -104,12 +104,13 @@ def open_splits(folder, teacher, stage, data, splits=("train", "validation")):
     data = data.clean()
     if data.area is not None:
         return {}
-    chosen = [split for split in splits if split == "train" or data.evaluation_batches(split)]
+    held_out = data.validation == "test" or data.held_out > 0
     return {
         split: open_outputs(
             folder, teacher, stage, data.part(split), split, data.evaluation_batch_size
         )
-        for split in chosen
+        for split in splits
+        if split == "train" or held_out
     }
 
 

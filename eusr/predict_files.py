@@ -155,7 +155,7 @@ class FileUpscaler:
             model: what gives "output"; its metadata may say that it needs `whole_images`.
             scale: one of the model's scales; may be left out if it has only one or none.
             tile: side of the tiles that larger images are cut into, in input pixels; 0 for whole
-                images, `None` for a size that keeps memory low.
+                images, `None` for what a part of the memory takes; see `tiling.choose_tile`.
             overlap: input pixels by which tiles reach over each other; `None` for as many as make
                 the result equal to the untiled one.
             ensemble: whether to average over the 8 flips and rotations of the input.
@@ -172,8 +172,11 @@ class FileUpscaler:
         if overlap is None:
             overlap = _exact_overlap(model, self.scale, tile)
         self.overlap = overlap
-        self.tile = tiling.default_tile(self.factor, overlap) if tile is None else tile
-        tiling.check(self.tile, self.overlap)
+        self.tile = tile
+        # An accelerator has a memory of its own.
+        on_cpu = not tf.config.list_physical_devices("GPU")
+        self._output_bytes = model.output_bytes(self.scale) if on_cpu else None
+        tiling.check(tile or 0, self.overlap)
         self._function = model.compiled("output", self.scale)
         if ensemble:
             self._function = self_ensemble(self._function)
@@ -205,10 +208,14 @@ class FileUpscaler:
 
         `function` takes the place of the model's own.
         """
+        tile = self.tile
+        if tile is None:
+            size = pixels.shape[:2]
+            tile = tiling.choose_tile(size, self.factor, self.overlap, self._output_bytes)
         return tiling.apply_tiled(
             function or self._function,
             pixels,
-            self.tile,
+            tile,
             self.overlap,
             self.factor,
             pixels.dtype,

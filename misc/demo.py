@@ -19,7 +19,7 @@ from absl import flags
 import degradations
 from degradations import resize
 from misc.images import image_files, sample_data
-from misc.reports import page, plots
+from misc.reports import contact_sheet, page, plots
 from misc.training import run_folder, trained_weights
 from misc.training.stages import Stage, executable
 
@@ -154,7 +154,7 @@ def write_page(folder, figures, step, minutes, given):
     page.write(
         path,
         f"A small EUSR after {step} steps",
-        *_show_given(folder, path, photo, given),
+        *_show_given(folder, photo, given),
         f"<h2>Trained here, in {step} steps</h2>",
         f"<pre>{figures}</pre>",
         f"<p>Trained, validated, frozen and applied in {minutes:.1f} minutes on scikit-image's "
@@ -170,10 +170,10 @@ def write_page(folder, figures, step, minutes, given):
     return path
 
 
-def _show_given(folder, path, photo, given):
-    """Yields what weights that come with the project did, as HTML."""
-    if given:
-        yield "<h2>With the weights that come with the project</h2>"
+def _show_given(folder, photo, given):
+    """Yields what weights that come with the project did, as HTML; writes given/pairs.png."""
+    top, left, side = WINDOW
+    rows = []
     for scale, name in given.items():
         title, kind = GIVEN[scale]
         low = image_files.read_rgb(folder / "given" / kind / f"{SHOWN}.png")
@@ -182,12 +182,15 @@ def _show_given(folder, path, photo, given):
             images["bicubic"] = resize.matlab_bicubic(low, scale)
         images[name] = image_files.read_rgb(folder / "given" / f"x{scale}" / f"{SHOWN}.png")
         images["truth"] = _cropped(photo, scale)
-        cells = [
-            page.enlarged_window(path, f"{name} x{scale} {kind}", image, WINDOW)
-            for kind, image in images.items()
+        windows = [
+            (label, image[top : top + side, left : left + side]) for label, image in images.items()
         ]
-        yield f"<p>{title}:</p>"
-        yield page.table([["", *images], [f"x{scale}", *cells]])
+        rows.append((f"{title}, x{scale}" if scale > 1 else title, windows))
+    if rows:
+        picture = contact_sheet.draw_sheet(rows, 2 * side, columns=1)
+        image_files.write_image(folder / "given" / "pairs.png", picture)
+        yield "<h2>With the weights that come with the project</h2>"
+        yield page.picture("given/pairs.png", "photos upscaled and repaired, beside the truth")
 
 
 def _write_curves(folder):

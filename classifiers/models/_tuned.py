@@ -129,7 +129,7 @@ class Tuned(Classifier):
         # The best result that the course of the rate knows.
         self.best_counted = tf.Variable(float("-inf"), dtype=tf.float64, trainable=False)
         if optimizers:
-            rate = float(self.scaled_optimizer("classifier").learning_rate)
+            rate = self.learning_rates()["classifier"]
             self._last_rate = rate * self.plateau_factor**falls
         self._measure_compiled = tf.function(
             lambda copies: self._add_to(self._seen, copies), reduce_retracing=True
@@ -240,6 +240,6 @@ class Tuned(Classifier):
             self.validations_since_best.assign(since)
             return Decision(improved)
         self.validations_since_best.assign(0)
-        rate = self.plateau_factor * float(self.scaled_optimizer("classifier").learning_rate)
+        rate = self.plateau_factor * self.learning_rates()["classifier"]
         ends = rate <= 1.001 * self._last_rate  # but for float32
         return Decision(improved, self.plateau_factor, restart=True, stop=ends)

@@ -182,7 +182,7 @@ class Classifier(Method):
 
         Images that come with "bytes" were degraded before they were stored, without clean ones.
         """
-        self._check_size(batch["image"])
+        self._check_size(batch["degraded" if "degraded" in batch else "image"])
         if "degraded" in batch:
             return batch
         copies = self.copies(batch["image"], batch["label"], seed, batch.get("index"))

@@ -29,6 +29,8 @@ from misc.training.method import Method, checkpoint_key
 DATALOADER = "paired_images"
 # A run that a CPU finishes within the hour.
 SMALL_RECIPE = "eusr/recipes/small.flags"
+# For each feature of the network and each output pixel; see `benchmarks/predict_folder.py`.
+OUTPUT_BYTES = 14
 # A run of seconds, to try things.
 TINY = {
     "scales": [2, 4],
@@ -265,6 +267,10 @@ class EUSR(Method):
     def receptive_radius(self, scale=None):
         """Returns the generator's reach in input pixels."""
         return self.generator.receptive_radius(scale)
+
+    def output_bytes(self, scale=None):
+        """Returns the memory that each output pixel needs: several of its features are kept."""
+        return OUTPUT_BYTES * self.generator.features
 
     def tag(self, batch):
         """Returns the batch's scale, such as "x2"."""

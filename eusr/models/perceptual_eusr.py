@@ -261,6 +261,10 @@ class PerceptualEUSR(eusr.EUSR):
         # The second pass of the x2 path sees as far in pixels of half the size.
         return radius + -(-radius // 2) if scale == 2 else radius
 
+    def output_bytes(self, scale=None):
+        """Returns the memory that each output pixel needs; the x8 path makes four of it."""
+        return super().output_bytes(scale) * (4 if scale == 8 else 1)
+
     def factor(self, scale=None):
         """Returns 4, the factor of all paths."""
         return FACTOR

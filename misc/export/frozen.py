@@ -317,6 +317,9 @@ class FrozenMethod:
         """Returns the reach of an output in input pixels, or `None` if the file does not say."""
         return self.description.radius[self._find(scale)]
 
+    def output_bytes(self, scale=None):
+        """Returns `None`: files do not tell how much memory they need."""
+
     def factor(self, scale=None):
         """Returns the output's size divided by the input's."""
         return self.description.factor[self._find(scale)]

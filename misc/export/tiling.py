@@ -10,8 +10,12 @@ import math
 
 import numpy as np
 
+from misc.images import pixel_store
+
 # Output pixels along one side; see `python -m benchmarks.tiling` for what sizes cost.
 OUTPUT_TILE = 1152
+# Larger tiles, of which less overlaps, take no more than this part of the memory.
+MEMORY_SHARE = 1 / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +51,42 @@ def check(tile, overlap):
         )
 
 
-def default_tile(factor, overlap):
-    """Returns a tile size in input pixels: memory grows with the output, waste with the overlap."""
-    return max(int(OUTPUT_TILE / factor), 2 * overlap + 128)
+def choose_tile(size, factor, overlap, output_bytes=None):
+    """Returns (rows, columns) of the tiles for an image, so large as memory allows; 0: all.
+
+    Args:
+        size: (rows, columns) of the image.
+        factor: size of the output divided by the size of the input.
+        overlap: see `apply_tiled`.
+        output_bytes: memory in bytes that each pixel of a tile's output needs, `None` if unknown.
+    """
+    area = max(int(OUTPUT_TILE / factor), 2 * overlap + 128) ** 2
+    available = pixel_store.available_memory()
+    if output_bytes and available:
+        area = max(area, int(MEMORY_SHARE * available / output_bytes / factor**2))
+    rows, columns = size
+    widths = _tile_lengths(columns, overlap)
+    best = None
+    for down, height in _tile_lengths(rows, overlap):
+        # The first that fits overlaps least.
+        across, width = next((w for w in widths if height * w[1] <= area), widths[-1])
+        count = down * across
+        found = max(height * width - area, 0), count * height * width, count, height, width
+        best = found if best is None else min(best, found)
+    *_, height, width = best
+    return 0 if height == rows else height, 0 if width == columns else width
+
+
+def _tile_lengths(length, overlap):
+    """Returns [(number of tiles, length of a tile)] along one axis, the fewest first."""
+    found = [(1, length)]
+    while found[-1][1] > 2 * overlap + 32:
+        count = found[-1][0] + 1
+        tile = math.ceil((length - 2 * overlap) / count) + 2 * overlap
+        if tile >= found[-1][1]:
+            break
+        found.append((count, tile))
+    return found
 
 
 def apply_tiled(function, image, tile, overlap, factor=1, dtype=None, on_pixels=None):
@@ -59,7 +96,8 @@ def apply_tiled(function, image, tile, overlap, factor=1, dtype=None, on_pixels=
         function: float32 `[1, height, width, C]` in 0-255 -> float32
             `[1, factor * height, factor * width, D]` in 0-255, a tensor or an array.
         image: `[height, width, C]`; uint8, uint16 (65535 is 255.0 to the function) or float.
-        tile: largest height and width to process at once, in pixels of `image`; 0 for all.
+        tile: largest height and width to process at once, in pixels of `image`, one number or a
+            pair; 0 for all.
         overlap: pixels on each inner side of a tile that are computed and thrown away; the result
             equals the untiled one from the function's receptive radius on.
         factor: whole number, size of the output divided by the size of the input.
@@ -74,8 +112,9 @@ def apply_tiled(function, image, tile, overlap, factor=1, dtype=None, on_pixels=
     if dtype is None:
         dtype = np.uint16 if image.dtype == np.uint16 else np.uint8
     output = None
-    for rows in split(image.shape[0], tile, overlap):
-        for columns in split(image.shape[1], tile, overlap):
+    height, width = tile if isinstance(tile, tuple) else (tile, tile)
+    for rows in split(image.shape[0], height, overlap):
+        for columns in split(image.shape[1], width, overlap):
             piece = image[rows.start : rows.stop, columns.start : columns.stop]
             result = np.asarray(function(_to_float(piece)[None]))[0]
             expected = (piece.shape[0] * factor, piece.shape[1] * factor)
@@ -102,7 +141,9 @@ def from_float(values, dtype):
     if dtype.kind == "f":
         return values.astype(dtype)
     maximum = np.iinfo(dtype).max
-    return np.clip(np.rint(values * (maximum / 255)), 0, maximum).astype(dtype)
+    # In place, because arrays of large images cost more than what is done with them.
+    rounded = np.rint(values if maximum == 255 else values * (maximum / 255))
+    return np.clip(rounded, 0, maximum, out=rounded).astype(dtype)
 
 
 def _to_float(values):

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from misc.export import loading
-from misc.training import registry
+from misc.training import registry, trained_weights
 
 
 class Trained:
@@ -26,6 +26,7 @@ class Trained:
     def __init__(self, source):
         """Loads the model; see `misc.export.load`."""
         self.source = source
+        _check_source(str(source))
         self.model = loading.restore_trained(source)
         outputs = tuple(self.model.export_names["outputs"])
         kinds = registry.load_parts("predict_files")
@@ -93,6 +94,15 @@ class Trained:
             return function(images)
         results = [function(image) for image in images]
         return np.stack(results) if isinstance(results[0], np.ndarray) else results
+
+
+def _check_source(source):
+    names = trained_weights.paths()
+    # A checkpoint is named without the ends of its files.
+    if source in names or any(pathlib.Path(source + end).exists() for end in ("", ".index")):
+        return
+    known = f", and no name of trained weights ({', '.join(names)})" if names else ""
+    raise FileNotFoundError(f"There is no file or folder {source}{known}.")
 
 
 def check_pixels(pixels):

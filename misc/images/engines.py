@@ -27,7 +27,7 @@ def open_executor(engine="local", workers=None, scheduler=None):
 
     Raises:
         ValueError: if there is no address, or dask.distributed is not installed.
-        OSError: if nobody answers there.
+        OSError: if nobody answers there, or the scheduler or too many workers die.
     """
     if engine == "local":
         pool = concurrent.futures.ThreadPoolExecutor(workers)
@@ -58,6 +58,11 @@ def open_executor(engine="local", workers=None, scheduler=None):
         executor = client.get_executor(pure=False)
         try:
             yield _Cluster(executor)
+        except (distributed.KilledWorker, concurrent.futures.CancelledError) as error:
+            raise OSError(
+                f"--dask_scheduler={scheduler} has lost the work: "
+                f"{str(error) or 'the scheduler is gone'}. The same command goes on."
+            ) from error
         finally:
             executor.shutdown(wait=False)
 

@@ -54,6 +54,38 @@ def write_atomically(path):
 
 
 @contextlib.contextmanager
+def open_writer(folder):
+    """Yields `write(path, data)`, which does what `write_atomically` does, for many small files.
+
+    They take their places below `folder` from one temporary folder there, where a kill leaves at
+    most the one that was written.
+
+    Args:
+        folder: folder on the disk of all the files; it is made.
+
+    Yields:
+        Function of a path and bytes. It raises DiskFullError when the disk takes no more.
+    """
+    folder = pathlib.Path(folder)
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep_once(folder.absolute())
+        with _temporary_folder(folder) as temporary:
+
+            def write(path, data):
+                with naming(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    own = temporary / path.name
+                    with open(own, "wb") as file:
+                        file.write(data)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    os.replace(own, path)
+
+            yield write
+
+
+@contextlib.contextmanager
 def naming(path):
     """Turns what any library raises on a full disk into a DiskFullError that names `path`."""
     try:

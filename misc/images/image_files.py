@@ -159,14 +159,23 @@ def read_rgb(path, upright=True):
     Raises:
         ValueError: when the file is missing, broken or no image; the message names it.
     """
+    return np.asarray(read_picture(path, upright))
+
+
+def read_picture(path, upright=True):
+    """Returns what `read_rgb` does as a picture of Pillow, to be resized or cut without a copy."""
     with _naming(path), _open(path) as image:
         _check_mode(image)
         if _has_16_bits(image):
             pixels = _load_16_bits(image, path).pixels
-            return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        orientation = _orientation(image)
-        pixels = np.asarray(image.convert("RGB"))
-        return _upright(pixels, orientation) if upright else pixels
+            pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+            return PIL.Image.fromarray(pixels)
+        orientation = _orientation(image) if upright else 1
+        image.load()
+        picture = image if image.mode == "RGB" else image.convert("RGB")
+        if orientation == 1:
+            return picture
+        return PIL.Image.fromarray(_upright(np.asarray(picture), orientation))
 
 
 def read_image(path):
@@ -383,6 +392,9 @@ def _write_8_bits(path, temporary, extension, pixels, alpha, icc_profile):
         options |= {"quality": LOSSY_QUALITY}
     elif extension in (".tif", ".tiff"):
         options |= {"compression": "tiff_lzw"}
+    elif extension == ".png":
+        # Less than half the time of Pillow's own level, 6, for files that are 5 % larger.
+        options |= {"compress_level": 4}
     # Given a path, Pillow does not notice that the disk took a part alone.
     content = io.BytesIO()
     try:

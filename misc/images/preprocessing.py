@@ -281,23 +281,23 @@ def work(job, shard):
     records = read_records(path)
     source, target = (pathlib.Path(p, shard.split) for p in (job.input_path, job.output_path))
     made, present, broken = 0, 0, []
-    for name in shard.names:
-        if is_done(records.get(name), target):
-            present += 1
-            continue
-        try:
-            pixels = _read(source / name, job.manifest)
-            data, suffix, size = degrade(pixels, name, job.manifest)
-            file = pathlib.PurePosixPath(name).with_suffix(suffix).as_posix()
-            with files.write_atomically(target / file) as temporary:
-                temporary.write_bytes(data)
-            made += 1
-        except ValueError as error:
-            if not job.skip_broken:
-                raise
-            broken.append(str(error))
-            file, size, data = "", 0, b""
-        _add_record(path, Record(name, file, size, len(data)))
+    with files.open_writer(job.output_path) as write:
+        for name in shard.names:
+            if is_done(records.get(name), target):
+                present += 1
+                continue
+            try:
+                pixels = _read(source / name, job.manifest)
+                data, suffix, size = degrade(pixels, name, job.manifest)
+                file = pathlib.PurePosixPath(name).with_suffix(suffix).as_posix()
+                write(target / file, data)
+                made += 1
+            except ValueError as error:
+                if not job.skip_broken:
+                    raise
+                broken.append(str(error))
+                file, size, data = "", 0, b""
+            _add_record(path, Record(name, file, size, len(data)))
     return made, present, broken
 
 
@@ -313,12 +313,9 @@ def _check_here(manifest):
 
 
 def _read(path, manifest):
-    pixels = image_files.read_rgb(path, manifest.upright)
-    shape = manifest.resize, manifest.crop, manifest.interpolation, manifest.size
-    try:
-        return degraded_copies.resize_and_crop(pixels, *shape)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    names = ("resize", "crop", "interpolation", "size")
+    shape = {name: getattr(manifest, name) for name in names}
+    return degraded_copies.read_and_crop(path, manifest.upright, **shape)
 
 
 def degrade(pixels, name, manifest):
@@ -419,7 +416,7 @@ def finish(job, splits, shards):
             index = [(record.image, record.file, record.bytes) for record in found]
             folder = pathlib.Path(job.output_path, split)
             stored_sets.write_index(folder, index)
-            files.sweep(sorted({(folder / record.file).parent for record in found}))
+    files.sweep([job.output_path])
     return rows
 
 

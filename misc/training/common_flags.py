@@ -262,7 +262,8 @@ def define_tiling_flags(default_tile):
     flags.DEFINE_integer(
         "tile",
         default_tile,
-        "Side of the tiles that larger images are cut into, in input pixels; 0: whole images.",
+        "Side of the tiles that larger images are cut into, in input pixels; 0: whole images"
+        + ("." if default_tile is not None else "; default: what half of the memory takes."),
         lower_bound=0,
     )
     flags.DEFINE_integer(

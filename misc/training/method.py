@@ -211,7 +211,7 @@ class Method(abc.ABC):
         for name in self.optimizers:
             optimizer = self.scaled_optimizer(name)
             if decision.rate_factor != 1:
-                optimizer.learning_rate = float(optimizer.learning_rate) * decision.rate_factor
+                optimizer.learning_rate = self.learning_rates()[name] * decision.rate_factor
             if decision.restart:
                 for variable in optimizer.variables:
                     if not variable.path.endswith("/learning_rate"):
@@ -254,6 +254,10 @@ class Method(abc.ABC):
     @abc.abstractmethod
     def receptive_radius(self, scale=None):
         """Returns how many input pixels away an input can change an output, for tiling."""
+
+    def output_bytes(self, scale=None):
+        """Returns the memory in bytes that each output pixel needs, `None` if that is unknown."""
+        del scale  # not known
 
     def factor(self, scale=None):
         """Returns the output's size divided by the input's."""
@@ -362,7 +366,11 @@ class Method(abc.ABC):
 
     def learning_rates(self):
         """Returns {name: current learning rate}."""
-        return {name: float(self.scaled_optimizer(name).learning_rate) for name in self.optimizers}
+        # Mirrored variables are no numbers.
+        return {
+            name: float(self.scaled_optimizer(name).learning_rate.numpy())
+            for name in self.optimizers
+        }
 
     def set_step(self, step):
         """Sets the step, and with it the optimizers' position in their schedules."""

@@ -11,9 +11,11 @@ import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from classifiers import levels
+from classifiers.models.expert_training import ExpertTraining
 from classifiers.models.fusion_distill import FusionDistill
 from classifiers.training_copies import TrainingCopies
 from misc.training import distribution, optimizers
+from misc.training import method as method_module
 from tests.classifiers.test_models import tiny_network
 
 random = np.random.default_rng(0)
@@ -32,10 +34,9 @@ for strategy in (distribution.create_strategy("none"),
         weights = weights or [network.get_weights() for network in networks]
         for network, values in zip(networks, weights):
             network.set_weights(values)
-        method = FusionDistill(
-            networks[0], copies=TrainingCopies(layers, flip=False, padding=0),
-            optimizers={"classifier": optimizers.RAdam(1e-2, decay=1e-3)}, teachers=networks[1:],
-            average_decay=0.5, gradient_clip_norm=0.5)
+        settings = {"optimizers": {"classifier": optimizers.RAdam(1e-2, decay=1e-3)},
+                    "average_decay": 0.5, "gradient_clip_norm": 0.5}
+        METHOD
 
     @tf.function
     def step(batch, seed):
@@ -49,6 +50,11 @@ for strategy in (distribution.create_strategy("none"),
         return [float(step(batch, tf.constant([0, 1]))) for batch in batches]
 
     losses = run(same)
+    if hasattr(method, "epoch"):
+        method.follow(method_module.Decision(rate_factor=0.2, restart=True))
+        np.testing.assert_allclose(method.learning_rates()["classifier"], 2e-3, rtol=1e-6)
+        figures = list(method.epoch.means().values())
+        np.testing.assert_allclose(figures[2], np.mean(losses), rtol=1e-5)
     averages = np.concatenate([a.numpy().ravel() for a in method.averages["classifier"].variables])
     results.append((losses, averages))
     run(other)
@@ -62,6 +68,19 @@ np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-4)
 """
 
 
+METHODS = {
+    "fusion_distill": """FusionDistill(
+        networks[0], copies=TrainingCopies(layers, flip=False, padding=0), teachers=networks[1:],
+        **settings)""",
+    # A sum over the batch is one over both parts.
+    "expert_training": """ExpertTraining(
+        networks[0], copies=TrainingCopies(layers[:1], flip=False, padding=0), weight=0.1,
+        teacher=networks[1], **settings)""",
+}
+
+
 @pytest.mark.slow  # another process; test_distribution has the same of EUSR
-def test_two_replicas_distil_as_one_does():
-    assert "2 copies" in commands.run("-c", textwrap.dedent(SCRIPT))
+@pytest.mark.parametrize("name", METHODS)
+def test_two_replicas_train_as_one_does(name):
+    script = textwrap.dedent(SCRIPT).replace("METHOD", f"method = {METHODS[name]}")
+    assert "2 copies" in commands.run("-c", script)

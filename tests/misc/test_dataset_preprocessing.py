@@ -249,7 +249,7 @@ def test_lost_and_cut_off_files_are_made_again(tree, tmp_path):
     records = tmp_path / preprocessing.RECORD_FOLDER / "train" / "000000.jsonl"
     lines = records.read_text().splitlines()
     records.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
-    left = tmp_path / "train" / "n01" / ".degraded-vision.x1y2z3ab.tmp"
+    left = tmp_path / ".degraded-vision.x1y2z3ab.tmp"
     left.mkdir()
     (left / "3.ppm").write_bytes(b"P6")
     counts, _ = make(tree, tmp_path)

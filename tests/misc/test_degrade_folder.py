@@ -217,6 +217,35 @@ def test_images_are_prepared_as_for_imagenet_c(tree, tmp_path):
         degrade_folder.degrade_folder(tree, tmp_path / "other", variants, crop=21)
 
 
+def test_pictures_are_prepared_as_their_pixels_are(tmp_path):
+    photo = PIL.Image.fromarray(skimage.data.chelsea()[:90, :120])
+    exif = photo.getexif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "turned.png", exif=exif)
+    photo.convert("L").save(tmp_path / "grey.jpg")
+    photo.convert("CMYK").save(tmp_path / "cmyk.tif")
+    photo.quantize(20).save(tmp_path / "palette.png")
+    deep = np.asarray(photo).astype(np.uint16) * 257 + 40
+    image_files.write_image(tmp_path / "deep.png", deep)
+    for path in image_files.find_images(tmp_path):
+        for interpolation in degraded_copies.INTERPOLATIONS:
+            for resize, crop, size in (
+                (40, 32, None),
+                (None, 32, None),
+                (40, 32, 8),
+                (40, None, 9),
+            ):
+                values = {"resize": resize, "crop": crop, "size": size}
+                values |= {"interpolation": interpolation}
+                pixels = image_files.read_rgb(path)
+                np.testing.assert_array_equal(
+                    degraded_copies.read_and_crop(path, **values),
+                    degraded_copies.resize_and_crop(pixels, **values),
+                )
+    with pytest.raises(ValueError, match=r"turned\.png: an image of 120x90 pixels is smaller"):
+        degraded_copies.read_and_crop(tmp_path / "turned.png", crop=100)
+
+
 @pytest.mark.slow
 def test_compiled_for_one_size_or_any_gives_the_same_pixels():
     image = np.ascontiguousarray(skimage.data.chelsea()[100:124, 150:182])

@@ -8,7 +8,7 @@ import tensorflow as tf
 from eusr import network, predict_files
 from eusr.models import eusr
 from misc import predict_folder
-from misc.export import frozen, tiling
+from misc.export import frozen
 from misc.images import files, image_files, locks, pixel_store
 from misc.training.settings import Settings
 from tests import commands, forks
@@ -109,7 +109,7 @@ def test_default_tile_follows_the_method(method):
     upscaler = predict_files.FileUpscaler(method)
     assert upscaler.scale == 2
     assert upscaler.overlap == method.receptive_radius(2)
-    assert upscaler.tile == tiling.default_tile(2, upscaler.overlap)
+    assert upscaler.tile is None
     with pytest.raises(ValueError, match="--scale is one of"):
         predict_files.FileUpscaler(method, 3)
     with pytest.raises(ValueError, match="--tile"):
@@ -124,6 +124,7 @@ def test_file_without_known_reach_needs_an_overlap(method):
         metadata = method.metadata
         compiled = method.compiled
         factor = method.factor
+        output_bytes = method.output_bytes
 
         def receptive_radius(self, scale=None):
             return None

@@ -126,9 +126,34 @@ def test_wrong_factor_is_an_error():
         tiling.apply_tiled(lambda x: x, np.zeros((4, 4, 3), np.uint8), 0, 0, factor=2)
 
 
-def test_default_tile_is_possible_for_any_overlap():
-    for factor in (1, 2, 4, 8):
-        for overlap in (0, 87, 400):
-            tile = tiling.default_tile(factor, overlap)
-            tiling.check(tile, overlap)  # raises for a tile that cannot cover an image
-            assert tile > 2 * overlap
+@settings(deadline=None)
+@given(
+    rows=st.integers(1, 5000),
+    columns=st.integers(1, 5000),
+    factor=st.sampled_from([1, 2, 4, 8]),
+    overlap=st.integers(0, 400),
+)
+def test_chosen_tiles_cover_any_image_within_their_area(rows, columns, factor, overlap):
+    tile = tiling.choose_tile((rows, columns), factor, overlap)
+    spans = [tiling.split(n, t, overlap) for n, t in zip((rows, columns), tile, strict=True)]
+    height, width = (span[0].stop - span[0].start for span in spans)
+    limit = max(tiling.OUTPUT_TILE // factor, 2 * overlap + 128) ** 2
+    assert height * width <= limit
+    assert rows * columns > limit or tile == (0, 0)
+
+
+def test_more_memory_makes_larger_tiles(monkeypatch):
+    amounts = []
+    monkeypatch.setattr(tiling.pixel_store, "available_memory", lambda: amounts[-1])
+    wastes = []
+    for gigabytes in (0.5, 6, 100):
+        amounts.append(int(gigabytes * 10**9))
+        tile = tiling.choose_tile((750, 1000), 4, 45, output_bytes=512)
+        sides = [t or n for t, n in zip(tile, (750, 1000), strict=True)]
+        parts = [len(tiling.split(n, t, 45)) for n, t in zip((750, 1000), tile, strict=True)]
+        most = max(amounts[-1] / 2, 512 * tiling.OUTPUT_TILE**2)
+        assert 16 * np.prod(sides) * 512 <= most
+        wastes.append(np.prod(sides) * np.prod(parts) / (750 * 1000))
+    assert wastes == sorted(wastes, reverse=True)
+    assert wastes[1] < 1.25
+    assert wastes[2] == 1

@@ -50,8 +50,7 @@ def test_large_images_are_worked_on_in_tiles(eusr, monkeypatch):
     _, model = eusr
     radius = model.model.receptive_radius(2)
     whole = model.upscale(photo(200, 40), 2)
-    monkeypatch.setattr(tiling, "default_tile", lambda factor, overlap: 2 * overlap + 32)
-    model._create.cache_clear()
+    monkeypatch.setattr(tiling, "choose_tile", lambda *others: (2 * radius + 32, 0))
     assert 2 * radius + 32 < 200
     tiled = model.upscale(photo(200, 40), 2)
     assert np.abs(whole.astype(int) - tiled).max() <= 1
@@ -121,5 +120,5 @@ def test_wrong_scales_and_sources_are_named(eusr, tmp_path):
     save(tmp_path / "x2", "eusr", scales=[2])
     with pytest.raises(ValueError, match="repairs nothing: that takes weights for scale 1"):
         load(tmp_path / "x2").repair(photo())
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*nothing"):
         load(tmp_path / "nothing")

@@ -138,3 +138,16 @@ def test_texts_and_json_that_cannot_be_read_are_named(tmp_path):
         path.write_text(content)
         with pytest.raises(ValueError, match=r"table\.csv is damaged"):
             files.read_json(path)
+
+
+def test_many_files_go_through_one_folder(tmp_path):
+    with files.open_writer(tmp_path) as write:
+        for number in range(3):
+            write(tmp_path / f"a{number}" / "x.bin", bytes([number]))
+        left = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+        assert len(left) == 1
+        # A living process keeps what it works with.
+        files.sweep([tmp_path])
+        write(tmp_path / "a0" / "x.bin", b"another")
+    assert (tmp_path / "a0" / "x.bin").read_bytes() == b"another"
+    assert {path.name for path in tmp_path.iterdir()} == {"a0", "a1", "a2"}

@@ -1,6 +1,7 @@
 """Weights that come with the project: how they are stored, checked, found and chosen."""
 
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -26,17 +27,18 @@ def create(scales):
     return method
 
 
-@pytest.fixture
-def stored(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
     """{name: method} of two of them, as if they came with the project."""
-    monkeypatch.setattr(trained_weights, "ROOT", tmp_path)
-    methods = {}
+    root, methods = tmp_path_factory.mktemp("project"), {}
     for name, scales in SCALES.items():
         methods[name] = create(scales)
         methods[name].restored_step = 7
         arguments = {"model": "eusr", "scales": scales, "train_path": "here", **SIZES}
-        convert_weights.store(methods[name], arguments, tmp_path / "eusr/weights" / f"{name}.h5")
-    return methods
+        convert_weights.store(methods[name], arguments, root / "eusr/weights" / f"{name}.h5")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trained_weights, "ROOT", root)
+        yield methods
 
 
 def parse(*argv, default_weights=None):
@@ -50,7 +52,7 @@ def parse(*argv, default_weights=None):
         return settings.parsed(), selection
 
 
-def test_they_are_16_bits_and_tell_what_they_are(stored, tmp_path):
+def test_they_are_16_bits_and_tell_what_they_are(stored):
     path = trained_weights.find("tiny")
     with h5py.File(path) as file:
         kinds = set()
@@ -67,7 +69,10 @@ def test_they_are_16_bits_and_tell_what_they_are(stored, tmp_path):
         np.testing.assert_array_equal(variable, value)
 
 
-def test_a_file_that_is_another_or_missing_is_refused(stored):
+@pytest.mark.usefixtures("stored")
+def test_a_file_that_is_another_or_missing_is_refused(tmp_path, monkeypatch):
+    shutil.copytree(trained_weights.ROOT / "eusr", tmp_path / "eusr")
+    monkeypatch.setattr(trained_weights, "ROOT", tmp_path)
     path = trained_weights.find("tiny")
     path.write_bytes(path.read_bytes() + b"0")
     with pytest.raises(ValueError, match=r"tiny\.h5 is not the file that came with the project"):
@@ -77,7 +82,8 @@ def test_a_file_that_is_another_or_missing_is_refused(stored):
         load("tiny")
 
 
-def test_the_scale_chooses_where_nothing_is_named(stored, tmp_path, capsys):
+@pytest.mark.usefixtures("stored")
+def test_the_scale_chooses_where_nothing_is_named(tmp_path):
     assert [trained_weights.for_scale(scale) for scale in ("4", "2", "1", "8", None)] == [
         *("tiny", "tiny", "repairing", None, None)
     ]
@@ -94,7 +100,8 @@ def test_the_scale_chooses_where_nothing_is_named(stored, tmp_path, capsys):
         selection.restore(values)
 
 
-def test_messages_and_help_name_them(stored):
+@pytest.mark.usefixtures("stored")
+def test_messages_and_help_name_them():
     with pytest.raises(ValueError, match=r"--model is missing.*--weights=tiny"):
         parse()
     with pytest.raises(ValueError, match=r"--weights=other needs --model, .*: tiny, "):
