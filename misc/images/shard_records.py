@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 from misc.images import files
 
@@ -36,15 +37,11 @@ def read(path):
 
 def _parse_record(line):
     try:
-        record = Record(*json.loads(line))
-        kinds = (str, str, int, int)
-        right = all(
-            isinstance(value, kind)
-            for value, kind in zip(dataclasses.astuple(record), kinds, strict=True)
-        )
+        values = json.loads(line)
+        right = [type(value) for value in values] == [str, str, int, int]
     except (ValueError, TypeError, RecursionError):
         return None
-    return record if right else None
+    return Record(*values) if right else None
 
 
 def add(path, record):
@@ -61,6 +58,7 @@ def is_done(record, folder):
     if record is None or not record.file:
         return False
     try:
-        return (folder / record.file).stat().st_size == record.file_bytes
+        # There may be millions.
+        return os.stat(os.path.join(folder, record.file)).st_size == record.file_bytes
     except OSError:
         return False
