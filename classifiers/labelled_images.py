@@ -15,7 +15,7 @@ from absl import flags
 from classifiers import class_names, random_resized_crop, subsets, training_copies
 from classifiers.training_copies import TrainingCopies
 from misc.images import pixel_store, threads
-from misc.images.degraded_copies import INTERPOLATIONS, read_and_crop
+from misc.images.resizing import INTERPOLATIONS, read_and_crop
 from misc.training import common_flags, memory, reader, seeds, settings
 from misc.training.data import Data, check_split
 from misc.training.sampler import Sampler

@@ -13,7 +13,7 @@ from absl import flags
 
 from classifiers import voting
 from misc.export import inference, tiling
-from misc.images import degraded_copies, files, image_files, pixel_store
+from misc.images import files, image_files, pixel_store, resizing
 from misc.reports import contact_sheet, report
 
 # What models give that are applied here, and what for.
@@ -147,7 +147,7 @@ class FileClassifier:
         usual = metadata.get("resize", self.crop)
         self.resize = usual if resize is None else resize or None
         self.size = metadata.get("size") if crop is None else None
-        self.interpolation = metadata.get("interpolation", degraded_copies.INTERPOLATIONS[0])
+        self.interpolation = metadata.get("interpolation", resizing.INTERPOLATIONS[0])
         if self.resize and self.resize < self.crop:
             raise ValueError(
                 f"Images are resized to {self.resize} pixels, less than the square of {self.crop} "
@@ -215,7 +215,7 @@ class FileClassifier:
                 f"it has {height}x{width} pixels, less than the square of {self.crop}: give "
                 "--classify_resize"
             )
-        return degraded_copies.resize_and_crop(
+        return resizing.resize_and_crop(
             pixels, self.resize, self.crop, self.interpolation, self.size
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 
 from misc.images import image_files, image_windows
-from misc.images.degraded_copies import resize_and_crop
+from misc.images.resizing import resize_and_crop
 
 AREA = (0.08, 1.0)
 PROPORTIONS = (3 / 4, 4 / 3)

@@ -26,12 +26,12 @@ from absl import flags, logging
 
 from classifiers import class_names
 from misc.images import (
-    degraded_copies,
     engines,
     files,
     image_files,
     locks,
     preprocessing,
+    resizing,
     stored_sets,
     threads,
 )
@@ -90,7 +90,7 @@ def define_flags():
     flags.DEFINE_enum(
         "interpolation",
         "bicubic",
-        degraded_copies.INTERPOLATIONS,
+        resizing.INTERPOLATIONS,
         "How images are resized: as Pillow does, or with OpenCV's INTER_AREA.",
     )
     common_flags.define_seed_flag("Seed of random draws.")
@@ -216,7 +216,9 @@ def preprocess(
         if overwrite:
             preprocessing.forget(output_path)
         manifest = preprocessing.prepare(output_path, manifest)
-        job = preprocessing.Job(str(input_path), str(output_path), manifest, skip_broken)
+        # Hosts of a cluster may work in another folder.
+        paths = (os.path.abspath(path) for path in (input_path, output_path))
+        job = preprocessing.Job(*paths, manifest, skip_broken)
         shards = preprocessing.plan(splits)
         with open_executor() as executor:
             found, _ = threads.for_each(

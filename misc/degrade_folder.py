@@ -29,6 +29,7 @@ from misc.images import (
     image_files,
     locks,
     progress,
+    resizing,
     sample_data,
     threads,
 )
@@ -204,7 +205,7 @@ def degrade_folder(
 
     def degrade_image(source, todo):
         written = 0
-        pixels = degraded_copies.resize_and_crop(image_files.read_rgb(source), resize, crop)
+        pixels = resizing.resize_and_crop(image_files.read_rgb(source), resize, crop)
         for copy in todo:
             if copy.target.exists() and not overwrite:
                 degraded_copies.measure_copy(copy, pixels, records, output_format)

@@ -12,14 +12,14 @@ import functools
 import hashlib
 import importlib.metadata
 import inspect
-import json
 import pathlib
 import shutil
 import socket
 
 import degradations
 from degradations.sized import SizedDegradation
-from misc.images import degraded_copies, files, image_files, stored_sets
+from misc.images import degraded_copies, files, image_files, resizing, shard_records, stored_sets
+from misc.images.shard_records import Record
 from misc.images.stored_sets import STREAM, Manifest
 
 RECORD_FOLDER = ".dataset_preprocessing"
@@ -65,23 +65,6 @@ class Shard:
     def records(self, output_path):
         """Returns the path of the file that notes what is done."""
         return pathlib.Path(output_path, RECORD_FOLDER, self.split, f"{self.number:06d}.jsonl")
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """What is noted of an image.
-
-    Attributes:
-        image: its name below the split's folder.
-        file: name of the stored file, there; "" if the image is broken.
-        bytes: size of the bit stream, 0 without one.
-        file_bytes: size of the stored file.
-    """
-
-    image: str
-    file: str
-    bytes: int
-    file_bytes: int
 
 
 def find_splits(input_path, wanted=None):
@@ -278,12 +261,12 @@ def work(job, shard):
     """
     _check_here(job.manifest)
     path = shard.records(job.output_path)
-    records = read_records(path)
+    records = shard_records.read(path)
     source, target = (pathlib.Path(p, shard.split) for p in (job.input_path, job.output_path))
     made, present, broken = 0, 0, []
     with files.open_writer(job.output_path) as write:
         for name in shard.names:
-            if is_done(records.get(name), target):
+            if shard_records.is_done(records.get(name), target):
                 present += 1
                 continue
             try:
@@ -297,7 +280,7 @@ def work(job, shard):
                     raise
                 broken.append(str(error))
                 file, size, data = "", 0, b""
-            _add_record(path, Record(name, file, size, len(data)))
+            shard_records.add(path, Record(name, file, size, len(data)))
     return made, present, broken
 
 
@@ -315,7 +298,7 @@ def _check_here(manifest):
 def _read(path, manifest):
     names = ("resize", "crop", "interpolation", "size")
     shape = {name: getattr(manifest, name) for name in names}
-    return degraded_copies.read_and_crop(path, manifest.upright, **shape)
+    return resizing.read_and_crop(path, manifest.upright, **shape)
 
 
 def degrade(pixels, name, manifest):
@@ -350,48 +333,6 @@ def _degrader(size):
     return degraded_copies.Degrader((size, size))
 
 
-def read_records(path):
-    """Returns {image: `Record`} of a shard's file; lines that are damaged or cut off are left out.
-
-    The last record of an image counts.
-    """
-    if not path.exists():
-        return {}
-    lines = path.read_bytes().splitlines()
-    return {record.image: record for record in map(_parse_record, lines) if record}
-
-
-def _parse_record(line):
-    try:
-        record = Record(*json.loads(line))
-        kinds = (str, str, int, int)
-        right = all(
-            isinstance(value, kind)
-            for value, kind in zip(dataclasses.astuple(record), kinds, strict=True)
-        )
-    except (ValueError, TypeError, RecursionError):
-        return None
-    return record if right else None
-
-
-def _add_record(path, record):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The line break comes first: it ends a line that was cut off.
-    line = "\n" + json.dumps(dataclasses.astuple(record))
-    with files.naming(path), open(path, "ab", buffering=0) as file:
-        file.write(line.encode())
-
-
-def is_done(record, folder):
-    """Returns whether the file of a record is there, and has the size that it should have."""
-    if record is None or not record.file:
-        return False
-    try:
-        return (folder / record.file).stat().st_size == record.file_bytes
-    except OSError:
-        return False
-
-
 def finish(job, splits, shards):
     """Writes the indices of the splits that are complete; returns rows of statistics.
 
@@ -409,7 +350,7 @@ def finish(job, splits, shards):
         records = {}
         for shard in shards:
             if shard.split == split:
-                records |= read_records(shard.records(job.output_path))
+                records |= shard_records.read(shard.records(job.output_path))
         found = [records[name] for name in names if name in records]
         rows.append(_summarize(split, found, len(names), job.manifest))
         if rows[-1]["complete"]:

@@ -44,7 +44,7 @@ class Manifest:
         resize: length that the shorter side was resized to, or `None`.
         crop: side of the central square that was cut out.
         size: side of the stored images, which the square was then resized to.
-        interpolation: one of `degraded_copies.INTERPOLATIONS`.
+        interpolation: one of `resizing.INTERPOLATIONS`.
         upright: whether images were turned as their EXIF orientation says.
         seed: seed of all draws.
         splits: {name: {"images": their number, "list": digest of their names}}; the name is "" for

@@ -59,7 +59,7 @@ def test_files_are_cut_batched_and_named(tmp_path, monkeypatch):
 
 
 def test_images_are_resized_and_cut_as_in_evaluation(tmp_path):
-    from misc.images.degraded_copies import resize_and_crop
+    from misc.images.resizing import resize_and_crop
 
     pixels = np.random.default_rng(0).integers(0, 256, (30, 47, 3), np.uint8)
     image_files.write_image(tmp_path / "a.png", pixels)

@@ -12,7 +12,7 @@ import skimage.data
 
 import degradations
 from misc import degrade_folder
-from misc.images import degraded_copies, files, image_files, locks
+from misc.images import degraded_copies, files, image_files, locks, resizing
 from misc.images.degraded_copies import create_variants
 from misc.reports import contact_sheet
 from tests import commands, forks
@@ -228,7 +228,7 @@ def test_pictures_are_prepared_as_their_pixels_are(tmp_path):
     deep = np.asarray(photo).astype(np.uint16) * 257 + 40
     image_files.write_image(tmp_path / "deep.png", deep)
     for path in image_files.find_images(tmp_path):
-        for interpolation in degraded_copies.INTERPOLATIONS:
+        for interpolation in resizing.INTERPOLATIONS:
             for resize, crop, size in (
                 (40, 32, None),
                 (None, 32, None),
@@ -239,11 +239,11 @@ def test_pictures_are_prepared_as_their_pixels_are(tmp_path):
                 values |= {"interpolation": interpolation}
                 pixels = image_files.read_rgb(path)
                 np.testing.assert_array_equal(
-                    degraded_copies.read_and_crop(path, **values),
-                    degraded_copies.resize_and_crop(pixels, **values),
+                    resizing.read_and_crop(path, **values),
+                    resizing.resize_and_crop(pixels, **values),
                 )
     with pytest.raises(ValueError, match=r"turned\.png: an image of 120x90 pixels is smaller"):
-        degraded_copies.read_and_crop(tmp_path / "turned.png", crop=100)
+        resizing.read_and_crop(tmp_path / "turned.png", crop=100)
 
 
 @pytest.mark.slow

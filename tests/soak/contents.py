@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import plugin_event_accumulator
 
 from misc.export import frozen
+from misc.images import preprocessing
 
 CHECKPOINT = re.compile(r"(.*model\.ckpt-(\d+))\.(index|data-\S+)")
 # What other files show, what is read otherwise, random numbers of TensorFlow, its sources for stack
@@ -105,8 +106,8 @@ def _read_events(path, name):
 
 
 def _read_file(path):
-    # Threads write these two, in any order.
-    if path.name == "records.jsonl":
+    # Threads write these, in any order; what a kill left in one may be noted once more.
+    if path.name == "records.jsonl" or preprocessing.RECORD_FOLDER in path.parts:
         lines = {line for line in path.read_text().splitlines() if _is_json(line)}
         return _digest(*sorted(lines))
     if path.name == "index.json":

@@ -312,6 +312,53 @@ def _read_records(path):
     degraded_copies.Records(path.parents[1], {"seed": 1, "format": "png"}).statistics()
 
 
+def _make_set(name):
+    def make(folder):
+        import degradations
+        from misc.images import preprocessing, stored_sets
+
+        names = [f"a/{n}.png" for n in range(4)]
+        preprocessing.create_manifest({"": names}, "jpeg:10", "bitstreams", size=32).write(folder)
+        (folder / "a").mkdir()
+        codec = degradations.parse("jpeg:10").codec
+        for n in range(4):
+            stream = codec.encode(_pixels(n, (32, 32, 3)), 10)
+            (folder / "a" / f"{n}.bitstream").write_bytes(stream)
+            (folder / "a" / f"{n}.ppm").write_bytes(stored_sets.encode_ppm(_pixels(n, (32, 32, 3))))
+        rows = [(name, name.replace("png", "bitstream"), 300) for name in names]
+        stored_sets.write_index(folder, rows)
+        return folder / name
+
+    return make
+
+
+def _read_set(path):
+    from misc.images import stored_sets
+
+    folder = path.parent if path.parent.name != "a" else path.parents[1]
+    stored = stored_sets.StoredSet(folder)
+    names = [f"a/{n}.png" for n in range(4)]
+    for found in stored.find(folder, names)[0]:
+        stored.read(found)
+    stored.read(folder / "a" / "0.ppm")
+
+
+def _make_notes(folder):
+    from misc.images import preprocessing, shard_records
+
+    shard = preprocessing.Shard("", 0, tuple(f"a/{n}.png" for n in range(4)))
+    path = shard.records(folder)
+    for name in shard.names:
+        shard_records.add(path, shard_records.Record(name, name, 7, 9))
+    return path
+
+
+def _read_notes(path):
+    from misc.images import shard_records
+
+    shard_records.read(path)
+
+
 def _make_chain(folder):
     from classifiers import fusion_distill_chain
 
@@ -331,6 +378,11 @@ def kept():
         "a cache's pixels": Kind(_make_store("*.raw"), _read_store),
         "records of copies": Kind(_make_records("records.jsonl"), _read_records),
         "settings of copies": Kind(_make_records("settings.json"), _read_records),
+        "manifest of a set": Kind(_make_set("manifest.json"), _read_set),
+        "index of a set": Kind(_make_set("index.csv"), _read_set),
+        "bit stream of a set": Kind(_make_set("a/1.bitstream"), _read_set),
+        "image of a set": Kind(_make_set("a/0.ppm"), _read_set),
+        "notes of a set": Kind(_make_notes, _read_notes),
         "settings of a chain": Kind(_make_chain, _read_chain),
     }
 

@@ -123,6 +123,15 @@ SUBJECTS = {
         share=24,
         kept="*.png",
     ),
+    "dataset_preprocessing": Subject(
+        with_inputs(
+            *("-m", "misc.dataset_preprocessing", "--input_path={classes}"),
+            *("--output_path={results}", "--degradations=bpg:35,p=0.9", "--store=bitstreams"),
+            *("--resize=64", "--crop=64", "--size=64"),
+        ),
+        share=16,
+        kept="*.bitstream",
+    ),
     "downscale_folder": Subject(
         with_inputs(
             *("-m", "misc.downscale_folder", "--scale=2,4,8"),
@@ -147,6 +156,7 @@ def inputs(photo_folder, tmp_path_factory):
     for number in range(200):
         rolled = np.roll(photo, number, axis=1)
         image_files.write_image(folder / "many" / f"{number}.png", rolled)
+        image_files.write_image(folder / "classes" / f"{number % 2}" / f"{number}.png", rolled)
     random = np.random.default_rng(0)
     for split, count in (("train", 60), ("test", 10)):
         images = random.integers(0, 256, (count, 32, 32, 3), np.uint8)
@@ -156,6 +166,7 @@ def inputs(photo_folder, tmp_path_factory):
     return {
         "photos": photo_folder,
         "many": folder / "many",
+        "classes": folder / "classes",
         "predictor": folder / "predictor.pb",
         "cifar": folder,
         "run": folder / "run",
