@@ -19,6 +19,8 @@ SMALL = {
     "estimator": correction.build_estimator,
     "cifar_resnet20": lambda: networks.build("cifar_resnet20", 3),
 }
+# Classes of their own; the others are put together from layers.
+OWN = ("generator", "discriminator")
 SIDE = 32
 
 
@@ -39,7 +41,7 @@ def check(network, path, images, **options):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n == "predictor" else ()) for n in SMALL]
+    "name", [pytest.param(n, marks=() if n in OWN else pytest.mark.slow) for n in SMALL]
 )
 def test_small_networks_come_back(name, tmp_path):
     options = {"scale": 4} if name == "generator" else {}

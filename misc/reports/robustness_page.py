@@ -130,13 +130,16 @@ def _is_nan(level):
 def _heat_maps(models, rows, units, names):
     for number, model in enumerate(models):
         tables = heat_tables.accuracy_tables(rows[model], units, names)
-        yield f'<h3>{escape(model)}</h3><div class="flow">{"".join(tables)}</div>'
+        yield f"<h3>{escape(model)}</h3>{_side_by_side(tables)}"
         if number:
             tables = heat_tables.difference_tables(rows[models[0]], rows[model], units, names)
-            yield (
-                f"<h3>{escape(model)} less {escape(models[0])}</h3>"
-                f'<div class="flow">{"".join(tables)}</div>'
-            )
+            yield f"<h3>{escape(model)} less {escape(models[0])}</h3>{_side_by_side(tables)}"
+
+
+def _side_by_side(tables):
+    """Returns the first table, which is long, and the others beside it, one below the other."""
+    first, *others = tables
+    return f'<div class="flow">{first}<div>{"".join(others)}</div></div>'
 
 
 def _breaking_explanation():

@@ -32,6 +32,7 @@ caption {{ text-align: left; color: #555; padding: 2px 0; }}
 .heat th {{ text-align: center; }} .heat th:first-child {{ text-align: left; max-width: 16em; }}
 .plain tr + tr {{ border-top: 1px solid #ddd; }}
 .flow {{ display: flex; flex-wrap: wrap; gap: .8em 1.6em; align-items: flex-start; }}
+.flow > div {{ max-width: 100%; }}
 .flow > img {{ width: 360px; max-width: 100%; break-inside: avoid; }}
 .pair {{ width: 256px; max-width: 100%; break-inside: avoid; font-size: .85em; }}
 .pair img {{ width: 122px; height: 122px; margin-right: 3px; object-fit: contain; }}

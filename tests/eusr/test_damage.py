@@ -64,6 +64,7 @@ def test_the_step_damages_what_its_seed_says():
     assert np.abs(shown - batch["low"]).max() > 1
 
 
+@pytest.mark.slow
 def test_the_host_damages_as_the_step_would(photo_folder):
     text = "noise:5-30"
     values = {"scales": [1, 2], "data_truth_path": str(photo_folder), "degradations": text}
