@@ -72,7 +72,12 @@ def define_flags():
     common_flags.define_names(
         "splits", None, f"Splits to work on; default: {', '.join(preprocessing.SPLITS)}, if there."
     )
-    flags.DEFINE_integer("size", SIZE, "Side of the stored images, in pixels.", lower_bound=1)
+    flags.DEFINE_integer(
+        "size",
+        None,
+        f"Side of the stored images, in pixels; default: that of --crop, else {SIZE}.",
+        lower_bound=1,
+    )
     flags.DEFINE_integer(
         "resize",
         None,
@@ -145,8 +150,8 @@ def main(settings):
 
 
 def _shape(settings):
-    size = settings.size
-    crop = max(size, SIZE) if settings.crop is None else settings.crop
+    size = settings.size or settings.crop or SIZE
+    crop = settings.crop or max(size, SIZE)
     resize = RESIZE * crop // SIZE if settings.resize is None else settings.resize
     if 0 < resize < crop:
         raise ValueError(f"--resize={resize} leaves less than the square of --crop={crop}.")

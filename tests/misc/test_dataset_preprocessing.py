@@ -365,6 +365,7 @@ def test_sizes_are_those_of_expert_training():
     assert shape(size=299) == (int(256 * 299 / 224), 299, 299)
     assert shape(size=32) == (256, 224, 32)
     assert shape(size=32, crop=32, resize=0) == (None, 32, 32)
+    assert shape(size=None, crop=32, resize=0) == (None, 32, 32)
     with pytest.raises(ValueError, match="--resize=100 leaves less"):
         shape(resize=100)
 
