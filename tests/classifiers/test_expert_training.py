@@ -174,6 +174,7 @@ def test_figures_leave_out_images_that_were_not_coded():
     assert method.epoch_rows({}) == []
 
 
+@pytest.mark.slow
 def test_a_validation_measures_what_training_sees():
     method = expert(batch_size=12)
     results = method.evaluate(labelled_data().part("train").one_pass(4))

@@ -95,7 +95,7 @@ def test_weights_are_taken_with_or_without_their_last_layer(weights):
     np.testing.assert_array_equal(*kernels)
     same_size = create(weights_head=False)
     assert (same_size.get_layer("fc").get_weights()[0] != whole.get_layer("fc").kernel).any()
-    with pytest.raises(ValueError, match=r"4 classes, the network 3; .*--noweights_head"):
+    with pytest.raises(ValueError, match=r"4 classes, the network 3\. .*--noweights_head"):
         create(num_classes=3)
     with pytest.raises(ValueError, match=r"give --weights"):
         classifier.create_starting_network(settings(weights_head=False), True)

@@ -141,6 +141,7 @@ def test_deeplab_reads_files_and_is_indifferent_to_mirrors(tmp_path):
         deeplab.build(19, tmp_path / "b.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small")
 def test_scenes_are_measured_without_and_with_the_module(tmp_path):
     write_scenes(tmp_path)

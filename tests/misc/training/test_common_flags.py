@@ -6,6 +6,7 @@ from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classifiers.dataloaders import class_folders
 from misc.training import common_flags, registry, settings
 
 DEFINE = flags.DEFINE
@@ -88,10 +89,15 @@ COMMANDS = {"train": {}, "validate": {}, "freeze": {}, "misc.predict_folder": {"
 COMMANDS |= dict.fromkeys(
     f"misc.{name}"
     for name in (
-        *("convert_weights", "data_service", "degrade_folder", "demo", "downscale_folder"),
-        *("fuse_weights", "fusion_distill_chain", "perceptual_demo"),
+        *("compare_results", "data_service", "dataset_preprocessing", "degrade_folder", "demo"),
+        *("downscale_folder", "fuse_weights", "fusion_distill_chain", "perceptual_demo"),
+        *("rate_accuracy", "sort_into_classes"),
     )
 )
+COMMANDS |= {
+    "misc.convert_weights": {"of_run": False},
+    "misc.robustness_report": {"dataloader": class_folders},
+}
 # Any whole number is a seed, or is counted from the end of a list.
 ANY_INTEGER = {"misc.degrade_folder": ["seed"], "ratings": ["ratings_split_seed"]}
 
