@@ -67,6 +67,7 @@ def test_tensorboard_shows_losses_rate_and_pictures_per_scale(trained):
     assert any(tag.startswith("validation/x4/") and tag[-4:].isdigit() for tag in tags)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_exactly(trained_one_scale, one_scale, tmp_path):
     folder = tmp_path / "run"
     command = ["train.py", *one_scale, f"--train_path={folder}"]
@@ -155,6 +156,7 @@ def test_validation_reports_every_image(trained, photo_folder, tmp_path):
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_validation_in_tiles_equals_whole_images(trained, photo_folder, tmp_path):
     command = [
         "validate.py",
@@ -214,6 +216,7 @@ def test_help_shows_the_flags_of_the_chosen_model_only():
     assert "--eusr_conv_features" not in text
 
 
+@pytest.mark.slow
 def test_unknown_names_list_the_known_ones():
     errors = commands.run("train.py", "--model=esur", status=1, from_scratch=True)
     assert "--model=esur is unknown. Did you mean eusr? Known:" in errors

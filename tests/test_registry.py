@@ -42,7 +42,7 @@ def training_batch(module, method):
 
 
 # nima differs from mobilenetv2 in the network alone; the others have tests of their own.
-SLOW = ("nima", "perceptual_eusr", "ensemble", "stability_training")
+SLOW = ("nima", "perceptual_eusr", "ensemble", "expert_training", "stability_training")
 
 
 @pytest.mark.parametrize(

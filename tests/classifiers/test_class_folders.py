@@ -77,6 +77,7 @@ def paint_gradients(folder):
         PIL.Image.fromarray(ramp).save(path)
 
 
+@pytest.mark.slow
 def test_step_n_shows_the_same_wherever_a_run_starts_and_on_any_number_of_hosts(folder):
     paint_gradients(folder)
     flags = settings(folder)

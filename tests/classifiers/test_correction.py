@@ -177,6 +177,7 @@ def test_weights_of_pytorch_are_found_by_kind_and_order(estimator, biases, tmp_p
         np.testing.assert_array_equal(one, expected)
 
 
+@pytest.mark.slow
 def test_files_of_other_networks_are_refused(estimator, tmp_path):
     tensors = state(estimator)
     wrong = {name: value for name, value in tensors.items() if not name.startswith("block3")}

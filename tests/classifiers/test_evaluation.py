@@ -69,6 +69,7 @@ def test_everything_is_written_with_class_names(tmp_path):
     assert float(per_class[0]["noise:0-40,step=20"]) < 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texts", [[], ["noise", "noise:5|saltpepper:0.1"]])
 def test_without_levels_there_are_no_curves(texts, tmp_path):
     evaluate(tmp_path, texts, "random", trained=NAMES)

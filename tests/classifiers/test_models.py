@@ -72,6 +72,7 @@ def test_host_and_device_copies_give_the_same_step():
     assert set(device.pictures(BATCH)) == {"image", "degraded"}
 
 
+@pytest.mark.slow
 def test_host_batches_of_a_dataloader_equal_those_made_in_the_training_loop():
     values = {"batch_size": 4, "augment_cutout": 8, "degradations": ["noise", "blur", "webp:20"]}
     host, device = (
@@ -309,6 +310,7 @@ def test_evaluation_measures_every_level_with_seeded_noise():
     assert 0 <= random["accuracy/noise"] <= 100
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_depend_on_the_size_of_the_batches():
     random = np.random.default_rng(5)
     images = random.integers(0, 256, (130, 12, 13, 3)).astype(np.float32)

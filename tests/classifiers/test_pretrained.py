@@ -50,6 +50,7 @@ def save_run(folder, **values):
     return method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["cifar_resnet20", "squeezenet1_0"])
 def test_restored_runs_are_normalised_as_they_were_trained(network, tmp_path):
     usual = "digits" if network == "cifar_resnet20" else "imagenet"

@@ -253,6 +253,7 @@ def test_codec_and_tensor_implementations_agree(subsampling):
     np.testing.assert_array_equal(layers[0](images, seed=4), tensor)
 
 
+@pytest.mark.slow
 def test_auto_works_in_a_dataset_in_a_graph_and_under_xla():
     images = content("smooth", (3, 24, 17, 3), 8).astype(np.float32)
     layer = Jpeg((10, 90))

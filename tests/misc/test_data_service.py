@@ -60,6 +60,7 @@ def contents(dataset, count):
     ]
 
 
+@pytest.mark.slow
 def test_workers_make_the_batches_of_a_local_run(flags, service):
     local = contents(paired_images.create_data(flags).training_batches(7, first_step=4), 30)
     flags |= {"data_service": service(workers=2)}

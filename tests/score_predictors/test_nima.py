@@ -43,6 +43,7 @@ def trained(batch):
     return method
 
 
+@pytest.mark.slow
 def test_last_only_leaves_the_backbone_and_its_statistics_alone(batch):
     method = create(True, mobilenetv2_train_last_only=True)
     assert [v.path for v in method.predictor.trainable_variables] == [
@@ -159,6 +160,7 @@ def check_frozen_files(trained, paths):
         assert model.metadata["patch_size"] == 32
 
 
+@pytest.mark.slow
 def test_a_client_of_tensorflow_1_feeds_normalised_images(trained, frozen_files):
     graph = tf.compat.v1.GraphDef()
     graph.ParseFromString(frozen_files[0].read_bytes())

@@ -80,6 +80,7 @@ def test_chosen_stages_share_their_weights():
         networks.with_stages(network, ["logits", "stage4"])
 
 
+@pytest.mark.slow
 def test_input_is_normalised_by_mean_and_deviation():
     given = images(2, 32, 32, 3)
     plain = networks.build("cifar_resnet20", 5, mean=(0, 0, 0), std=(1 / 255,) * 3)

@@ -37,7 +37,8 @@ def one_at_a_time():
 # They differ from others of their families in the number of layers or lack normalisation.
 REPEATED = (
     *("vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19_bn", "resnet34", "cifar_resnet110"),
-    *("resnext101_32x8d", "efficientnet_b3"),
+    *("resnext101_32x8d", "efficientnet_b3", "efficientnet_pytorch_b3", "resnet18", "inception_v3"),
+    *("mobilenet_v2", "mnasnet1_0", "vit_b16"),
 )
 
 

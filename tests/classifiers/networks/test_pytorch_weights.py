@@ -39,6 +39,7 @@ def test_one_error_lists_missing_extra_and_other_shapes(state, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_weights_of_a_deeper_network_do_not_fit(state, tmp_path):
     path = save(tmp_path / "shallow.safetensors", state)
     with pytest.raises(ValueError, match=r"missing \(\d+\).* and \d+ more"):
