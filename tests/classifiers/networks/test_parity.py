@@ -34,7 +34,7 @@ def one_at_a_time():
     gc.collect()  # networks refer to themselves: the largest would pile up to gigabytes
 
 
-# They differ from others of their families in the number of layers or lack normalisation.
+# Another one of their families is tested by default, or they take seconds.
 REPEATED = (
     *("vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19_bn", "resnet34", "cifar_resnet110"),
     *("resnext101_32x8d", "efficientnet_b3", "efficientnet_pytorch_b3", "resnet18", "inception_v3"),
