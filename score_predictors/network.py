@@ -22,8 +22,12 @@ MOBILENETV2_SIDES = (96, 128, 160, 192, 224)
 
 
 def list_backbones():
-    """Returns the sorted names of the networks in keras.applications."""
-    return sorted(name for name in dir(keras.applications) if name[0].isupper())
+    """Returns the sorted names of the networks in keras.applications that take images of any size.
+
+    NASNet's blocks compare sizes while they are put together: where these are open, no image fits.
+    """
+    names = (name for name in dir(keras.applications) if name[0].isupper())
+    return sorted(name for name in names if not name.startswith("NASNet"))
 
 
 @keras.saving.register_keras_serializable(package="score_predictors")
@@ -59,7 +63,7 @@ def create_network(backbone=MOBILENETV2, bins=10, alpha=1.0):
 
     With MobileNetV2, alpha 1 and 10 bins it has 2,270,794 parameters, 12,810 of them in the head.
 
-    `backbone` is a network in keras.applications, `alpha` the width of MobileNetV2 and MobileNet;
+    `backbone` is one of `list_backbones`, `alpha` the width of MobileNetV2 and MobileNet;
     an unknown one, or an alpha that it does not take, is a ValueError.
     """
     images = keras.Input((None, None, 3), name="images")

@@ -1,4 +1,4 @@
-"""NIMA: any network of keras.applications, trained to predict how people's scores are distributed.
+"""NIMA: a network of keras.applications, trained to predict how people's scores are distributed.
 
 Talebi and Milanfar, "NIMA: Neural Image Assessment", IEEE Transactions on Image Processing 2018.
 

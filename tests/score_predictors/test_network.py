@@ -40,6 +40,8 @@ def test_other_bins_and_backbones():
     assert outputs["scores"].shape == (2, 5)
     with pytest.raises(ValueError, match=r"Nothing is unknown\. Known: .*MobileNetV2"):
         network.create_network("Nothing")
+    with pytest.raises(ValueError, match="NASNetMobile is unknown"):
+        network.create_network("NASNetMobile")  # it takes images of one size alone
     with pytest.raises(ValueError, match="ResNet50 has no alpha"):
         network.create_network("ResNet50", alpha=0.5)
 
