@@ -172,7 +172,11 @@ class Jpeg2000(CodecDegradation):
     codec_class = bitstreams.Jpeg2000
     options = ("mode", "irreversible")
     parameters = ("rate",)
-    unit = "compression ratio, or dB with mode=dB"
+
+    @property
+    def unit(self):
+        """What the level means, which the mode says."""
+        return "PSNR in dB" if getattr(self, "mode", None) == "dB" else "compression ratio"
 
 
 @register
