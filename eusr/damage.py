@@ -13,11 +13,17 @@ def create(flags, training=False):
         training: whether it is to run in the training step.
 
     Raises:
-        ValueError: if the text cannot be read, or names a codec that the step cannot run.
+        ValueError: if the text cannot be read, names a codec that the step cannot run, or the
+            command neither trains nor measures.
     """
     text = flags.get("degradations")
     if not text:
         return None
+    if "seed" not in flags:  # whatever draws has one
+        raise ValueError(
+            f"--degradations={text} is for training and validation: here images are taken as they "
+            "are. Leave it out."
+        )
     try:
         layer = degradations.parse(text)
     except ValueError as error:

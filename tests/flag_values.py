@@ -16,6 +16,7 @@ def of(*modules, **values):
     def define():
         flags.DEFINE_integer("max_steps", 10, "")
         common_flags.define_training_flags()
+        common_flags.define_seed_flag("")
         for module in modules:
             module.define_flags()
 

@@ -163,7 +163,6 @@ def create_evaluation(flags):
     """Returns the `Evaluation` that the flags describe; a bad --degradations is a ValueError."""
     names = ("tile", "overlap", "self_ensemble", "shave_size", "compare_bicubic")
     values = {name: getattr(flags, name) for name in names}
-    # Commands that measure nothing have no --seed.
     return Evaluation(**values, damage=damage.create(flags), seed=flags.get("seed", 0))
 
 

@@ -13,6 +13,7 @@ from eusr.models import eusr, perceptual_eusr
 from misc.export import frozen
 from misc.images import image_files
 from misc.training import seeds, weight_files
+from misc.training.settings import Settings
 from tests import flag_values
 
 DAMAGE = "jpeg:10-60/noise:5-30"
@@ -126,6 +127,9 @@ def test_text_that_cannot_be_read_and_codecs_in_the_step_name_the_flag():
     with pytest.raises(ValueError, match="runs on the host: give --degrade_on=host"):
         eusr.create_model(flags, training=True)
     assert damage.create(flags).host_only
+    without_draws = Settings({"degradations": "jpeg:10"})
+    with pytest.raises(ValueError, match="--degradations=jpeg:10 is for training and validation"):
+        damage.create(without_draws)
 
 
 @pytest.mark.parametrize("kind", ["weights.h5", pytest.param("checkpoint", marks=pytest.mark.slow)])
