@@ -4,6 +4,7 @@ Marie, Desnos, Morin & Zhang, "Expert Training: Enhancing AI Resilience to Image
 Electronic Imaging 2022.
 """
 
+import abc
 import dataclasses
 
 import tensorflow as tf
@@ -145,6 +146,7 @@ class Tuned(Classifier):
         }
         return state
 
+    @abc.abstractmethod
     def measure(self, copies, training):
         """Returns the mean cross-entropy, the mean divergence, and the logits that are counted.
 
@@ -152,7 +154,6 @@ class Tuned(Classifier):
             copies: those of a batch, see `TrainingCopies`.
             training: whether the network is in training mode.
         """
-        raise NotImplementedError
 
     def train_step(self, batch, seed):
         """Runs one update on {"image", "label"} batches; see `Method.train_step`."""
