@@ -173,6 +173,7 @@ def _train(settings, selection, strategy, path, weights_path):
         if summarize and is_chief:
             local = _local(strategy, batch)
             writer.scalars(step, scalars, f"{method.tag(local)}/")
+            writer.scalars(step, method.figures(local), f"{method.tag(local)}/")
             writer.scalars(step, _learning_rates(method))
             writer.pictures(step, method.pictures(local), f"{method.tag(local)}/")
             writer.flush()

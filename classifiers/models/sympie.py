@@ -38,7 +38,7 @@ from classifiers.models import classifier
 from classifiers.models.classifier import Classifier
 from classifiers.networks import batch_norm, deeplab
 from degradations.combined import OneOf
-from misc.training import common_flags, data, settings
+from misc.training import common_flags, data, seeds, settings
 from misc.training.method import Method
 from misc.training.run_folder import BEST
 
@@ -368,9 +368,8 @@ class Sympie(Method):
         self.apply(ESTIMATOR, gradients)
         self.synchronize_statistics(ESTIMATOR)
         changes = tf.abs(parameters - correction.identity())
-        for name in ("matrix", "shift", "kernel"):
-            places = getattr(correction, name.upper())
-            found[f"change/{name}"] = tf.reduce_mean(changes[:, places])
+        for name, values in _parts(changes).items():
+            found[f"change/{name}"] = tf.reduce_mean(values)
         return found
 
     def _learn(self, images, labels, weight=1.0):
@@ -464,9 +463,42 @@ class Sympie(Method):
 
     def pictures(self, batch):
         """Returns training images as they are, distorted, and corrected."""
-        distorted = self.distortion(batch["image"], seed=tf.constant([0, 0]))
+        distorted = self._distorted_anew(batch)
         return {
             "image": batch["image"],
             "distorted": distorted,
             "corrected": self.correct(distorted),
         }
+
+    def figures(self, batch):
+        """Returns accuracies of the first classifier, and the parameters that are predicted.
+
+        The images are distorted as in `pictures`, and corrected as in use. The accuracies have the
+        names of those of `evaluate`; the parameters are arrays `[B, 9]`, `[B, 3]` and `[B, 25]`.
+        """
+        distorted = self._distorted_anew(batch)
+        parameters = self.estimator(distorted, training=False)
+        seen = {
+            "clean": batch["image"],
+            "corrupted": distorted,
+            "corrected": correction.correct(distorted, parameters),
+        }
+        accuracies = {
+            name: classifier.batch_accuracy(batch["label"], self.first.classify(images))
+            for name, images in seen.items()
+        }
+        found = {f"accuracy/{name}": value for name, value in accuracies.items()}
+        for name in ("corrupted", "clean"):
+            found[f"difference/{name}"] = accuracies["corrected"] - accuracies[name]
+        return found | {f"parameters/{name}": v for name, v in _parts(parameters).items()}
+
+    def _distorted_anew(self, batch):
+        """Returns the images of a batch with other draws at each step than at the ones before."""
+        steps = int(self.scaled_optimizer(ESTIMATOR).iterations.numpy())
+        return self.distortion(batch["image"], seed=seeds.of_step(0, steps))
+
+
+def _parts(parameters):
+    """Returns {"matrix", "shift" and "kernel": those of the parameters `[B, 37]`}."""
+    places = {name: getattr(correction, name.upper()) for name in ("matrix", "shift", "kernel")}
+    return {name: parameters[:, place] for name, place in places.items()}

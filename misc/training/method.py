@@ -244,6 +244,13 @@ class Method(abc.ABC):
         """Returns {name: images in 0-255} that show what happens to a training batch."""
         return {}
 
+    def figures(self, batch):
+        """Returns {name: number, or array for a histogram} of a training batch, beside its steps'.
+
+        Called with the summaries alone: it may take what would be too long for each step.
+        """
+        return {}
+
     def compiled(self, output, scale=None):
         """Returns a function of images that gives an output of `predict`, in one trace for all."""
         return tf.function(

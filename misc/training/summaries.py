@@ -1,4 +1,4 @@
-"""TensorBoard: scalars and rows of pictures."""
+"""TensorBoard: scalars, histograms and rows of pictures."""
 
 import os
 import pathlib
@@ -20,10 +20,11 @@ class Writer:
         self._writer = create(str(path)) if path else tf.summary.create_noop_writer()
 
     def scalars(self, step, values, prefix=""):
-        """Writes {name: number} under `prefix`."""
+        """Writes {name: number, or array whose histogram is shown} under `prefix`."""
         with self._writer.as_default():
             for name, value in values.items():
-                tf.summary.scalar(prefix + name, value, step)
+                write = tf.summary.histogram if np.ndim(value) else tf.summary.scalar
+                write(prefix + name, value, step)
 
     def pictures(self, step, images, prefix=""):
         """Writes {name: images `[batch, height, width, 3]` in 0-255}, the first few of each."""

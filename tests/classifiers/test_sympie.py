@@ -151,6 +151,24 @@ def test_it_learns_to_undo_a_distortion():
     assert float(figures["accuracy"]) == 100
 
 
+@pytest.mark.usefixtures("uncompiled")
+def test_summaries_have_accuracies_and_the_predicted_parameters():
+    shades = np.where(LABELS == 1, 160, 96).astype(np.float32)
+    images = np.broadcast_to(shades[:, None, None, None], IMAGES.shape)
+    method = create()
+    bias = correction.identity().numpy()
+    # Darken(3) divides by 4; this undoes it, on the scale of normalised values.
+    bias[correction.MATRIX] *= 4
+    bias[correction.SHIFT] = 0.75 * np.array(correction.MEAN) / np.array(correction.DEVIATION)
+    method.estimator.get_layer("fc").set_weights([np.zeros((8, 37)), bias])
+    found = method.figures({"image": tf.constant(images), "label": tf.constant(LABELS)})
+    names = ("accuracy/clean", "accuracy/corrupted", "accuracy/corrected")
+    assert [float(found[name]) for name in names] == [100, 50, 100]
+    assert [float(found[f"difference/{name}"]) for name in ("corrupted", "clean")] == [50, 0]
+    parameters = [found[f"parameters/{name}"] for name in ("matrix", "shift", "kernel")]
+    np.testing.assert_allclose(np.concatenate(parameters, axis=1), np.tile(bias, [6, 1]))
+
+
 class Passes:
     """Batches that count how often they are read."""
 

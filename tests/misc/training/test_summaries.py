@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
+from tensorboard.util import tensor_util
 
 from misc.training.summaries import Writer, cut
 
@@ -34,3 +36,14 @@ def test_points_that_are_written_once_more_are_shown_once(module, tmp_path):
     assert shown("arguments") == [1, 5]
     cut(tmp_path, -1)
     assert list(tmp_path.iterdir()) == [damaged]
+
+
+def test_arrays_are_shown_as_histograms(tmp_path):
+    writer = Writer(tmp_path)
+    writer.scalars(3, {"loss": 2.0, "parameters": np.array([[0.0, 1.0], [1.0, 4.0]])}, "train/")
+    writer.flush()
+    events = plugin_event_accumulator.EventAccumulator(str(tmp_path)).Reload()
+    assert events.SummaryMetadata("train/loss").plugin_data.plugin_name == "scalars"
+    (event,) = events.Tensors("train/parameters")
+    bins = tensor_util.make_ndarray(event.tensor_proto)  # left, right, count
+    assert (bins[0, 0], bins[-1, 1], bins[:, 2].sum()) == (0, 4, 4)
