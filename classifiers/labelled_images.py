@@ -20,7 +20,7 @@ from misc.training import common_flags, memory, reader, seeds, settings
 from misc.training.data import Data, check_split
 from misc.training.sampler import Sampler
 
-VALIDATIONS = ("held_out", "test")
+VALIDATIONS = ("held_out", "every_nth", "test")
 # Of the permutation that chooses held-out images. It is the same for all runs, so that no step of
 # a chain of runs validates on images that another one was trained on.
 _HELD_OUT_SEED = 2024
@@ -242,7 +242,7 @@ class LabelledData(Data):
             no such part; called once for each.
         evaluation_batch_size: images per step of an evaluation.
         validation: one of `VALIDATIONS`: which images choose the best weights.
-        held_out: share of each class that "held_out" takes.
+        held_out: share of each class that "held_out" takes; "every_nth" takes this share of all.
         num_classes: classes of the network, `None` if it has none.
         copies: `TrainingCopies` that are made of a batch here, or `None`.
         area: see `LabelledImages.training_batches`.
@@ -307,7 +307,7 @@ class LabelledData(Data):
     def evaluation_batches(self, split):
         """Returns one pass over a split; see `Data` and this class."""
         check_split(split)
-        if split == "validation" and self.validation == "held_out" and not self.held_out:
+        if split == "validation" and self.validation != "test" and not self.held_out:
             return None
         images = self._checked_part(split)
         chosen = images.sampled(self.quick, self.shuffled, self.max_images, self.seed)
@@ -355,7 +355,10 @@ class LabelledData(Data):
         train = self.read("train")
         if self.validation == "test":
             return train
-        kept, held_out = hold_out(train.labels, self.held_out)
+        if self.validation == "every_nth":
+            kept, held_out = hold_out_every_nth(len(train), self.held_out)
+        else:
+            kept, held_out = hold_out(train.labels, self.held_out)
         chosen = kept if split == "train" else held_out
         if not len(chosen):
             raise ValueError(
@@ -385,12 +388,15 @@ def define_flags():
         "held_out",
         VALIDATIONS,
         "Images that choose the best weights: a part of the training set that is then not trained "
-        "on, or the test set, as the authors of FusionDistill did.",
+        "on, the same share of each class (held_out) or the first of each N in the set's order, "
+        "N being 1 / --data_held_out (every_nth); or the test set, as the authors of FusionDistill "
+        "did.",
     )
     common_flags.define_float(
         "data_held_out",
         0.1,
-        "Share of each class that --data_validation=held_out takes; 0: nothing validates.",
+        "Share of each class that --data_validation=held_out takes, or of all images, every_nth; "
+        "0: nothing validates.",
         at_least=0,
         at_most=0.9,
     )
@@ -477,6 +483,14 @@ def hold_out(labels, share):
     for label in np.unique(labels):
         members = order[labels[order] == label]
         held_out[members[: round(share * len(members))]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def hold_out_every_nth(count, share):
+    """Returns the indices (kept, held out), with the first of each 1 / `share` held out."""
+    held_out = np.zeros(count, bool)
+    if share:
+        held_out[:: round(1 / share)] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 

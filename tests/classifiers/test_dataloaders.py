@@ -105,6 +105,16 @@ def test_an_epoch_holds_each_image_once_and_no_held_out_one():
     assert not set(kept) & set(out)
 
 
+def test_every_nth_image_is_held_out_in_the_sets_order():
+    flags = settings(data_validation="every_nth", data_held_out=0.02)
+    whole = digits.create_data(flags | {"data_held_out": 0.0}).part("train").images
+    data = digits.create_data(flags)
+    np.testing.assert_array_equal(data.part("validation").images, whole[::50])
+    kept = [image for number, image in enumerate(whole) if number % 50]
+    np.testing.assert_array_equal(data.part("train").images, kept)
+    assert digits.create_data(flags | {"data_held_out": 0.0}).evaluation_batches("validation") is None
+
+
 def test_stream_resumes_and_shards_exactly():
     flags = settings()
     whole = take(digits, flags, 6, 5)
