@@ -357,6 +357,9 @@ class _TensorBoardPictures:
     def add_note(self, name, text):
         """Ignores notes."""
 
+    def add_page(self, title, parts):
+        """Ignores pages."""
+
     def add_picture(self, name, image):
         """Writes the first picture of each folder."""
         group = name.split("/")[0]

@@ -116,23 +116,28 @@ def answer(classify, batches, report):
     return {"changed": 100 * float(np.mean([row[NONE] != row[SYMPIE] for row in rows]))}
 
 
-def draw_examples(examples, correct):
-    """Draws images of each degradation at a middle level beside what becomes of them.
+def correct_examples(examples, correct):
+    """Returns images of each degradation at a middle level, and what becomes of them.
 
     Args:
         examples: {degradation: {level: float32 RGB `[H, W, 3]` in 0-255}}.
         correct: function of images `[1, H, W, 3]` that returns the corrected ones.
 
     Returns:
-        uint8 RGB picture.
+        List of (title, image, corrected image), uint8 RGB.
     """
-    rows = []
+    pairs = []
     for name, by_level in examples.items():
         level, image = list(by_level.items())[len(by_level) // 2]
         corrected = np.asarray(correct(image[None]))[0]
         title = name if level is None else f"{name} {level:g}"
-        tiles = [("as it is", image), ("corrected", corrected)]
-        rows.append((title, [(label, _to_8_bits(pixels)) for label, pixels in tiles]))
+        pairs.append((title, _to_8_bits(image), _to_8_bits(corrected)))
+    return pairs
+
+
+def draw_examples(pairs):
+    """Draws what `correct_examples` returns; returns a uint8 RGB picture."""
+    rows = [(title, [("as it is", one), ("corrected", other)]) for title, one, other in pairs]
     return contact_sheet.draw_sheet(rows, TILE)
 
 

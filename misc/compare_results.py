@@ -3,8 +3,9 @@
     python -m misc.compare_results before/results.json after/results.json --output_path=page.html
     python -m misc.compare_results report/results.json
 
-Results are those of misc.robustness_report, which may hold several models, and of validate.py. All
-are compared with the first.
+Results are those of misc.robustness_report, which may hold several models, and of validate.py;
+those of --model=sympie hold each classifier without and with the module. All are compared with the
+first.
 """
 
 from misc.training import entry_point  # isort: skip; sets up logging before TensorFlow is loaded

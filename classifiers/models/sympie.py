@@ -24,6 +24,7 @@ from absl import flags
 import degradations
 from classifiers import (
     comparison,
+    comparison_page,
     correction,
     labelled_images,
     levels,
@@ -449,7 +450,10 @@ class Sympie(Method):
             raise ValueError("No image was evaluated: the dataloader gave none.")
         if report is not None:
             comparison.show(grids, report)
-            report.add_picture("corrected", comparison.draw_examples(examples, self.correct))
+            pairs = comparison.correct_examples(examples, self.correct)
+            report.add_picture("corrected", comparison.draw_examples(pairs))
+            units = {tested.name: tested.unit for tested in self.evaluation.tested}
+            report.add_page(*comparison_page.describe(grids, pairs, units, degradations.label))
         return comparison.summarize(grids)
 
     def summarize(self, results):

@@ -34,10 +34,11 @@ def _read(path):
     content = files.read_json(path)
     try:
         rows, units = content["images"], dict(content.get("units", {}))
-        rows = [{**row, "top1": float(row["top1"]), "level": float(row["level"])} for row in rows]
         by_model = {}
         for row in rows:
-            by_model.setdefault(row.get("model"), []).append(row)
+            row = {**row, "level": float(row["level"])}
+            for model, accuracy in _accuracies_by_model(row).items():
+                by_model.setdefault(model, []).append({**row, "top1": float(accuracy)})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{path} holds no accuracies (top1) by degradation (name) and level: {error!r}"
@@ -45,6 +46,14 @@ def _read(path):
     if not by_model:
         raise ValueError(f"{path} holds no accuracies: its list of images is empty.")
     return [Series(name or str(path), own, units) for name, own in by_model.items()]
+
+
+def _accuracies_by_model(row):
+    """Returns {model: accuracy} of a row; one of a "classifier" has a column for each module."""
+    if "classifier" not in row:
+        return {row.get("model"): row["top1"]}
+    modules = row.keys() - {"name", "level", "classifier"}
+    return {f"{row['classifier']}, {module}": row[module] for module in row if module in modules}
 
 
 def accuracies(series):

@@ -1,13 +1,15 @@
-"""Results of an evaluation: lines on the screen, pictures, JSON and CSV."""
+"""Results of an evaluation: lines on the screen, pictures, JSON, CSV, a page."""
 
 import csv
 import io
 import pathlib
 
 from misc.images import files, image_files
+from misc.reports import self_contained
 
 RESULTS = "results.json"
 TABLE = "results.csv"
+PAGE = "index.html"
 # Figures between 0 and 1 need more digits than decibels.
 DECIMALS = {"ssim_y": 4, "bicubic_ssim_y": 4}
 FLOOR = "floor/"
@@ -34,6 +36,7 @@ class Results:
         self._rows = []
         self._tables = {}
         self._notes = {}
+        self._has_page = False
         if self.path and (self.path / RESULTS).exists() and not overwrite:
             raise FileExistsError(
                 f"--save_path={self.path} holds results already. Give another folder, or "
@@ -63,6 +66,12 @@ class Results:
         if self.path and self._save_pictures:
             image_files.write_image(self.path / f"{name}.png", image)
 
+    def add_page(self, title, parts):
+        """Writes index.html, a page of a title and parts in HTML; see `self_contained`."""
+        if self.path:
+            self_contained.write(self.path / PAGE, title, parts)
+            self._has_page = True
+
     def finish(self, means, description):
         """Prints the means, and writes results.json and results.csv.
 
@@ -86,7 +95,8 @@ class Results:
             # Last: where it is, the next run replaces nothing unless it is told to.
             results = description | {"mean": means, "notes": self._notes, **self._tables}
             files.write_json(self.path / RESULTS, results | {"images": self._rows})
-            print(f"\nResults: {self.path / RESULTS}, {self.path / TABLE}")
+            written = [self.path / name for name in (RESULTS, TABLE, *[PAGE] * self._has_page)]
+            print(f"\nResults: {', '.join(map(str, written))}")
 
     def _print_table(self, name, rows):
         if rows and (len(rows) > SHOWN_ROWS or len(rows[0]) > SHOWN_COLUMNS):

@@ -148,8 +148,9 @@ class Method(abc.ABC):
             batches: iterable of dicts.
             report: `None`, or an object whose `add_row(dict)` gets the figures of each image, whose
                 `add_picture(name, image)` gets uint8 results `[height, width, 3]`, whose
-                `add_table(name, rows)` gets lists of dicts and whose `add_note(name, text)` gets
-                what has to be known to read the figures.
+                `add_table(name, rows)` gets lists of dicts, whose `add_note(name, text)` gets what
+                has to be known to read the figures, and whose `add_page(title, parts)` gets a page
+                of HTML that needs no other file.
         """
 
     def summarize(self, results):

@@ -112,7 +112,8 @@ def test_every_nth_image_is_held_out_in_the_sets_order():
     np.testing.assert_array_equal(data.part("validation").images, whole[::50])
     kept = [image for number, image in enumerate(whole) if number % 50]
     np.testing.assert_array_equal(data.part("train").images, kept)
-    assert digits.create_data(flags | {"data_held_out": 0.0}).evaluation_batches("validation") is None
+    data = digits.create_data(flags | {"data_held_out": 0.0})
+    assert data.evaluation_batches("validation") is None
 
 
 def test_stream_resumes_and_shards_exactly():

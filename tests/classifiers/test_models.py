@@ -271,6 +271,9 @@ class Report:
     def add_picture(self, name, image):
         self.pictures[name] = image
 
+    def add_page(self, title, parts):
+        self.page = "\n".join(parts)
+
 
 @pytest.mark.slow  # test_evaluation has levels of its own
 def test_evaluation_measures_every_level_with_seeded_noise():

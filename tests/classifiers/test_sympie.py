@@ -214,6 +214,17 @@ def test_an_evaluation_compares_in_one_pass():
         *("difference/a_sympie", "difference/b_sympie", "corrected"),
     }
     assert all(picture.std() > 5 for picture in report.pictures.values())
+    gain = 50 - fog["mean"]
+    assert f"{results['accuracy/corrupted']:.1f}" in report.page
+    assert f">{gain:+.1f}</td>" in report.page
+    assert "severity, in no mean" in report.page  # colwarp
+    for text in (
+        "<h2>a</h2>",
+        "<h2>b</h2>",
+        'alt="fog 2, corrected"',
+        'src="data:image/png;base64',
+    ):
+        assert text in report.page
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -26,6 +26,16 @@ def test_results_are_shown_and_kept(tmp_path, capsys):
         assert [row["name"] for row in csv.DictReader(file)] == ["a", "b"]
 
 
+def test_a_page_is_one_file_beside_the_results(tmp_path, capsys):
+    results = report.Results(tmp_path)
+    results.add_row({"name": "a", "accuracy": 50.0})
+    results.add_page("What < was found", ["<p>a part</p>"])
+    results.finish({"accuracy": 50.0}, {})
+    page = (tmp_path / "index.html").read_text()
+    assert "<h1>What &lt; was found</h1>\n<p>a part</p>" in page
+    assert str(tmp_path / "index.html") in capsys.readouterr().out
+
+
 def test_tables_are_aligned_whatever_their_names(capsys):
     results = report.Results()
     results.add_row({"name": "blur:2|jpeg:10", "level": 2.0, "top1": 50.0})

@@ -158,6 +158,19 @@ def test_any_two_results_are_compared(content, tmp_path):
     assert twice[0].name == f"net, {ours}"
 
 
+def test_results_with_a_column_for_each_module_are_compared(tmp_path):
+    images = [
+        {"name": "clean", "level": "nan", "classifier": "rn18", "none": 90.0, "sympie": 89.0},
+        {"name": "fog", "level": 1.0, "classifier": "rn18", "none": 50.0, "sympie": 61.5},
+    ]
+    path = write(tmp_path / "results.json", {"images": images})
+    series = comparison_page.read([path])
+    assert [one.name for one in series] == ["rn18, none", "rn18, sympie"]
+    table = comparison_page.write(tmp_path / "page.html", series, "command")
+    assert table[1:] == [["clean", "90.0", "89.0"], ["fog", "50.0", "61.5"]]
+    assert ">+11.5<" in (tmp_path / "page.html").read_text()
+
+
 def test_what_cannot_be_compared_is_named(content, tmp_path):
     other = write(tmp_path / "sr.json", {"images": [{"name": "a.png", "scale": 2, "psnr": 30}]})
     with pytest.raises(ValueError, match=r"sr.json holds no accuracies"):
