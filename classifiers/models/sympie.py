@@ -293,6 +293,7 @@ class Sympie(Method):
         """
         super().__init__({ESTIMATOR: estimator}, **kwargs)
         self.estimator = estimator
+        self._in_use = correction.for_use(estimator)
         self._create_classifiers = create_classifiers
         self._create_segmenter = create_segmenter
         self._evaluation = evaluation
@@ -396,7 +397,7 @@ class Sympie(Method):
 
     def correct(self, images, portable=False):
         """Returns corrected images, float32 `[B, H, W, 3]` in 0-255; see `correction.warp`."""
-        return correction.correct(images, self.estimator(images, training=False), portable=portable)
+        return correction.correct(images, self._in_use(images, training=False), portable=portable)
 
     def predict(self, images, scale=None):
         """Returns {"output": images in 0-255} or {"logits": `[B, K]`}; see `Method.predict`."""
@@ -481,7 +482,7 @@ class Sympie(Method):
         names of those of `evaluate`; the parameters are arrays `[B, 9]`, `[B, 3]` and `[B, 25]`.
         """
         distorted = self._distorted_anew(batch)
-        parameters = self.estimator(distorted, training=False)
+        parameters = self._in_use(distorted, training=False)
         seen = {
             "clean": batch["image"],
             "corrupted": distorted,

@@ -112,6 +112,22 @@ def test_estimator_equals_the_published_network(estimator, size):
     expected = estimate_in_numpy(estimator, (images - mean) / deviation)
     assert np.ptp(expected) > 1
     np.testing.assert_allclose(estimator(images), expected, rtol=1e-4, atol=1e-4)
+    in_use = correction.for_use(estimator)
+    np.testing.assert_allclose(in_use(images, training=False), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_estimator_for_use_has_the_same_weights(estimator):
+    in_use = correction.for_use(estimator)
+    assert {id(v) for v in in_use.variables} <= {id(v) for v in estimator.variables}
+    images = RANDOM.uniform(0, 255, (1, 48, 48, 3)).astype(np.float32)
+    before = in_use(images, training=False)
+    moving = estimator.get_layer("block3.bn2").moving_mean
+    kept = moving.numpy()
+    moving.assign(kept + 1)
+    changed, expected = in_use(images, training=False), estimator(images, training=False)
+    moving.assign(kept)
+    assert np.abs(changed - before).max() > 1e-3
+    np.testing.assert_allclose(changed, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_an_untrained_estimator_hardly_changes_images():
