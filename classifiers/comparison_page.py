@@ -23,14 +23,9 @@ def describe(grids, pairs, units, names=str):
     units = units | {COLWARP: ALONE}
     parts = [self_contained.table(list(_summary(grids))), EXPLANATION]
     for classifier, by_module in grids.items():
-        rows = {module: grid.rows() for module, grid in by_module.items()}
         parts.append(f"<h2>{self_contained.escape(classifier)}</h2>")
-        for module, own in rows.items():
-            if module != NONE:
-                tables = heat_tables.difference_tables(rows[NONE], own, units, names)
-                parts.append(_titled(f"gained by {module}, in points", tables))
-        for module, own in rows.items():
-            parts.append(_titled(module, heat_tables.accuracy_tables(own, units, names)))
+        rows = {module: grid.rows() for module, grid in by_module.items()}
+        parts.append(f'<div class="flow">{"".join(_heat_maps(rows, units, names))}</div>')
     parts += ["<h2>Corrected images</h2>", _show(pairs)]
     return TITLE, parts
 
@@ -54,11 +49,19 @@ def _summary(grids):
         yield [classifier, module, *cells]
 
 
+def _heat_maps(rows, units, names):
+    """Yields titled heat maps: what is gained, then the accuracies."""
+    for module, own in rows.items():
+        if module != NONE:
+            tables = heat_tables.difference_tables(rows[NONE], own, units, names)
+            yield _titled(f"gained by {module}, in points", tables)
+    for module, own in rows.items():
+        yield _titled(f"accuracy, {module}", heat_tables.accuracy_tables(own, units, names))
+
+
 def _titled(title, tables):
-    """Returns tables side by side below a title, nothing where there are none."""
-    if not tables:
-        return ""
-    return f'<h3>{self_contained.escape(title)}</h3><div class="flow">{"".join(tables)}</div>'
+    """Returns tables below a title, nothing where there are none."""
+    return f"<div><h3>{self_contained.escape(title)}</h3>{''.join(tables)}</div>" if tables else ""
 
 
 def _show(pairs):
