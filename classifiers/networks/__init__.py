@@ -18,6 +18,7 @@ import keras
 from classifiers.networks import (
     cifar_resnet,
     clip,
+    clip_text,
     efficientnet,
     googlenet,
     inception,
@@ -180,8 +181,9 @@ def build(
             PyTorch's .pth, .pt, .th or .safetensors with the tensors of torchvision's network of
             that name (CIFAR ResNets: of the authors' code, or see `cifar_resnet.from_other_names`;
             CLIP: of the authors' releases, with the text embeddings of the classes as
-            `head.weight`, or as a .json file of them; efficientnet_pytorch_b3: of that package). A
-            list of such files is taken together.
+            `head.weight`, or as a .json file of them, or with the file of merges that they are
+            computed with and maybe one of the classes' names, see `clip_text`;
+            efficientnet_pytorch_b3: of that package). A list of such files is taken together.
         load_head: whether the last layer's weights are taken from the file too; without them it
             starts at random, for another number of classes.
         mean: three means on the scale 0-1; `None` for those that the network is usually fed with,
@@ -282,9 +284,17 @@ def _read(weights, network):
     if len(paths) == 1 and str(paths[0]).endswith(keras_weights.SUFFIXES):
         return keras_weights.read(paths[0]), keras_weights, settings
     tensors = {}
+    merges = [path for path in paths if str(path).endswith(clip_text.MERGES)]
+    names = [path for path in paths if str(path).endswith(clip_text.NAMES)]
     for path in paths:
-        is_json = str(path).endswith(".json")
-        tensors |= clip.read_embeddings(path) if is_json else pytorch_files.read(path)
+        if path not in merges + names:
+            is_json = str(path).endswith(".json")
+            tensors |= clip.read_embeddings(path) if is_json else pytorch_files.read(path)
+    if merges:
+        embeddings = clip_text.embed_classes(tensors, merges[0], *names[:1])
+        tensors[f"{network.head}.weight"] = embeddings
+    elif names:
+        raise ValueError(f"{names[0]} needs CLIP's merges beside it, a file in {clip_text.MERGES}.")
     for tensor, other in network.lookalikes.items():
         if tensor in tensors:
             raise ValueError(

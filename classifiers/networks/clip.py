@@ -4,8 +4,8 @@ Radford et al., "Learning Transferable Visual Models From Natural Language Super
 sections 2.4 and 3.1; the stem of three convolutions, blurred strides and attention pool as in the
 authors' released models, whose names the layers bear.
 
-The text half is not built: rows of the classifier's weights are text embeddings of the classes
-("A photo of a NAME.") that the user computed, or are learned.
+Rows of the classifier's weights are text embeddings of the classes ("A photo of a NAME."), which
+`clip_text` computes or a file holds, or are learned.
 """
 
 import math
