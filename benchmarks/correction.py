@@ -97,7 +97,7 @@ def measure_warp():
 
 def measure_module(batch=16):
     images = tf.constant(random_images(batch))
-    estimator = correction.build_estimator()
+    estimator = correction.for_use(correction.build_estimator())
     network = networks.build("resnet50", 1000)
     module = tf.function(lambda x: correction.correct(x, estimator(x, training=False)))
     classify = tf.function(lambda x: network(x, training=False))
