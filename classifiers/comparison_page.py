@@ -6,8 +6,9 @@ from misc.reports import heat_tables, self_contained
 
 TITLE = "Accuracy without and with the correction"
 EXPLANATION = """<p><small>In percent. Corrupted: the mean over the corruptions of each one's mean
-over its levels, without clean images and colwarp; gained: in comparison with the same classifier
-alone (none). mCE: Hendrycks &amp; Dietterich, ICLR 2019 (AlexNet: 100).</small></p>"""
+over its levels, without clean images and colwarp; change: in comparison with the same classifier
+alone (none). mCE, where it is known: Hendrycks &amp; Dietterich, ICLR 2019 (AlexNet: 100).</small>
+</p>"""
 ALONE = "severity, in no mean"
 
 
@@ -39,13 +40,13 @@ def _summary(grids):
     }
     figures = {"accuracy": "corrupted", f"accuracy/{CLEAN}": CLEAN, "mce_alexnet": "mCE"}
     figures = {name: title for name, title in figures.items() if name in next(iter(means.values()))}
-    yield ["classifier", "", *(text for title in figures.values() for text in (title, "gained"))]
+    yield ["classifier", "", *(text for title in figures.values() for text in (title, "change"))]
     for (classifier, module), own in means.items():
         before = means[classifier, NONE]
         cells = []
         for name in figures:
-            gained = "" if module == NONE else f"{own[name] - before[name]:+.1f}"
-            cells += [f"{own[name]:.1f}", gained]
+            change = "" if module == NONE else f"{own[name] - before[name]:+.1f}"
+            cells += [f"{own[name]:.1f}", change]
         yield [classifier, module, *cells]
 
 
