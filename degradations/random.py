@@ -34,7 +34,15 @@ if _BACKEND == "tensorflow":
     _FEW = 64
 
     def _fold_in(seed, data):
+        data = tf.convert_to_tensor(data)
+        # Its dozens of small operations take milliseconds one by one.
+        fold = _compiled_fold_in if tf.executing_eagerly() else _fold_in_philox
+        return fold(seed, data)
+
+    def _fold_in_philox(seed, data):
         return tf.random.fold_in(seed, data, alg="philox")
+
+    _compiled_fold_in = tf.function(_fold_in_philox, autograph=False)
 
     def _bits(shape, seed):
         # The stream is a counter, so that the first images of a larger batch draw the same.

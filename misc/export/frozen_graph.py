@@ -49,7 +49,10 @@ def with_constants(function):
     TensorFlow then folds batch normalisation into the convolutions before it, which makes
     MobileNetV2 about 1.4 times faster on a CPU. Later changes of the weights have no effect.
     """
-    return convert_variables_to_constants_v2(function.get_concrete_function())
+    constant = convert_variables_to_constants_v2(function.get_concrete_function())
+    # By itself it is called in a second way after the first has failed, whose message, which nobody
+    # sees, holds all its input as text.
+    return tf.function(lambda *inputs: constant(*inputs), function.input_signature, autograph=False)
 
 
 def write(method, description, path):

@@ -12,6 +12,9 @@ from misc.reports.plots import LINE_COLOURS, MARKED_POINTS, MARKS, STROKES
 SIGNS = dict(zip(MARKS, "●■▲◆▼★", strict=True))
 LINES = dict(zip(STROKES, "─╌╍┈", strict=True))
 _SIZE = 3.6, 2.7
+# Left, bottom, width and height in shares of the picture: all texts have their size beforehand, and
+# a layout that looks for it would draw each picture twice.
+_AXES = 0.14, 0.17, 0.82, 0.72
 
 
 def style(number):
@@ -38,8 +41,8 @@ def draw(series, title, x_label, y_label, references=(), limits=(0, 100), fallin
         limits: of the vertical axis.
         falling: whether the horizontal axis runs from large to small, as from mild to hard.
     """
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=_SIZE)
+    axes = figure.add_axes(_AXES)
     for number, points in enumerate(series):
         colour, mark, stroke = style(number)
         x, y = [point[0] for point in points], [point[1] for point in points]

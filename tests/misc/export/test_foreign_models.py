@@ -6,8 +6,9 @@ import onnx
 import pytest
 import tensorflow as tf
 import tf2onnx
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from misc.export import foreign_formats, foreign_models, frozen, frozen_graph
+from misc.export import foreign_formats, foreign_models, frozen
 from misc.export.input_values import PRESETS, find_layout
 
 SIDE, CLASSES = 8, 5
@@ -53,7 +54,7 @@ def folder(network, tmp_path_factory):
     tf.saved_model.save(module, str(folder / "saved"), signatures=concrete)
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved"))
     (folder / "network.tflite").write_bytes(converter.convert())
-    graph = frozen_graph.with_constants(function).graph.as_graph_def()
+    graph = convert_variables_to_constants_v2(concrete).graph.as_graph_def()
     (folder / "network.pb").write_bytes(graph.SerializeToString())
     return folder
 
