@@ -36,6 +36,7 @@ def letter(character, ends=False):
 def test_texts_are_split_and_merged(merges):
     to_tokens = clip_tokens.Tokens(merges, COUNT)
     th, at, the, cat = range(512, 516)
+    assert to_tokens("A.")[1:3] == [320, 269]  # as in all of CLIP's released models
     assert to_tokens("The  cat") == [START, the, cat, END]
     assert to_tokens("that") == [START, th, at, END]
     assert to_tokens("a thatch") == [
