@@ -106,7 +106,7 @@ def main(settings, selection=None):
     """Runs the command."""
     if selection is not None:
         method = selection.restore(settings)
-        arguments = describe(settings, selection)
+        arguments = describe(settings, selection) | method.settings
         store(method, arguments, settings.output_path, settings.overwrite)
         count = sum(network.count_params() for network in method.networks.values())
         size = pathlib.Path(settings.output_path).stat().st_size / 2**20

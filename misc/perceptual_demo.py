@@ -27,14 +27,18 @@ from misc.training.stages import Stage, executable
 
 PREDICTORS = {"subjective": 0, "aesthetic": 1}  # name: seed
 FACTOR = 4
-# Folders of pictures that are scored, and the model and scale whose validation wrote them.
+# Weights that come with the project.
+GIVEN = "eusr_small"
+# Folders of pictures that are scored, and the validation and scale that wrote them.
 BICUBIC, TRUTH = "bicubic", "truth"
 VALIDATED = {
+    GIVEN: (GIVEN, FACTOR),
     "EUSR": ("eusr", FACTOR),
     "4PP x2 path": ("4pp_eusr", 2),
     "4PP x4 path": ("4pp_eusr", 4),
     "4PP x8 path": ("4pp_eusr", 8),
 }
+SHOWN_GIVEN = (BICUBIC, GIVEN, TRUTH)
 SHOWN = (BICUBIC, "EUSR", "4PP x4 path", TRUTH)
 # Photo: window that is enlarged, as top, left, side in pixels.
 WINDOWS = {"chelsea": (40, 130, 160), "coffee": (100, 160, 160)}
@@ -89,6 +93,13 @@ def run_stages(folder, settings):
     def run(title, command, **values):
         Stage.from_text(title, command, folder=folder, **values).run()
 
+    run(
+        f"Validating the weights {GIVEN}, which come with the project, on sample photos",
+        "validate.py --weights={weights} --scales={scale} --compare_bicubic "
+        "--save_path={folder}/validation/{weights} --overwrite",
+        weights=GIVEN,
+        scale=FACTOR,
+    )
     run(
         "EUSR, with the L1 loss",
         "train.py --flagfile=eusr/recipes/demo.flags --max_steps={steps} "
@@ -180,25 +191,33 @@ def table(figures):
 def write_page(folder, figures, made):
     """Writes index.html with its pictures; returns its path."""
     path = folder / "index.html"
-    rows = [["", *SHOWN]]
-    for photo, window in WINDOWS.items():
-        pictures = []
-        for kind in SHOWN:
-            image = image_files.read_rgb(folder / "pictures" / kind / f"{photo}.png")
-            pictures.append(page.enlarged_window(path, f"{photo} {kind}", image, window))
-        rows.append([photo, *pictures])
     page.write(
         path,
         "A small 4PP-EUSR at x4",
+        f"<h2>With the weights {GIVEN}, which come with the project</h2>",
+        _show(path, SHOWN_GIVEN),
+        "<h2>Trained here</h2>",
         f"<pre>{figures}</pre>",
         f"<p>{made}, on scikit-image's sample photos; the photos here were held out.</p>",
         EXPLANATION,
-        page.table(rows),
+        _show(path, SHOWN),
         "<h2>Go on</h2>",
         "<p>With photos and ratings of your own; the first line uses what was trained here:</p>",
         page.commands(command.format(folder=folder) for command in NEXT),
     )
     return path
+
+
+def _show(path, kinds):
+    """Returns a window of each photo, as pictures of several kinds show it, as HTML."""
+    rows = [["", *kinds]]
+    for photo, window in WINDOWS.items():
+        pictures = []
+        for kind in kinds:
+            image = image_files.read_rgb(path.parent / "pictures" / kind / f"{photo}.png")
+            pictures.append(page.enlarged_window(path, f"{photo} {kind}", image, window))
+        rows.append([photo, *pictures])
+    return page.table(rows)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ import shlex
 
 import pytest
 
-from misc.training import registry, settings
+from misc.images import image_files, sample_data
+from misc.training import registry, settings, weight_files
+from tests import runs
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -67,3 +69,27 @@ def test_commands_name_flags_and_recipes_that_exist(page, known):
                 name, _, value = argument[2:].partition("=")
                 assert name in known or name.removeprefix("no") in known, (program, argument)
                 assert name != "flagfile" or (ROOT / value).is_file(), argument
+
+
+@pytest.mark.slow  # a network for scores, one for classes and two for photos
+def test_the_front_page_is_right_about_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo = sample_data.sample_photos("validation")[0][1]
+    image_files.write_image(tmp_path / "photo.jpg", photo[:60, :64])
+    values = {"patch_size": 32, "score_values": list(range(1, 11))}
+    method = runs.save(tmp_path / "train", "mobilenetv2", values)
+    weight_files.write(tmp_path / "train/ava.h5", method.networks)
+    values = {"class_names": list("abcdefghij"), "crop": 32, "resize": 32}
+    runs.save(tmp_path / "runs/clean/best", "classifier", values)
+    blocks = re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), re.S)
+    assert len(blocks) == 2
+    # There is no file of PyTorch's here, and a small network is as good.
+    source = "\n".join(blocks).replace('"resnet50", weights="resnet50.pth"', '"cifar_resnet20", 10')
+    found = {}
+    exec(compile(source, "README.md", "exec"), found)
+    assert found["large"].shape == (240, 256, 3)
+    assert found["clean"].shape == found["pixels"].shape
+    assert found["distribution"].sum() == pytest.approx(1)
+    assert found["answers"][0]["class"] in "abcdefghij"
+    assert found["degraded"].shape == found["images"].shape
+    assert found["logits"].shape == (1, 10)

@@ -227,6 +227,8 @@ class EUSR(Method):
         networks = {"generator": generator} | (other_networks or {})
         super().__init__(networks, optimizers, **kwargs)
         self.generator = generator
+        # Whoever asks for some of the scales still needs a network that fits the weights.
+        self.settings = {"eusr_model_scales": list(generator.scales)}
         self.evaluation = evaluation or Evaluation()
         self.damage = damage
         self.scales = generator.scales

@@ -4,20 +4,8 @@ import numpy as np
 import pytest
 
 from misc.export import load, tiling, trained
-from misc.images import files, image_files
-from misc.training import registry, run_folder
-from tests import flag_values
-
-
-def save(folder, name, metadata=None, **values):
-    """Writes the folder of a run of a model; returns the model."""
-    module = registry.load("models", name)
-    flags = flag_values.of(module, **module.TINY | values)
-    method = module.create_model(flags)
-    method.checkpoint().write(str(folder / "model.ckpt-0"))
-    arguments = {"model": name} | module.TINY | values | {run_folder.METADATA: metadata or {}}
-    files.write_json(folder / run_folder.ARGUMENTS, arguments)
-    return method
+from misc.images import image_files
+from tests.runs import save
 
 
 def photo(rows=20, columns=30, dtype=np.uint8):

@@ -35,6 +35,7 @@ def stored(tmp_path_factory):
         methods[name] = create(scales)
         methods[name].restored_step = 7
         arguments = {"model": "eusr", "scales": scales, "train_path": "here", **SIZES}
+        arguments |= methods[name].settings
         convert_weights.store(methods[name], arguments, root / "eusr/weights" / f"{name}.h5")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trained_weights, "ROOT", root)
@@ -58,11 +59,14 @@ def test_they_are_16_bits_and_tell_what_they_are(stored):
         kinds = set()
         file.visititems(lambda _, item: kinds.add(getattr(item, "dtype", None)))
     assert kinds == {None, np.dtype("float16")}
-    assert run_folder.read_arguments(path) == {"model": "eusr", "scales": [2, 4], **SIZES}
+    expected = {"model": "eusr", "scales": [2, 4], "eusr_model_scales": [2, 4], **SIZES}
+    assert run_folder.read_arguments(path) == expected
     values, selection = parse("--weights=tiny")
     method = selection.restore(values)
     assert method.restored_step == 7
     assert (selection.model_name, method.scales) == ("eusr", (2, 4))
+    some, selection = parse("--weights=tiny", "--scales=4")
+    assert selection.restore(some).generator.scales == (2, 4)
     expected = [v.numpy().astype("float16") for v in stored["tiny"].generator.variables]
     for variable, value in zip(method.generator.variables, expected, strict=True):
         assert variable.dtype == "float32"
