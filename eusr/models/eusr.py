@@ -31,6 +31,8 @@ DATALOADER = "paired_images"
 SMALL_RECIPE = "eusr/recipes/small.flags"
 # For each feature of the network and each output pixel; see `benchmarks/predict_folder.py`.
 OUTPUT_BYTES = 14
+# PSNR in dB that images which are equal count for in means, where one would make all infinite.
+IDENTICAL = 100.0
 # A run of seconds, to try things.
 TINY = {
     "scales": [2, 4],
@@ -361,11 +363,16 @@ def _means(rows):
         for scale in sorted({row["scale"] for row in rows})
     }
     return {
-        prefix + name: float(np.mean([row[name] for row in group]))
+        prefix + name: float(np.mean([_countable(name, row[name]) for row in group]))
         for prefix, group in (groups | {"": rows}).items()
         for name in (rows[0] if rows else {})
         if name not in ("scale", "name")
     }
+
+
+def _countable(name, value):
+    """Returns a figure as it counts in a mean; see `IDENTICAL`."""
+    return min(value, IDENTICAL) if "psnr" in name else value
 
 
 def _join(values):

@@ -119,6 +119,13 @@ def test_evaluation_fixes_the_draws_and_reports_the_input(photo_folder):
     assert again["x2/input_psnr_y"] == results["x2/input_psnr_y"]
 
 
+def test_images_that_come_back_as_they_were_leave_means_finite(photo_folder):
+    data = create_data(scales=[1], data_truth_path=str(photo_folder), degradations="jpeg:101")
+    evaluation = eusr.Evaluation(damage=degradations.parse("jpeg:101"))
+    results = create(evaluation=evaluation).evaluate(data.evaluation_batches("test"))
+    assert results["psnr_y"] == results["input_psnr_y"] == eusr.IDENTICAL
+
+
 def test_text_that_cannot_be_read_and_codecs_in_the_step_name_the_flag():
     flags = flag_values.of(eusr, degradations="jpg:10")
     with pytest.raises(ValueError, match=r"--degradations=jpg:10: .* did you mean 'jpeg'"):
