@@ -14,8 +14,6 @@ those of the distortions that were trained on.
 """
 
 import functools
-import pathlib
-import re
 
 import keras
 import tensorflow as tf
@@ -29,17 +27,16 @@ from classifiers import (
     labelled_images,
     levels,
     losses,
-    networks,
     segmentation,
 )
 from classifiers import evaluation as evaluations
 from classifiers import flags as classifier_flags
 from classifiers.comparison import BATCH_NORM, BOTH, NONE, SYMPIE
-from classifiers.models import classifier
+from classifiers.models import _frozen, classifier
 from classifiers.models.classifier import Classifier
 from classifiers.networks import batch_norm, deeplab
 from degradations.combined import OneOf
-from misc.training import common_flags, data, seeds, settings
+from misc.training import common_flags, seeds, settings
 from misc.training.method import Method
 from misc.training.run_folder import BEST
 
@@ -48,22 +45,13 @@ DATALOADER = "digits"
 WEIGHTS_FLAG = "weights"
 ESTIMATOR = "estimator"
 OUTPUTS = ("image", "logits")
-# In place of a file: for tests and first tries.
-RANDOM = "random"
 # A run of seconds, to try things.
 TINY = {
     "num_classes": 10,
     "batch_size": 4,
     "evaluation_batch_size": 60,
-    "sympie_classifiers": [f"cifar_resnet20:{RANDOM}"],
+    "sympie_classifiers": [f"cifar_resnet20:{_frozen.RANDOM}"],
     "sympie_distortions": ["contrast@0-5:step=1", "darken@0-5:step=1"],
-}
-# What SyMPIE's authors call the classifiers: networks here.
-CLASSIFIERS = {
-    **dict.fromkeys(("rn50_1", "rn50_2", "augmix", "yucel", "prime", "pixmix"), "resnet50"),
-    **{"rn18": "resnet18", "rn34": "resnet34", "vgg13bn": "vgg13_bn", "vgg16bn": "vgg16_bn"},
-    **dict.fromkeys(("mnet_1", "mnet_2"), "mobilenet_v3_large"),
-    **{"vitb16": "vit_b16", "swint": "swin_t", "clip": "clip_rn50"},
 }
 # The 15 of ImageNet-C, its extras and the colour changes; severity 0 leaves an image as it is.
 DISTORTIONS = tuple(f"{group}@0-5:step=1" for group in ("imagenet_c", "imagenet_c_extra", "colour"))
@@ -86,7 +74,7 @@ def define_flags():
         None,
         "Frozen classifiers behind the module, by turns in training: runs, or NAME:FILE of "
         "weights, or several FILE+FILE that belong together. NAME is one of --network, or of "
-        f"{', '.join(CLASSIFIERS)}; a FILE alone is of --network.",
+        f"{', '.join(_frozen.CLASSIFIERS)}; a FILE alone is of --network.",
     )
     flags.DEFINE_string(
         "sympie_segmenter",
@@ -164,13 +152,13 @@ def create_model(flags, training=False):
         options |= common_flags.create_training_options(flags)
     method = Sympie(
         estimator,
-        lambda: create_classifiers(flags),
+        lambda: _frozen.create_classifiers(flags),
         evaluation,
         distortion,
         second_weight=flags.sympie_second_weight,
         clip_norm=flags.sympie_clip_norm,
         output=flags.sympie_output,
-        create_segmenter=lambda: create_segmenter(flags),
+        create_segmenter=lambda: _frozen.create_segmenter(flags),
         prior=flags.reestimated_prior,
         **options,
     )
@@ -201,61 +189,6 @@ def create_optimizer(flags):
         flags.sympie_learning_rate_decay_steps,
     )
     return keras.optimizers.Adam(rate, epsilon=1e-8)
-
-
-def create_classifiers(flags):
-    """Returns {name: `Classifier`} of --sympie_classifiers, which nothing trains.
-
-    Raises:
-        ValueError: without any, for weights that do not fit, or for other numbers of classes.
-        FileNotFoundError: if there is no such file or run.
-    """
-    if not flags.sympie_classifiers:
-        raise ValueError(
-            "--sympie_classifiers is missing: runs of classifiers, or files of weights, such as "
-            "rn50_1:resnet50.pth"
-        )
-    found = {}
-    for text in flags.sympie_classifiers:
-        name, path = _split(text)
-        own = flags | {"network": CLASSIFIERS.get(name, name)} if name else flags
-        parts = [path] if pathlib.Path(path).exists() else path.split("+")
-        if path == RANDOM:
-            network = classifier.create_network(own)
-        elif len(parts) > 1:
-            network = classifier.create_network(own, weights=parts)
-        else:
-            network = classifier.create_trained_network(own, path, "sympie_classifiers")
-        network.trainable = False
-        name = name or network.name
-        found[name if name not in found else text] = Classifier(network)
-    classes = {name: one.network.output_shape[-1] for name, one in found.items()}
-    if len(set(classes.values())) > 1:
-        raise ValueError(f"--sympie_classifiers have different numbers of classes: {classes}")
-    return found
-
-
-def create_segmenter(flags):
-    """Returns the network of --sympie_segmenter.
-
-    Raises:
-        ValueError: without one, or for weights that do not fit.
-        FileNotFoundError: if there is no such file.
-    """
-    if not flags.sympie_segmenter:
-        raise ValueError(
-            "--sympie_segmenter is missing: PyTorch's weights of a DeepLab v2 on ResNet50."
-        )
-    data.check_file(flags.sympie_segmenter, "sympie_segmenter")
-    return deeplab.build(len(segmentation.CLASSES), flags.sympie_segmenter)
-
-
-def _split(text):
-    """Returns the name, `None` if there is none, and the path of one of --sympie_classifiers."""
-    match = re.fullmatch(r"(\w+):(.+)", text)
-    if match and match[1] in (*CLASSIFIERS, *networks.NAMES):
-        return match.groups()
-    return None, text
 
 
 class Sympie(Method):

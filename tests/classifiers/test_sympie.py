@@ -10,7 +10,7 @@ import tensorflow as tf
 from classifiers import comparison, correction, losses, networks
 from classifiers.dataloaders import digits, vizwiz
 from classifiers.evaluation import Evaluation
-from classifiers.models import classifier, sympie
+from classifiers.models import _frozen, classifier, sympie
 from classifiers.models.classifier import Classifier
 from classifiers.models.sympie import ESTIMATOR, Sympie
 from classifiers.networks import clip, layers
@@ -315,7 +315,7 @@ def test_classifiers_are_named_as_the_authors_name_them(monkeypatch):
     monkeypatch.setattr(classifier, "create_trained_network", create)
     monkeypatch.setattr(classifier, "create_network", create)
     texts = ["rn18:a.pth", "runs/clean", "clip:b.pt+c.json", "rn50_2:d.pth", "rn18:e.pth"]
-    found = sympie.create_classifiers(values(sympie_classifiers=texts, network="vgg16"))
+    found = _frozen.create_classifiers(values(sympie_classifiers=texts, network="vgg16"))
     assert list(found) == ["rn18", "vgg16", "clip", "rn50_2", "rn18:e.pth"]
     assert made == [
         ("resnet18", "a.pth"),
@@ -325,7 +325,7 @@ def test_classifiers_are_named_as_the_authors_name_them(monkeypatch):
         ("resnet18", "e.pth"),
     ]
     assert not any(one.network.trainable_variables for one in found.values())
-    assert set(sympie.CLASSIFIERS.values()) <= set(networks.NAMES)
+    assert set(_frozen.CLASSIFIERS.values()) <= set(networks.NAMES)
 
 
 def test_clip_takes_text_embeddings_from_json(tmp_path):
