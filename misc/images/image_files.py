@@ -11,6 +11,7 @@ import io
 import os
 import pathlib
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -393,8 +394,8 @@ def _write_8_bits(path, temporary, extension, pixels, alpha, icc_profile):
     elif extension in (".tif", ".tiff"):
         options |= {"compression": "tiff_lzw"}
     elif extension == ".png":
-        # Less than half the time of Pillow's own level, 6, for files that are 5 % larger.
-        options |= {"compress_level": 4}
+        # Of photos the same size as with Pillow's own settings, in a quarter of the time.
+        options |= {"compress_level": 1, "compress_type": zlib.Z_RLE}
     # Given a path, Pillow does not notice that the disk took a part alone.
     content = io.BytesIO()
     try:
