@@ -45,7 +45,7 @@ SIZE = (500, 375)
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("questions", nargs="*", help=f"some of {', '.join(QUESTIONS)}")
-    parser.add_argument("--images", type=int, default=96, help="photos of 500x375")
+    parser.add_argument("--images", type=int, default=256, help="photos of 500x375")
     parser.add_argument("--rounds", type=int, default=3, help="turns; medians count")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}", flush=True)
