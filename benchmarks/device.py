@@ -215,7 +215,7 @@ class Degraded(keras.Model):
     """A network behind degradations, each of which gets an equal block of the batch."""
 
     def __init__(self, network, layers):
-        super().__init__()
+        super().__init__(dtype="float32")  # else bfloat16's policy would cast the images first
         self.network = network
         self.degradations = layers
         self.built = True
