@@ -8,7 +8,7 @@ Three questions, in processor time, on one thread each:
   degradations at the same levels, and the network, on the same images (goal: at most 1.1);
 - two models in one report against a report of each (goal: at most 0.75), for a small network,
   Keras' MobileNetV3Small on photos, which are degraded once for both; also for ResNet20 on images
-  of 32 pixels, whose answers cost several times what it costs to degrade such an image;
+  of 32 pixels, whose answers cost twice as much as all else;
 - the report of SqueezeNet on ImageNet-C's corruptions of photos against a plain loop of the package
   imagecorruptions and PyTorch, image by image (goal: at least 10 times as fast); and how much of
   both the networks alone need, which no report can save. For this PyTorch
