@@ -89,6 +89,13 @@ def define_flags():
         "Repeat the flag for several.",
     )
     common_flags.define_float(
+        "sympie_undamaged",
+        0.0,
+        "Share of training images that are left as they are, beside those of severity 0.",
+        at_least=0,
+        below=1,
+    )
+    common_flags.define_float(
         "sympie_second_weight",
         0.5,
         "Weight of the loss of the module behind its averaged copy (--average_decay); 0: none.",
@@ -177,7 +184,7 @@ def create_distortion(flags):
     for text, layer in zip(texts, layers, strict=True):
         if layer.host_only:
             raise ValueError(f"--sympie_distortions={text} runs on the host, not in a step.")
-    return OneOf(layers)
+    return OneOf(layers, p=1 - flags.sympie_undamaged)
 
 
 def create_optimizer(flags):
