@@ -91,7 +91,8 @@ def define_flags():
     common_flags.define_float(
         "sympie_undamaged",
         0.0,
-        "Share of training images that are left as they are, beside those of severity 0.",
+        "Share of training images that are left as they are, beside those of severity 0; "
+        "validation distorts all.",
         at_least=0,
         below=1,
     )
@@ -161,7 +162,7 @@ def create_model(flags, training=False):
         estimator,
         lambda: _frozen.create_classifiers(flags),
         evaluation,
-        distortion,
+        OneOf(distortion.layers, p=1 - flags.sympie_undamaged),
         second_weight=flags.sympie_second_weight,
         clip_norm=flags.sympie_clip_norm,
         output=flags.sympie_output,
@@ -184,7 +185,7 @@ def create_distortion(flags):
     for text, layer in zip(texts, layers, strict=True):
         if layer.host_only:
             raise ValueError(f"--sympie_distortions={text} runs on the host, not in a step.")
-    return OneOf(layers, p=1 - flags.sympie_undamaged)
+    return OneOf(layers)
 
 
 def create_optimizer(flags):

@@ -373,6 +373,18 @@ def test_what_it_is_trained_on_by_default():
     assert (flags.average_decay, flags.schedule) == (0.9, "cosine")
 
 
+def test_a_share_of_training_images_stays_undamaged():
+    method = sympie.create_model(values(sympie_undamaged=0.75, sympie_distortions=["darken@5"]))
+    images = np.tile(IMAGES, (50, 1, 1, 1))
+    training = np.array(method.distortion(images, seed=SEED))
+    kept = (training == images).all(axis=(1, 2, 3))
+    assert 0.65 < kept.mean() < 0.85
+    np.testing.assert_array_equal(training[~kept], Darken(5)(images, seed=SEED)[~kept])
+    (tested,) = method.evaluation.tested
+    tested = np.array(tested.layer(images, seed=SEED))
+    assert not (tested == images).all(axis=(1, 2, 3)).any()
+
+
 @pytest.mark.usefixtures("uncompiled")
 def test_the_module_corrects_files_of_photos_whole(tmp_path):
     method = create()
