@@ -112,7 +112,7 @@ def apply(process, jobs, skip_broken=False):
     """
     sizes = [_count_pixels(job.source) for job in jobs]
     failed = 0
-    with progress.track(total=sum(sizes), description="upscaling", unit="pixel") as bar:
+    with progress.track(total=sum(sizes), description="writing images", unit="pixel") as bar:
         bar.unit_scale = True
         for job, size in zip(jobs, sizes, strict=True):
             start = bar.n

@@ -56,8 +56,10 @@ class Trained:
         return self._apply(pixels, scale)
 
     def repair(self, pixels):
-        """Returns images of the same size without noise, blur and traces of compression."""
+        """Returns images of the same size, repaired by weights for scale 1 or by SyMPIE."""
         self._check_task("upscale")
+        if not self.model.scales:
+            return self._apply(pixels, None)
         if 1 not in self.model.scales:
             raise ValueError(
                 f"{self} upscales by {list(self.model.scales)}, and repairs nothing: that takes "

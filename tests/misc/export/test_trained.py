@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from classifiers import correction
 from misc.export import load, tiling, trained
 from misc.images import image_files
 from tests.runs import save
@@ -32,6 +33,15 @@ def test_images_keep_their_type(eusr):
     assert several.shape == (2, 40, 60, 3)
     np.testing.assert_array_equal(several[0], eight_bits)
     np.testing.assert_array_equal(model.repair(pixels), pixels)  # nothing is learned yet
+
+
+def test_a_correction_module_repairs_photos(tmp_path, monkeypatch):
+    monkeypatch.setattr(correction, "FEATURES", (4, 4, 6, 8))
+    method = save(tmp_path, "sympie")
+    repaired = load(tmp_path).repair(photo())
+    expected = np.asarray(method.correct(photo()[None].astype("float32")))[0]
+    assert repaired.dtype == np.uint8
+    assert np.abs(repaired - expected).max() <= 0.51
 
 
 def test_large_images_are_worked_on_in_tiles(eusr, monkeypatch):
