@@ -58,14 +58,14 @@ class Trained:
     def repair(self, pixels):
         """Returns images of the same size, repaired by weights for scale 1 or by SyMPIE."""
         self._check_task("upscale")
-        if not self.model.scales:
-            return self._apply(pixels, None)
-        if 1 not in self.model.scales:
+        scales = list(self.model.scales) or [None]
+        repairing = [scale for scale in scales if self.model.factor(scale) == 1]
+        if not repairing:
             raise ValueError(
                 f"{self} upscales by {list(self.model.scales)}, and repairs nothing: that takes "
                 "weights for scale 1."
             )
-        return self._apply(pixels, 1)
+        return self._apply(pixels, repairing[0])
 
     def score(self, pixels):
         """Returns (mean, deviation, distribution) of an image's scores, by its central patch.
